@@ -1,0 +1,1 @@
+"""faultlane: how long page faults wait, and what another retry design would change."""
