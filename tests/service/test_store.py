@@ -1,0 +1,149 @@
+"""A log gives back, row for row, what was appended to it, or says that it cannot."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from faultlane_server.store import (
+    Columns,
+    CorruptLog,
+    LogHeader,
+    LogNotWritten,
+    LogReader,
+    LogWriter,
+    WrongLogFormat,
+)
+from faultlane_server.store.log import HEAD_BYTES
+
+HEADER = LogHeader("faults", "d" * 64, 7, {"thread": "<u4", "start_ns": "<u8"})
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "faults.log"
+
+
+def rows(first: int, end: int) -> Columns:
+    """Rows that know their own number."""
+    numbers = np.arange(first, end)
+    return {"thread": numbers.astype("<u4"), "start_ns": numbers.astype("<u8") * 1000}
+
+
+def write(path: Path, *block_ends: int) -> LogWriter:
+    writer = LogWriter(path, HEADER)
+    for first, end in zip((0, *block_ends), block_ends, strict=False):
+        writer.append(rows(first, end))
+        writer.flush()
+    return writer
+
+
+def starts_of(columns: Columns) -> list[int]:
+    assert (columns["thread"] * np.uint64(1000) == columns["start_ns"]).all()
+    return [int(ns) // 1000 for ns in columns["start_ns"]]
+
+
+def test_the_header_says_what_the_log_is_about(path: Path) -> None:
+    write(path)
+    with LogReader(path) as reader:
+        assert reader.header == HEADER
+        assert reader.rows == 0
+
+
+@given(st.lists(st.integers(0, 9), max_size=8), st.integers(0, 40), st.integers(1, 40))
+def test_any_range_of_rows_can_be_read(
+    tmp_path_factory: pytest.TempPathFactory, lengths: list[int], first: int, count: int
+) -> None:
+    """However the rows were cut into blocks."""
+    path = tmp_path_factory.mktemp("log") / "faults.log"
+    ends = [sum(lengths[: n + 1]) for n in range(len(lengths))]
+    write(path, *ends).close()
+    total = sum(lengths)
+    with LogReader(path) as reader:
+        assert reader.rows == total
+        assert starts_of(reader.read(first, count)) == list(range(total))[first : first + count]
+
+
+def test_a_large_append_becomes_blocks_of_a_megabyte_at_most(path: Path) -> None:
+    write(path, 300_000)
+    with LogReader(path) as reader:
+        assert starts_of(reader.read(0, 300_000)) == list(range(300_000))
+        assert len(reader._blocks) == 4
+        assert all(block.head.byte_length <= 1 << 20 for block in reader._blocks)
+
+
+def test_rows_can_be_read_as_soon_as_they_are_flushed(path: Path) -> None:
+    writer = write(path, 5)
+    with LogReader(path) as early, LogReader(path) as late:
+        writer.append(rows(5, 8))
+        early.refresh()
+        assert early.rows == 5
+
+        writer.flush()
+
+        early.refresh()
+        late.refresh()
+        assert starts_of(early.read(4, 10)) == [4, 5, 6, 7]
+        assert starts_of(late.read(0, 6)) == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_block_that_is_not_there_in_full_is_not_there(path: Path) -> None:
+    write(path, 5, 9).close()
+    content = path.read_bytes()
+    cut = path.with_name("cut.log")
+    for missing in (1, 4 * 12, 4 * 12 + HEAD_BYTES - 1):
+        cut.write_bytes(content[:-missing])
+        with LogReader(cut) as reader:
+            assert starts_of(reader.read(0, 99)) == [0, 1, 2, 3, 4]
+
+
+def test_a_flipped_bit_is_found_wherever_it_is(path: Path) -> None:
+    write(path, 5, 9).close()
+    content = path.read_bytes()
+    damaged = path.with_name("damaged.log")
+    for position in range(12, len(content)):
+        damaged.write_bytes(
+            content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :]
+        )
+        with pytest.raises(CorruptLog), LogReader(damaged) as reader:
+            reader.read(0, 99)
+
+
+def test_blocks_before_a_damaged_one_can_be_read(path: Path) -> None:
+    write(path, 5, 9).close()
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with LogReader(path) as reader:
+        assert starts_of(reader.read(0, 5)) == [0, 1, 2, 3, 4]
+        with pytest.raises(CorruptLog, match="block of row 5"):
+            reader.read(5, 1)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"FLTLNLOG", b"PK" + bytes(40), b"FLTLNLOG\x63" + bytes(40)]
+)
+def test_another_file_is_refused(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(WrongLogFormat):
+        LogReader(path)
+
+
+def test_a_log_is_never_written_over(path: Path) -> None:
+    write(path, 5).close()
+    with pytest.raises(LogNotWritten):
+        LogWriter(path, HEADER)
+
+
+def test_a_full_disk_is_a_typed_error(path: Path) -> None:
+    writer = write(path, 5)
+    with open("/dev/full", "wb") as full:
+        os.dup2(full.fileno(), writer._file)
+    writer.append(rows(5, 9))
+    with pytest.raises(LogNotWritten, match="No space left"):
+        writer.flush()
+    with LogReader(path) as reader:
+        assert reader.rows == 5
