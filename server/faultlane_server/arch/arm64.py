@@ -1,0 +1,15 @@
+"""arm64: do_page_fault() in arch/arm64/mm/fault.c."""
+
+from faultlane_server.arch.profile import ArchProfile
+
+ARM64 = ArchProfile(
+    name="arm64",
+    source="arch/arm64/mm/fault.c:do_page_fault, Linux 6.12",
+    page_sizes=(4096, 16384, 65536),
+    vma_lock_since=(6, 4),
+    mmap_lock_killable=True,
+    error_before_retry=False,
+    read_needs_read=True,  # VM_READ or VM_WRITE, on a CPU that has EPAN
+    exec_needs_exec=True,
+    hz_default=250,
+)

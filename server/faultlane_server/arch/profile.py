@@ -1,0 +1,17 @@
+"""What an architecture's page-fault handler differs in: structure, no costs."""
+
+from typing import NamedTuple
+
+
+class ArchProfile(NamedTuple):
+    """One row for each architecture. No field has a default."""
+
+    name: str
+    source: str  # the handler whose facts these are
+    page_sizes: tuple[int, ...]  # bytes, smallest first
+    vma_lock_since: tuple[int, int]  # first release whose faults use the VMA lock
+    mmap_lock_killable: bool  # M0 tries first and then waits killably; else it just waits
+    error_before_retry: bool  # the loop under mmap_lock tests VM_FAULT_ERROR before RETRY
+    read_needs_read: bool  # a load needs VM_READ or VM_WRITE; else any of R, W, X will do
+    exec_needs_exec: bool  # an instruction fetch of an absent page needs VM_EXEC
+    hz_default: int  # CONFIG_HZ of the defconfig

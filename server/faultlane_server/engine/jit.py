@@ -1,0 +1,85 @@
+"""How the engine's functions are compiled, said once.
+
+numba keeps compiled code on disk by source file, and does not notice when a
+callee in another file changes: it would run the old one. So the directory is
+named after everything that compiled code depends on. A directory that cannot be
+written is copied to a private one: a read-only image still starts warm.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import llvmlite
+import numba
+import numpy as np
+from llvmlite import binding as llvm
+from numba.core import config
+
+PACKAGE = Path(__file__).resolve().parent.parent
+CACHE_VARIABLE = "FAULTLANE_CACHE_DIR"
+
+
+def _depends_on() -> str:
+    """Return a hash of all that the compiled code was made from."""
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(path.relative_to(PACKAGE).as_posix().encode())
+        digest.update(path.read_bytes())
+    for path in sorted(PACKAGE.rglob("*.npy")):
+        digest.update(path.read_bytes())
+    cpu = config.CPU_NAME or llvm.get_host_cpu_name()
+    features = config.CPU_FEATURES
+    if features is None:
+        features = llvm.get_host_cpu_features().flatten()
+    for version in (numba.__version__, llvmlite.__version__, np.__version__, cpu, features):
+        digest.update(str(version).encode() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _home() -> Path:
+    """Return where compiled code is kept: the variable, or the user's cache directory."""
+    if chosen := os.environ.get(CACHE_VARIABLE):
+        return Path(chosen)
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(cache) / "faultlane"
+
+
+def _is_writable(directory: Path) -> bool:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            return True
+    except OSError:
+        return False
+
+
+def _cache_directory() -> Path:
+    """Return a directory that can be written and holds what was compiled before, if anything."""
+    directory = _home() / f"kernels-{_depends_on()}"
+    if _is_writable(directory):
+        return directory
+    private = Path(tempfile.mkdtemp(prefix="faultlane-kernels-"))
+    if directory.is_dir():
+        shutil.copytree(directory, private, dirs_exist_ok=True)
+    return private
+
+
+CACHE_DIRECTORY = _cache_directory()
+
+
+def is_cold() -> bool:
+    """Whether nothing was compiled yet: the first run will take its time."""
+    return not any(CACHE_DIRECTORY.rglob("*.nbi"))
+
+
+def compiled(function):
+    """Compile a function of the engine: no GIL, kept on disk, whole numbers as they are."""
+    before = config.CACHE_DIR
+    config.CACHE_DIR = str(CACHE_DIRECTORY)
+    try:
+        return numba.njit(nogil=True, cache=True, boundscheck=False)(function)
+    finally:
+        config.CACHE_DIR = before

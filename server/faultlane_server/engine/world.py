@@ -1,0 +1,551 @@
+"""All state of a run: one record of fixed layout.
+
+The layout never depends on the scenario, so the core compiles once. Memory is
+taken by the operating system when it is first touched, so large maxima cost
+nothing until they are used.
+
+Rules that keep compiled and uncompiled code equal: quantities and ids are int64
+(`NOBODY` stands for none), what must be narrow to save memory is widened where
+it is read, and no column is named like an attribute of a numpy scalar (`size`,
+`shape`, `flags`, `data`, `max`, ...).
+"""
+
+from enum import IntEnum
+
+import numpy as np
+
+from faultlane_server.columns import FAULT_COLUMNS, OPERATION_COLUMNS
+from faultlane_server.engine.draw import DurationSpec, QuantilePoint
+from faultlane_server.machines import COSTS
+
+THREADS_MAX = 65536
+VMAS_MAX = 131072
+VMA_ORDER_MAX = 4 * VMAS_MAX  # places in the address order of all processes
+PAGES_MAX = 16 * 2**20  # pages of files, and of VMAs
+FILES_MAX = 65536
+OPENS_MAX = 131072
+PROCESSES_MAX = 1024
+CPUS_MAX = 512
+DEVICES_MAX = 64
+INSTRUCTIONS_MAX = 131072
+LIST_MAX = 8 * 2**20  # entries of all explicit lists
+CURSORS_MAX = 4 * 2**20  # threads times their sequential touches
+ZIPF_MAX = 4 * 2**20  # entries of all zipf tables
+QUANTILES_MAX = 65536
+BARRIERS_MAX = 4096
+SECTIONS_MAX = 16
+NESTING_MAX = 8
+QUEUE_MAX = 2**19  # CPUs, sleepers, device channels, and what was taken back
+ROWS_MAX = 8192  # rows of one log in a slice
+TRACE_MAX = 8192
+HISTOGRAM_SUB = 64  # buckets in an octave: a percentile is off by less than 1 %
+HISTOGRAM_BUCKETS = 48 * HISTOGRAM_SUB
+HISTOGRAMS_MAX = 16 + SECTIONS_MAX
+
+i32 = np.int32
+i64 = np.int64
+u8 = np.uint8
+u16 = np.uint16
+u32 = np.uint32
+u64 = np.uint64
+
+
+def _record(*fields):
+    return np.dtype(list(fields), align=True)
+
+
+class Cause(IntEnum):
+    """What a thread spends its time on while it does not run."""
+
+    CPU = 0  # it does run
+    MMAP_LOCK = 1
+    FOLIO = 2  # a folio lock that a thread holds
+    DEVICE = 3  # a folio lock that is held until a read completes
+    RUN_QUEUE = 4
+    LOCK_WORD = 5
+    VMA = 6  # a writer: readers inside a VMA
+    PROGRAM = 7  # sleep steps and barriers
+
+
+CAUSES = 8
+
+
+class ThreadState(IntEnum):
+    """Where a thread is."""
+
+    RUNNING = 1  # on a CPU, with an event to come
+    SPINNING = 2  # on a CPU, watching a lock
+    RUNNABLE = 3  # in a run queue
+    BLOCKED = 4
+    DONE = 5
+
+
+class Step(IntEnum):
+    """What a thread does next when it has a CPU."""
+
+    PROGRAM = 1  # go on with its program
+    # A fault: labels of the kernel-model's sections 2 and 5 stand beside the steps.
+    LOCK_VMA = 2  # V0: try the VMA lock
+    LOCK_MMAP = 3  # M0: take mmap_lock for read
+    MMAP_GRANTED = 4  # M0 goes on: mmap_lock was granted by another thread
+    LOOKUP = 5  # F0 to F2: look the page up
+    READAHEAD_SYNC = 6  # F2b goes on: add the window to the cache and submit it
+    READAHEAD_ASYNC = 7  # F2a goes on: the same behind a marker
+    FOLIO_WOKEN = 8  # F4 goes on: somebody let go of the folio
+    SYNC_READ = 9  # F8: submit the read of one page
+    SYNC_READ_DONE = 10  # F8 goes on: it was read
+    MAP_PAGE = 11  # a9: set the page-table entry
+    RELEASE = 12  # V3, M6: the attempt is over, let go of the lock
+    FAULT_END = 13  # back in user mode
+    # An operation.
+    WRITE_LOCK = 14  # take mmap_lock for write
+    WRITE_QUEUE = 15  # stop spinning and queue
+    WRITE_WOKEN = 16  # woken in the queue: try
+    WRITE_HELD = 17  # mmap_lock is held for write
+    SPIN_EXPIRED = 18  # spun on readers long enough
+    DRAIN = 19  # write-lock the next VMA
+    DRAIN_EXPIRED = 20  # spun on the VMA's readers long enough
+    DRAINED = 21  # the last reader has left
+    APPLY = 22  # change the VMAs
+    ZAP = 23  # the part of munmap under the downgraded lock
+    OPERATION_END = 24  # back in user mode
+
+
+class Drain(IntEnum):
+    """What a writer that waits for the readers of a VMA does."""
+
+    NONE = 0
+    SPINNING = 1  # new readers still get in
+    EXCLUDING = 2  # new readers fail
+
+
+class Op(IntEnum):
+    """Instructions of compiled programs."""
+
+    TOUCH = 1
+    COMPUTE = 2
+    SLEEP = 3
+    MMAP = 4
+    MUNMAP = 5
+    MPROTECT = 6
+    BARRIER = 7
+    MEASURE_BEGIN = 8
+    MEASURE_END = 9
+    LOOP_BEGIN = 10
+    LOOP_END = 11
+    END = 12
+
+
+class Pattern(IntEnum):
+    """How the pages of a touch instruction follow each other."""
+
+    SEQUENTIAL = 1
+    UNIFORM = 2
+    ZIPF = 3
+    STRIDE = 4
+    EXPLICIT = 5
+
+
+# A word that atomics go to: a server, first come first served.
+LockWord = _record(
+    ("free_ns", i64),  # when the last atomic on it ends
+    ("cpu", i64),  # who made it, or NOBODY
+)
+
+# A rw_semaphore (kernel/locking/rwsem.c). WAIT of the kernel is `first != NOBODY`.
+Rwsem = _record(
+    ("writer", i64),  # who holds it for write, or NOBODY
+    ("readers", i64),  # how many hold it for read
+    ("handoff", i64),  # 1: nobody may steal it from the head of the queue
+    ("owner", i64),  # who took it last, or NOBODY; stale after the last reader left
+    ("reader_owned", i64),  # 1: `owner` took it for read
+    ("nonspinnable", i64),  # 1: writers may not spin
+    ("first", i64),  # the queue's head, linked by Thread.behind, or NOBODY
+    ("last", i64),  # the queue's end, or NOBODY
+    ("spin_first", i64),  # the optimistic spinner that watches, linked by Thread.behind
+    ("spin_last", i64),  # the last optimistic spinner, or NOBODY
+    ("spins_on_readers", i64),  # 1: the head spinner has its deadline set
+    ("woken", i64),  # out: who was woken by the last call, or NOBODY
+)
+
+Mm = _record(
+    ("mmap_lock", Rwsem),
+    ("word", LockWord),  # of mmap_lock
+    ("seq", i64),  # mm_lock_seq: odd while mmap_lock is held for write
+    ("order_first", i64),  # where its places in World.vma_order begin
+    ("order_count", i64),  # how many VMAs it has
+    ("order_room", i64),  # how many it can have
+    ("write_since_ns", i64),  # since when mmap_lock is held for write
+)
+
+Vma = _record(
+    ("id", i64),
+    ("mm", i64),
+    ("start", i64),  # first page number of the address space
+    ("end", i64),  # the page number after its last
+    ("open", i64),  # the struct file, or NOBODY for anonymous memory
+    ("offset", i64),  # page of the file at `start`
+    ("pte", i64),  # index of the page-table entry of `start`
+    ("protection", i64),  # bits 1 << Protection
+    ("advice", i64),  # Advice
+    ("seq", i64),  # vm_lock_seq: equal to Mm.seq while write-locked
+    ("readers", i64),
+    ("drain", i64),  # Drain: what the writer does that waits for the readers
+    ("drainer", i64),  # that writer, or NOBODY
+    ("reader", i64),  # who came in last for read: whom a writer waits for
+    ("word", LockWord),
+    ("next_free", i64),  # the next free slot, while this one is free
+)
+
+# A folio of one page in the page cache.
+Folio = _record(
+    ("state", u16),  # bits PRESENT, UPTODATE, LOCKED, READAHEAD
+    ("io_cpu", u16),  # the CPU that submitted the read
+    ("refs", i32),  # references beyond the cache's own
+    ("reads", i32),  # how often a read began here
+    ("holder", u32),  # which thread holds the lock; NOBODY: nobody, or a read
+    ("first", u32),  # who waits for the lock, linked by Thread.behind, or NOBODY
+    ("last", u32),
+    ("io_pages", i32),  # pages of the read that begins here
+    ("io_next", i32),  # the next read in the device's queue, or -1
+)
+
+PRESENT = 1
+UPTODATE = 2
+LOCKED = 4
+READAHEAD = 8  # PG_readahead
+
+# A struct file, with its file_ra_state.
+Open = _record(
+    ("file", i64),
+    ("ra_start", i64),
+    ("ra_size", i64),
+    ("ra_async", i64),
+    ("ra_pages", i64),
+    ("mmap_miss", i64),
+)
+
+# An inode with its mapping.
+File = _record(
+    ("first", i64),  # index of its first folio
+    ("pages", i64),
+    ("device", i64),
+    ("invalidate_lock", Rwsem),
+)
+
+Device = _record(
+    ("latency", DurationSpec),
+    ("page_ns", i64),  # on top, for each page
+    ("channels", i64),
+    ("busy", i64),  # channels at work
+    ("first", i64),  # the folio of the read that waits longest, or -1
+    ("last", i64),
+)
+
+Cpu = _record(
+    ("thread", i64),  # who runs, or NOBODY
+    ("due", i64),  # the key of its event, or -1
+    ("until_ns", i64),  # the time of its event
+    ("stolen_ns", i64),  # by interrupts since the event was scheduled
+    ("queued", i64),
+    ("first", i64),  # its run queue, linked by Thread.runs_behind
+    ("last", i64),
+    ("idle_next", i64),  # the list of idle CPUs
+    ("idle_before", i64),
+    ("is_idle", i64),
+)
+
+Instruction = _record(
+    ("op", i64),
+    ("to", i64),  # LOOP_BEGIN, LOOP_END: where the other one is
+    ("depth", i64),  # of loops and measures: which slot of the thread
+    ("count", i64),  # of touches, or loops; 0: without end
+    ("start", i64),  # first page number of the part or range
+    ("pages", i64),  # how many pages it has
+    ("pte", i64),  # page-table entry of `start`
+    ("pattern", i64),
+    ("access", i64),
+    ("step_pages", i64),  # of a stride
+    ("thread_pages", i64),  # how far apart two threads of the group begin
+    ("divided", i64),
+    ("first_entry", i64),  # in the list of pages, or in the zipf table
+    ("entries", i64),
+    ("permute_by", i64),  # zipf: rank r is page (r * permute_by) mod pages
+    ("cursor", i64),  # which cursor of the thread
+    ("protection", i64),
+    ("id", i64),  # of a barrier, or a section
+    ("duration", DurationSpec),
+)
+
+Barrier = _record(
+    ("parties", i64),
+    ("waiting", i64),
+    ("first", i64),
+    ("last", i64),
+)
+
+Thread = _record(
+    ("step", i64),
+    ("state", i64),
+    ("cpu", i64),  # where it runs, or ran last
+    ("runs_behind", i64),
+    ("behind", i64),  # who waits behind it, in whatever line it waits
+    ("mm", i64),
+    ("since_ns", i64),  # since when it waits
+    ("cause", i64),  # what for
+    ("waits_for", i64),  # whom for, as far as that is a thread
+    ("owed_ns", i64),  # CPU time to be charged with the next burst
+    ("stall_ns", i64),  # the same for transfers of lock words
+    ("pending_cause", i64),  # what the time until its CPU's event was charged to
+    ("pending_stall_ns", i64),  # how much of it to lock words
+    # Its program.
+    ("pc", i64),
+    ("index", i64),  # in its group
+    ("daemon", i64),
+    ("left", i64),  # touches left in this step, or -1: not begun
+    ("touches", i64),
+    ("operations", i64),
+    ("durations", i64),  # drawn so far
+    ("first_cursor", i64),
+    ("loops_left", i64, NESTING_MAX),
+    ("measured_since_ns", i64, NESTING_MAX),
+    # Its fault.
+    ("in_fault", i64),
+    ("in_operation", i64),
+    ("begin_ns", i64),  # of the fault or operation
+    ("page", i64),  # page number of the address
+    ("access", i64),
+    ("vma", i64),  # slot of the VMA; valid while the fault lock is held
+    ("vma_id", i64),
+    ("lock", i64),  # FaultLock of this attempt
+    ("held", i64),  # the same while it is held, else 0
+    ("held_since_ns", i64),
+    ("tried", i64),  # FAULT_FLAG_TRIED
+    ("attempts", i64),
+    ("awake_attempts", i64),  # since it slept last
+    ("vma_retries", i64),
+    ("reasons", i64),
+    ("result", i64),  # of this attempt: VmFault bits
+    ("kind", i64),
+    ("reads", i64),
+    ("mmap_reads", i64),
+    ("dropped", i64),  # this attempt let go of its lock: fpin of the kernel
+    ("invalidate_held", i64),
+    ("open", i64),
+    ("file", i64),
+    ("file_page", i64),
+    ("folio", i64),
+    ("ra_start", i64),  # the window to be read
+    ("ra_end", i64),
+    ("ra_marker", i64),  # page of the file that gets PG_readahead, or -1
+    # Waiting.
+    ("wait_ns", i64, CAUSES),
+    ("blocker", i64),
+    ("blocker_ns", i64),
+    ("wants_write", i64),
+    ("deadline_ns", i64),  # in the queue of a rwsem
+    ("handoff_set", i64),
+    ("exclusive", i64),  # waits for a folio lock in order to own it
+    ("rounds", i64),  # beaten to a folio lock so often
+    # Its operation.
+    ("op_kind", i64),
+    ("op_start", i64),
+    ("op_end", i64),
+    ("op_at", i64),  # how far it is
+    ("op_protection", i64),
+    ("op_pte", i64),  # page-table entry of `op_start`
+    ("locks", i64, 3),  # VMAs to write-lock next
+    ("locks_count", i64),
+    ("hold_ns", i64),
+)
+
+
+class Counter(IntEnum):
+    """What is counted. Names under which they are reported stand in `report.py`."""
+
+    TOUCHES = 0
+    FAULTS = 1
+    OPERATIONS = 2
+    PERF_PAGE_FAULTS = 3
+    PGFAULT = 4
+    PGMAJFAULT = 5
+    MAJOR = 6
+    MINOR = 7
+    VMA_LOCK_SUCCESS = 8
+    VMA_LOCK_ABORT = 9
+    VMA_LOCK_RETRY = 10
+    VMA_LOCK_MISS = 11
+    VMA_RETRIES = 12  # retries that went back to the VMA lock (V7)
+    ATTEMPTS = 13
+    SIGSEGV = 14
+    SIGBUS = 15
+    DEVICE_READS = 16
+    DEVICE_PAGES = 17
+    CONTEXT_SWITCHES = 18
+    CPU_BUSY_NS = 19
+    FAULTS_VIA_MMAP_LOCK = 20  # attempts that began under mmap_lock
+    MMAP_DOWNGRADES = 21
+
+
+COUNTERS = 22
+
+
+class Locks(IntEnum):
+    """Rows of the lock table."""
+
+    MMAP_READ = 0
+    MMAP_WRITE = 1
+    VMA_READ = 2
+    VMA_WRITE = 3
+
+
+LOCKS = 4
+
+LockTally = _record(
+    ("acquired", i64),
+    ("contended", i64),
+    ("wait_ns", i64),
+    ("wait_ns_max", i64),
+    ("hold_ns", i64),
+)
+
+
+class Histograms(IntEnum):
+    """Which lengths of time are collected; sections come behind."""
+
+    TOUCH = 0
+    FAULT = 1
+    FAULT_FILE_READ_MINOR = 2
+    FAULT_FILE_READ_MAJOR = 3
+    FAULT_BAD_AREA = 4
+    OPERATION_MMAP = 5
+    OPERATION_MUNMAP = 6
+    OPERATION_MPROTECT = 7
+    SECTION_FIRST = 16
+
+
+Histogram = _record(
+    ("total", i64),
+    ("censored", i64),
+    ("sum_ns", i64),
+    ("least_ns", i64),
+    ("most_ns", i64),
+    ("counts", i64, HISTOGRAM_BUCKETS),
+)
+
+Tally = _record(
+    ("counters", i64, COUNTERS),
+    ("waits_ns", i64, CAUSES),  # of faults
+    ("locks", LockTally, LOCKS),
+    ("histograms", Histogram, HISTOGRAMS_MAX),
+)
+
+Entry = _record(
+    ("time_ns", i64),
+    ("key", i64),  # order << KEY_BITS | kind << ID_BITS | id
+)
+
+Queue = _record(
+    ("entries", i64),
+    ("pushes", i64),
+    ("heap", Entry, QUEUE_MAX),
+)
+
+Costs = _record(*((f"{name}_ns", i64) for name in COSTS))
+
+Rule = _record(
+    ("vma_lock_on", i64),
+    ("drop_for_io", i64),
+)
+
+Config = _record(
+    ("seed", u64),
+    ("warmup_ns", i64),
+    ("horizon_ns", i64),
+    ("attempts_max", i64),
+    ("record_kind", i64),
+    ("sample_every", i64),
+    ("slower_than_ns", i64),
+    ("page_shift", i64),
+    ("table_pages", i64),  # page-table entries in one page table
+    ("fault_around_pages", i64),
+    ("rwsem_timeout_ns", i64),
+    ("vma_lock_design", i64),
+    ("read_needs_read", i64),
+    ("exec_needs_exec", i64),
+    ("file_rule", Rule),
+    ("cost", Costs),
+    ("cpus", i64),
+    ("threads", i64),
+    ("processes", i64),
+    ("daemons_alone", i64),  # 1: all threads are daemons
+)
+
+TraceRow = _record(
+    ("time_ns", i64),
+    ("thread", i64),
+    ("step", i64),
+    ("held", i64),
+    ("tried", i64),
+    ("result", i64),
+    ("lock", i64),
+)
+
+FaultRows = _record(
+    ("rows", i64), *((name, np.dtype(kind), ROWS_MAX) for name, kind in FAULT_COLUMNS.items())
+)
+OperationRows = _record(
+    ("rows", i64), *((name, np.dtype(kind), ROWS_MAX) for name, kind in OPERATION_COLUMNS.items())
+)
+
+World = _record(
+    ("config", Config),
+    ("now_ns", i64),
+    ("fingerprint", u64),  # of every event that happened, in order
+    ("events", i64),  # that happened
+    ("running", i64),  # threads that keep the run alive and have not ended
+    ("faults_ended", i64),
+    ("recorded", i64),  # completed faults that the recording's rule has looked at
+    ("stuck", i64),  # the thread that made no progress, or NOBODY
+    ("warm", i64),  # 1: the warm-up is over
+    ("closing", i64),  # how many threads were closed when the run ended
+    ("vma_ids", i64),  # how many ids of VMAs were given
+    ("vma_free", i64),  # the first free slot
+    ("vma_slots", i64),  # slots that were ever used
+    ("idle_first", i64),
+    ("queued", i64),  # threads in all run queues
+    ("traced", i64),  # the thread whose attempts are traced, or NOBODY
+    ("trace_rows", i64),
+    ("queue", Queue),
+    ("cpus", Cpu, CPUS_MAX),
+    ("devices", Device, DEVICES_MAX),
+    ("mms", Mm, PROCESSES_MAX),
+    ("opens", Open, OPENS_MAX),
+    ("files", File, FILES_MAX),
+    ("threads", Thread, THREADS_MAX),
+    ("vmas", Vma, VMAS_MAX),
+    ("vma_order", u32, VMA_ORDER_MAX),  # slots of each process by address
+    ("instructions", Instruction, INSTRUCTIONS_MAX),
+    ("barriers", Barrier, BARRIERS_MAX),
+    ("cursors", i64, CURSORS_MAX),
+    ("pages_listed", i64, LIST_MAX),
+    ("zipf", u64, ZIPF_MAX),
+    ("quantiles", QuantilePoint, QUANTILES_MAX),
+    ("tally", Tally),
+    ("fault_rows", FaultRows),
+    ("operation_rows", OperationRows),
+    ("trace", TraceRow, TRACE_MAX),
+    ("ptes", u8, PAGES_MAX),
+    ("folios", Folio, PAGES_MAX),
+)
+
+
+def empty_world() -> np.recarray:
+    """Return a world of zeros; its memory is taken when it is touched."""
+    return np.zeros(1, World).view(np.recarray)
+
+
+def free_rwsem(lock) -> None:
+    """Make a rwsem that nobody holds or waits for."""
+    for name in ("writer", "owner", "first", "last", "spin_first", "spin_last", "woken"):
+        lock[name] = 0xFFFFFFFF

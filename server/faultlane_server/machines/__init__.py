@@ -1,0 +1,8 @@
+"""Machine profiles: what everything costs, each number with its source."""
+
+from faultlane_server.machines.neutral import NEUTRAL
+from faultlane_server.machines.profile import COSTS, Cost, MachineProfile
+
+MACHINES: dict[str, MachineProfile] = {profile.name: profile for profile in (NEUTRAL,)}
+
+__all__ = ["COSTS", "MACHINES", "Cost", "MachineProfile"]

@@ -1,0 +1,52 @@
+"""A neutral machine: round numbers of a current server, for comparisons of designs."""
+
+from faultlane_server.machines.profile import Cost, MachineProfile
+
+ASSUMED = "assumed"
+
+
+def _assumed(ns: int) -> Cost:
+    return Cost(ns, ASSUMED)
+
+
+NEUTRAL = MachineProfile(
+    name="neutral",
+    description="no machine in particular: round numbers of the order of a current server",
+    costs={
+        "touch": _assumed(5),
+        "trap": _assumed(150),
+        "vma_find": _assumed(50),
+        "handle": _assumed(150),
+        "fault_around": _assumed(200),
+        "fault_around_page": _assumed(25),
+        "cache_lookup": _assumed(50),
+        "readahead": _assumed(200),
+        "readahead_page": _assumed(150),
+        "submit": _assumed(1000),
+        "sync_read": _assumed(1200),
+        "folio_wait": _assumed(150),
+        "map_page": _assumed(150),
+        "retry": _assumed(100),
+        "fault_exit": _assumed(100),
+        "mmap_lock": _assumed(20),
+        "irq": _assumed(1500),
+        "irq_page": _assumed(50),
+        "timer": _assumed(800),
+        "wake": _assumed(700),
+        "switch": _assumed(1200),
+        "idle_exit": _assumed(1500),
+        "syscall": _assumed(100),
+        "mmap": _assumed(900),
+        "munmap": _assumed(900),
+        "munmap_zap": _assumed(400),
+        "munmap_page": _assumed(5),
+        "mprotect": _assumed(500),
+        "mprotect_page": _assumed(15),
+        "vma_split": _assumed(700),
+        "vma_merge": _assumed(600),
+        # The serialised part of taking and releasing mmap_lock for read is about 155 ns on the
+        # Ice Lake server of the pft table (two atomics).
+        "word_local": _assumed(10),
+        "word_remote": Cost(75, "derived: half of 155 ns, mmap_lock read on an Ice Lake server"),
+    },
+)

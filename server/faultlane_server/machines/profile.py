@@ -1,0 +1,54 @@
+"""What a machine profile is: one cost for everything that the engine charges."""
+
+from typing import NamedTuple
+
+COSTS: dict[str, str] = {
+    "touch": "an access to a page that is mapped",
+    "trap": "from the exception to the first lock: entry, decoding, PERF page-faults",
+    "vma_find": "finding the VMA of an address, under RCU or mmap_lock",
+    "handle": "handle_mm_fault up to the page-table entry: checks, accounting, page walk",
+    "fault_around": "fault-around, its fixed part",
+    "fault_around_page": "fault-around, for each page that it maps",
+    "cache_lookup": "looking a page up in the page cache",
+    "readahead": "setting a readahead window up",
+    "readahead_page": "allocating one page and adding it to the page cache",
+    "submit": "submitting one request to a device",
+    "sync_read": "setting up a synchronous read of one page (page_not_uptodate), its submission included",
+    "folio_wait": "preparing to sleep on a folio, and cleaning up after it",
+    "map_page": "mapping one page under its folio lock (finish_fault)",
+    "retry": "leaving handle_mm_fault with VM_FAULT_RETRY and getting ready to try again",
+    "fault_exit": "from the end of the last attempt to user mode",
+    "mmap_lock": "mmap_lock for read: taking and releasing it, beyond its lock words",
+    "irq": "the interrupt for a completed request, charged to the CPU it strikes",
+    "irq_page": "the same, for each page of the request",
+    "timer": "the interrupt of a timer, charged to the CPU it strikes",
+    "wake": "waking one thread, charged to the waker",
+    "switch": "switching a CPU to another thread",
+    "idle_exit": "from the wake-up of an idle CPU until it begins to switch",
+    "syscall": "entering and leaving a system call",
+    "mmap": "mmap of new memory, under the write lock",
+    "munmap": "munmap up to the downgrade, under the write lock",
+    "munmap_zap": "munmap after the downgrade, its fixed part",
+    "munmap_page": "munmap after the downgrade, for each page of the range",
+    "mprotect": "mprotect without splitting or merging, under the write lock",
+    "mprotect_page": "mprotect, for each page that is mapped in the range",
+    "vma_split": "splitting one VMA in two",
+    "vma_merge": "merging one VMA into its neighbour",
+    "word_local": "an atomic on a lock word that this CPU touched last",
+    "word_remote": "an atomic on a lock word that another CPU touched last",
+}
+
+
+class Cost(NamedTuple):
+    """What one thing costs, and how we know."""
+
+    ns: int
+    source: str  # `measured: ...`, `published: ...`, `derived: ...` or `assumed`
+
+
+class MachineProfile(NamedTuple):
+    """What everything costs on one machine."""
+
+    name: str
+    description: str
+    costs: dict[str, Cost]  # an entry for each name in COSTS

@@ -1,0 +1,244 @@
+"""What can be asked for: the tree of a scenario.
+
+The proto's `Scenario` is the manual: units, ranges and defaults stand there,
+and every dataclass here has the fields of its message. What is missing on the
+wire is filled in by `check`, once; past it nobody checks again.
+"""
+
+from dataclasses import dataclass, field
+
+from faultlane_server.codes import Access, Advice, PageState, Protection, RecordingKind
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exponential:
+    mean_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogNormal:
+    median_ns: int
+    sigma_ppm: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quantile:
+    ppm: int
+    ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quantiles:
+    points: tuple[Quantile, ...]
+
+
+Duration = Fixed | Exponential | LogNormal | Quantiles
+
+
+@dataclass(frozen=True, slots=True)
+class Sequential:
+    divided: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Uniform:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Zipf:
+    theta_ppm: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stride:
+    stride_bytes: int
+    thread_offset_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Explicit:
+    page_deltas: tuple[int, ...]
+    slice: int = 0
+
+
+Pattern = Sequential | Uniform | Zipf | Stride | Explicit
+
+
+@dataclass(frozen=True, slots=True)
+class Touch:
+    vma: str
+    pattern: Pattern
+    access: Access = Access.READ
+    count: int = 0
+    offset_bytes: int = 0
+    length_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    duration: Duration
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    duration: Duration
+
+
+@dataclass(frozen=True, slots=True)
+class Mmap:
+    name: str
+    length_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Munmap:
+    vma: str
+    offset_bytes: int = 0
+    length_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Mprotect:
+    vma: str
+    offset_bytes: int = 0
+    length_bytes: int = 0
+    protection: tuple[Protection, ...] = ()
+    thread_offset_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Barrier:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    name: str
+    steps: "tuple[Step, ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    count: int
+    steps: "tuple[Step, ...]"
+
+
+Step = Touch | Compute | Sleep | Mmap | Munmap | Mprotect | Barrier | Measure | Loop
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadGroup:
+    name: str
+    threads: int
+    program: tuple[Step, ...]
+    daemon: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FileMapping:
+    file: str
+    offset_bytes: int = 0
+    open: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AnonymousMapping:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class MappedRange:
+    offset_bytes: int = 0
+    length_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Vma:
+    name: str
+    length_bytes: int
+    backing: FileMapping | AnonymousMapping
+    address: int = 0
+    protection: tuple[Protection, ...] = (Protection.READ,)
+    advice: Advice = Advice.NORMAL
+    mapped: tuple[MappedRange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    name: str
+    vmas: tuple[Vma, ...]
+    groups: tuple[ThreadGroup, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FileRange:
+    state: PageState
+    offset_bytes: int = 0
+    length_bytes: int = 0
+    every_pages: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    name: str
+    size_bytes: int
+    device: str
+    initial: tuple[FileRange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    processes: tuple[Process, ...]
+    files: tuple[File, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    name: str
+    latency: Duration
+    channels: int = 1
+    bandwidth_bytes_per_s: int = 0
+    readahead_bytes: int = 131072
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    arch: str
+    cpus: int
+    page_size_bytes: int = 4096
+    profile: str = "neutral"
+    costs_ns: dict[str, int] = field(default_factory=dict)
+    devices: tuple[Device, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    generation: str = "6.12"
+    policy: str = "mainline"
+    hz: int = 250
+    fault_around_bytes: int = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    kind: RecordingKind = RecordingKind.ALL
+    sample_every: int = 1
+    slower_than_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    workload: Workload
+    machine: Machine
+    kernel: Kernel
+    horizon_ns: int
+    seed: int = 0
+    warmup_ns: int = 0
+    recording: Recording = Recording()
+    attempts_max: int = 65536
