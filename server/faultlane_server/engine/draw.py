@@ -121,8 +121,8 @@ def below(bits, n):
 
 
 @compiled
-def duration(spec, points, bits):
-    """Turn a word into nanoseconds by the law of `spec`, whose points are in `points`."""
+def duration(spec, pool, bits):
+    """Turn a word into nanoseconds by the law of `spec`, whose points are in `pool.points`."""
     if spec.law == Law.FIXED:
         return np.int64(spec.a)
     if spec.law == Law.EXPONENTIAL:
@@ -130,13 +130,13 @@ def duration(spec, points, bits):
     if spec.law == Law.LOG_NORMAL:
         return log_normal(bits, spec.a, spec.b)
     assert spec.law == Law.QUANTILES, "a duration of no known law"
-    return quantile(bits, points, spec.first_point)
+    return quantile(bits, pool, spec.first_point)
 
 
 @compiled
 def exponential(bits, mean):
     """Turn a word into an exponential draw: the mean, times minus the logarithm of a chance."""
-    bits, octave = _normalised(bits)
+    bits, octave = _normalised(bits | _U1)
     log2_q32 = ((octave + 1) << 32) - _log2_q32(bits)
     return _times_q32(mean, (log2_q32 * _LN2_Q24) >> 24)
 
@@ -155,15 +155,15 @@ def log_normal(bits, median, sigma_ppm):
 
 
 @compiled
-def quantile(bits, points, first):
+def quantile(bits, pool, first):
     """Turn a word into a draw by the quantiles from `first` on, with straight lines between."""
     part_q32 = below(bits, _MILLION << 32)
     right = first + 1
-    while points[right].ppm << 32 <= part_q32:
+    while pool.points[right].ppm << 32 <= part_q32:
         right += 1
-    left = right - 1
-    along_q32 = (part_q32 - (points[left].ppm << 32)) // (points[right].ppm - points[left].ppm)
-    return points[left].ns + _times_q32(points[right].ns - points[left].ns, along_q32)
+    low, high = pool.points[right - 1], pool.points[right]
+    along_q32 = (part_q32 - (low.ppm << 32)) // (high.ppm - low.ppm)
+    return low.ns + _times_q32(high.ns - low.ns, along_q32)
 
 
 @compiled
@@ -232,8 +232,8 @@ def _add_up_zipf(cumulative, theta_ppm, extra_bits):
 
 @compiled
 def _normalised(bits):
-    """Shift a word until its top bit is set. Returns it, and how far it went: once, on average."""
-    bits, octave = bits | _U1, np.int64(0)
+    """Shift a word that is not 0 until its top bit is set, and return it with how far it went."""
+    octave = np.int64(0)
     while bits < _TOP_BIT:
         bits <<= _U1
         octave += 1
@@ -259,7 +259,7 @@ def _exp2_q32(fraction_q32):
 def _normal_over_ln2_q32(bits):
     """Turn a word into a standard normal draw, over ln 2: its lowest bit chooses the side."""
     sign = np.int64(1) - 2 * np.int64(bits & _U1)
-    bits, octave = _normalised(bits)
+    bits, octave = _normalised(bits | _U1)
     if octave >= _NORMAL_OCTAVES:
         return sign * _NORMAL[0]
     step = np.int64((bits << _U1) >> np.uint64(64 - _NORMAL_STEP_BITS))
