@@ -1,1 +1,26 @@
-"""faultlane: how long page faults wait, and what another retry design would change."""
+"""faultlane: how long page faults wait, and what another retry design would change.
+
+`Client.connect(address)` or `local()` gives a client; its `run(scenario)` gives a run whose faults
+arrive as numpy columns. `faultlane.v1` has the messages, `faultlane.errors` what can go wrong.
+"""
+
+from faultlane.client import Client
+from faultlane.embedded import local
+from faultlane.errors import FaultlaneError, InvalidScenario
+from faultlane.events import FaultEvents, OperationEvents
+from faultlane.run import Run
+from faultlane.scenario import read_scenario, scenario_from, set_field, set_fields
+
+__all__ = [
+    "Client",
+    "FaultEvents",
+    "FaultlaneError",
+    "InvalidScenario",
+    "OperationEvents",
+    "Run",
+    "local",
+    "read_scenario",
+    "scenario_from",
+    "set_field",
+    "set_fields",
+]

@@ -1,0 +1,27 @@
+"""A server inside this process, for notebooks, tests and the command line."""
+
+from faultlane.client import Client
+from faultlane.errors import MissingExtra
+
+
+def local(workers: int | None = None) -> Client:
+    """Start a server in this process, and return a client that ends it when it is closed.
+
+    The first start on a machine compiles the simulator, which takes up to a minute.
+
+    Parameters
+    ----------
+    workers
+        How many simulations run at once; None leaves it to the server.
+
+    Raises
+    ------
+    MissingExtra
+        If the server is not installed.
+    """
+    try:
+        from faultlane_server.service.local import LocalServer
+    except ImportError as error:
+        raise MissingExtra(f"no server here ({error}): pip install 'faultlane[server]'") from error
+    server = LocalServer(workers=workers)
+    return Client.connect(server.start(), on_close=server.close)

@@ -1,0 +1,188 @@
+"""What can go wrong, and what to do about it.
+
+* FaultlaneError
+  + InvalidRequest        fields of a request make no sense: change them
+    - InvalidScenario     the same for a scenario, also one that was read from a file
+  + NoSuchSimulation      the server does not know the simulation: look at the name
+  + NoSuchPreset          the server has no such preset: see `list_presets`
+  + AlreadyExists         the request id belongs to another request: choose a new one
+  + OffsetOutOfRange      the log ends before the offset: begin earlier
+  + QueueFull             the server has no room for the run: try again later
+  + Unavailable           the server did not answer: look at the address
+  + TimedOut              the answer did not come in time: allow more time
+  + StreamCut             the stream ended before the run did: read on from where it stopped
+  + ServerBug             the server failed: report it with the incident id
+  + RunFailed             the run could not be brought to an end: see the reason
+  + RunCancelled          the run was cancelled, so it has no summary
+  + MissingExtra          a part of faultlane is not installed: install the extra
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple, TypeVar, cast
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2
+from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status
+
+Detail = TypeVar("Detail", bound=Message)
+
+
+class FaultlaneError(Exception):
+    """Anything that goes wrong in a call, and the only error itself that no other name fits."""
+
+
+class Violation(NamedTuple):
+    """A field whose value makes no sense."""
+
+    field: str
+    description: str  # "want ..., got ..."
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.description}" if self.field else self.description
+
+
+def want_got(field: str, want: str, got: object) -> Violation:
+    """A violation in the one form that all of them have."""
+    return Violation(field, f"want {want}, got {got!r}")
+
+
+class InvalidRequest(FaultlaneError):
+    """Fields of a request have values that make no sense: all of them, not the first."""
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        super().__init__("; ".join(str(violation) for violation in violations))
+        self.violations = tuple(violations)
+
+
+class InvalidScenario(InvalidRequest):
+    """Fields of a scenario have values that make no sense: all of them, not the first."""
+
+
+class NoSuchSimulation(FaultlaneError):
+    """The server has no simulation of that name."""
+
+
+class NoSuchPreset(FaultlaneError):
+    """The server has no preset of that id."""
+
+
+class AlreadyExists(FaultlaneError):
+    """The request id was used before, with another request."""
+
+
+class OffsetOutOfRange(FaultlaneError):
+    """The offset is beyond the end of the log of a simulation that has ended."""
+
+
+class QueueFull(FaultlaneError):
+    """The server has no room for the run; `retry_after_s`, if known, says when to come back."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Unavailable(FaultlaneError):
+    """The server does not answer, is not ready yet, or shuts down."""
+
+
+class TimedOut(FaultlaneError):
+    """The answer did not come within the time that the call allowed."""
+
+
+class StreamCut(FaultlaneError):
+    """A stream ended without the simulation that its last message carries."""
+
+
+class ServerBug(FaultlaneError):
+    """The server failed in a way that is its own fault; `incident` is what its log calls it."""
+
+    def __init__(self, message: str, incident: str = "") -> None:
+        super().__init__(f"{message} (incident {incident})" if incident else message)
+        self.incident = incident
+
+
+class RunFailed(FaultlaneError):
+    """The run could not be brought to an end; `reason` is the word for it in `RunError`."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(f"{reason}: {message}")
+        self.reason = reason
+
+
+class RunCancelled(FaultlaneError):
+    """The run was cancelled, so it has no summary."""
+
+
+class MissingExtra(FaultlaneError):
+    """A part of faultlane that was asked for is not installed."""
+
+
+@contextmanager
+def errors_from_status(
+    *,
+    invalid: type[InvalidRequest] = InvalidRequest,
+    not_found: type[FaultlaneError] = NoSuchSimulation,
+) -> Iterator[None]:
+    """Turn the status of a call into one of our errors.
+
+    What a bad argument or a missing thing is depends on the call, so the call says it.
+    """
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise _error_from(error, invalid, not_found) from error
+
+
+def _error_from(
+    error: grpc.RpcError, invalid: type[InvalidRequest], not_found: type[FaultlaneError]
+) -> FaultlaneError:
+    code, message = error.code(), error.details() or ""
+    status = rpc_status.from_call(cast(grpc.Call, error)) or Status()
+    if code is grpc.StatusCode.INVALID_ARGUMENT:
+        return invalid(_violations(status) or [Violation("", message)])
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return QueueFull(message, _retry_after_s(status))
+    if code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN):
+        return ServerBug(message, _incident(status))
+    plain = {**_PLAIN, grpc.StatusCode.NOT_FOUND: not_found}
+    if code in plain:
+        return plain[code](message)
+    return FaultlaneError(f"{code.name}: {message}")
+
+
+_PLAIN: dict[grpc.StatusCode, type[FaultlaneError]] = {
+    grpc.StatusCode.ALREADY_EXISTS: AlreadyExists,
+    grpc.StatusCode.OUT_OF_RANGE: OffsetOutOfRange,
+    grpc.StatusCode.UNAVAILABLE: Unavailable,
+    grpc.StatusCode.DEADLINE_EXCEEDED: TimedOut,
+}
+
+
+def _violations(status: Status) -> list[Violation]:
+    found = _detail(status, error_details_pb2.BadRequest)
+    if found is None:
+        return []
+    return [Violation(entry.field, entry.description) for entry in found.field_violations]
+
+
+def _retry_after_s(status: Status) -> float | None:
+    found = _detail(status, error_details_pb2.RetryInfo)
+    return None if found is None else found.retry_delay.ToTimedelta().total_seconds()
+
+
+def _incident(status: Status) -> str:
+    found = _detail(status, error_details_pb2.ErrorInfo)
+    return "" if found is None else found.metadata.get("incident", "")
+
+
+def _detail(status: Status, kind: type[Detail]) -> Detail | None:
+    """The first detail of a kind, if there is one."""
+    for packed in status.details:
+        detail = kind()
+        if packed.Unpack(detail):
+            return detail
+    return None

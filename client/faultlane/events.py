@@ -1,0 +1,119 @@
+"""Events as numpy: entry i of every column belongs to the i-th fault or operation.
+
+The columns are those of `FaultBatch` and `OperationBatch` in the proto, which explains each of
+them. `pandas.DataFrame(events.columns())` makes a data frame of a batch.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from numpy.typing import NDArray
+
+from faultlane import v1 as pb
+
+U32 = NDArray[np.uint32]
+U64 = NDArray[np.uint64]
+Rows = slice | NDArray[np.bool_] | NDArray[np.integer]
+
+_DTYPE_OF: dict[int, str] = {
+    FieldDescriptor.TYPE_FIXED32: "<u4",
+    FieldDescriptor.TYPE_FIXED64: "<u8",
+}
+
+
+class _Events:
+    """What faults and operations have in common: columns of equal length."""
+
+    MESSAGE: ClassVar[type[Message]]
+
+    @classmethod
+    def from_message(cls, message: Message) -> Self:
+        """Take the columns out of a batch."""
+        return cls(
+            **{
+                field.name: np.asarray(getattr(message, field.name), dtype=_DTYPE_OF[field.type])
+                for field in cls.MESSAGE.DESCRIPTOR.fields
+            }
+        )
+
+    @classmethod
+    def concat(cls, batches: Iterable[Self]) -> Self:
+        """Join batches in their order; no batches make an empty one."""
+        parts = [batch.columns() for batch in batches]
+        if not parts:
+            return cls.from_message(cls.MESSAGE())
+        return cls(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+
+    def columns(self) -> dict[str, NDArray[np.unsignedinteger]]:
+        """All columns by name, in the order of the proto."""
+        return {field.name: getattr(self, field.name) for field in self.MESSAGE.DESCRIPTOR.fields}
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns().values())))
+
+    def __getitem__(self, rows: Rows) -> Self:
+        """Some of the rows: a slice, a mask or row numbers, as numpy takes them."""
+        return type(self)(**{name: column[rows] for name, column in self.columns().items()})
+
+
+@dataclass(frozen=True, eq=False)
+class FaultEvents(_Events):
+    """Some faults."""
+
+    MESSAGE: ClassVar[type[Message]] = pb.FaultBatch
+
+    thread: U32
+    touch: U64
+    process: U32
+    cpu: U32
+    vma: U32
+    address: U64
+    access: U32
+    kind: U32
+    start_ns: U64
+    duration_ns: U64
+    finished: U32
+    lock: U32
+    attempts: U32
+    vma_retries: U32
+    retry_reasons: U32
+    result: U32
+    major: U32
+    reads: U32
+    mmap_reads: U32
+    cpu_ns: U64
+    wait_mmap_lock_ns: U64
+    wait_folio_ns: U64
+    wait_device_ns: U64
+    wait_run_queue_ns: U64
+    wait_lock_word_ns: U64
+    blocker: U32
+
+
+@dataclass(frozen=True, eq=False)
+class OperationEvents(_Events):
+    """Some operations on the address space."""
+
+    MESSAGE: ClassVar[type[Message]] = pb.OperationBatch
+
+    thread: U32
+    ordinal: U64
+    process: U32
+    cpu: U32
+    kind: U32
+    address: U64
+    pages: U64
+    start_ns: U64
+    duration_ns: U64
+    finished: U32
+    wait_mmap_lock_ns: U64
+    wait_vma_ns: U64
+    wait_run_queue_ns: U64
+    wait_lock_word_ns: U64
+    cpu_ns: U64
+    hold_ns: U64
+    blocker: U32
