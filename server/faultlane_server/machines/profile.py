@@ -13,7 +13,7 @@ COSTS: dict[str, str] = {
     "readahead": "setting a readahead window up",
     "readahead_page": "allocating one page and adding it to the page cache",
     "submit": "submitting one request to a device",
-    "sync_read": "setting up a synchronous read of one page (page_not_uptodate), its submission included",
+    "sync_read": "setting up and submitting a synchronous read of one page (page_not_uptodate)",
     "folio_wait": "preparing to sleep on a folio, and cleaning up after it",
     "map_page": "mapping one page under its folio lock (finish_fault)",
     "retry": "leaving handle_mm_fault with VM_FAULT_RETRY and getting ready to try again",
