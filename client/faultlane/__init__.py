@@ -5,9 +5,9 @@ arrive as numpy columns. `faultlane.v1` has the messages, `faultlane.errors` wha
 """
 
 from faultlane.client import Client
-from faultlane.embedded import local
 from faultlane.errors import FaultlaneError, InvalidScenario
 from faultlane.events import FaultEvents, OperationEvents
+from faultlane.local import local
 from faultlane.run import Run
 from faultlane.scenario import read_scenario, scenario_from, set_field, set_fields
 

@@ -101,7 +101,7 @@ class ServerBug(FaultlaneError):
     """The server failed in a way that is its own fault; `incident` is what its log calls it."""
 
     def __init__(self, message: str, incident: str = "") -> None:
-        super().__init__(f"{message} (incident {incident})" if incident else message)
+        super().__init__(message)
         self.incident = incident
 
 

@@ -229,9 +229,11 @@ def _truth(value: Any) -> bool:
 
 
 def _member(enum: EnumDescriptor, value: Any) -> int:
-    """The number of an enum's member, by its full name or without the name of the enum."""
+    """The number of an enum's member: by number, by full name, or without the name of the enum."""
     prefix = enum.values[0].name.removesuffix("UNSPECIFIED")
     numbers = {member.name.removeprefix(prefix): member.number for member in enum.values}
+    if type(value) is int and value in numbers.values():
+        return value
     short = str(value).upper().removeprefix(prefix)
     if short not in numbers:
         raise _Unfit(" or ".join(name for name in numbers if name != "UNSPECIFIED"), value)

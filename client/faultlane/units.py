@@ -24,6 +24,8 @@ MILLIONTHS = {"%": 10**4}
 
 _NUMBER = re.compile(r"([+-]?[0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][0-9]{1,2})?)\s*(\D*)")
 
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
+
 
 def units_of(field: str) -> dict[str, int]:
     """The units that a field takes, each with what it stands for."""
@@ -47,7 +49,7 @@ def whole_number(text: str, units: dict[str, int]) -> int:
     ValueError
         If it is no number, not whole, or has another unit.
     """
-    if text.lower().startswith("0x"):
+    if _ADDRESS.fullmatch(text):
         return int(text, 16)
     match = _NUMBER.fullmatch(text.strip())
     if match is None:

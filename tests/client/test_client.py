@@ -1,0 +1,312 @@
+"""Every rpc has a method, and every status an error that says what to do."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from threading import Event
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+
+import faultlane
+from faultlane import Client, errors
+from faultlane import v1 as pb
+from faultlane.v1 import catalog_service_pb2, simulation_service_pb2
+from tests.client.fake import NAME, QUEUED, SUCCEEDED, FakeServer, Refusal, a_simulation
+
+SCENARIO = pb.Scenario(seed=7)
+
+UNARY: dict[str, Callable[[Client], Any]] = {
+    "CreateSimulation": lambda client: client.create_simulation(SCENARIO),
+    "GetSimulation": lambda client: client.get_simulation(NAME),
+    "CancelSimulation": lambda client: client.cancel_simulation(NAME),
+    "GetServerInfo": lambda client: client.get_server_info(),
+    "ListArchitectures": lambda client: client.list_architectures(),
+    "ListMachines": lambda client: client.list_machines(),
+    "ListKernels": lambda client: client.list_kernels(),
+    "ListPolicies": lambda client: client.list_policies(),
+    "ListPresets": lambda client: client.list_presets(),
+    "GetPreset": lambda client: client.get_preset("first-look"),
+}
+STREAMS: dict[str, Callable[[Client], Any]] = {
+    "RunSimulation": lambda client: list(client.run_simulation(SCENARIO)),
+    "StreamEvents": lambda client: list(client.stream_events(NAME)),
+    "StreamOperations": lambda client: list(client.stream_operations(NAME)),
+}
+RPCS = UNARY | STREAMS
+
+ARM64 = pb.Architecture(name="arm64")
+ANSWERS = [
+    ("CreateSimulation", pb.CreateSimulationResponse(simulation=a_simulation(QUEUED))),
+    ("GetSimulation", pb.GetSimulationResponse(simulation=a_simulation())),
+    ("CancelSimulation", pb.CancelSimulationResponse(simulation=a_simulation())),
+    ("GetServerInfo", pb.GetServerInfoResponse(version="1")),
+    (
+        "ListArchitectures",
+        pb.ListArchitecturesResponse(architectures=[pb.Architecture(name="x86")]),
+    ),
+    ("ListMachines", pb.ListMachinesResponse(machines=[pb.MachineProfile(name="neutral")])),
+    ("ListKernels", pb.ListKernelsResponse(kernels=[pb.KernelGeneration(name="6.12")])),
+    ("ListPolicies", pb.ListPoliciesResponse(policies=[pb.Policy(id="rfc")])),
+    ("ListPresets", pb.ListPresetsResponse(presets=[pb.Preset(id="first-look")])),
+    ("GetPreset", pb.GetPresetResponse(preset=pb.Preset(id="first-look"))),
+]
+
+
+def test_no_rpc_was_forgotten() -> None:
+    services = [
+        simulation_service_pb2.DESCRIPTOR.services_by_name["SimulationService"],
+        catalog_service_pb2.DESCRIPTOR.services_by_name["CatalogService"],
+    ]
+    assert set(RPCS) == {method.name for service in services for method in service.methods}
+
+
+@pytest.mark.parametrize(("rpc", "answer"), ANSWERS, ids=[rpc for rpc, _ in ANSWERS])
+def test_a_call_returns_what_its_answer_holds(
+    client: Client, server: FakeServer, rpc: str, answer: Any
+) -> None:
+    server.says[rpc] = answer
+
+    got = RPCS[rpc](client)
+
+    if rpc == "GetServerInfo":
+        assert got == answer
+    else:
+        [(field, value)] = answer.ListFields()
+        assert got == (list(value) if field.is_repeated else value)
+
+
+def test_create_sends_what_it_was_given(client: Client, server: FakeServer) -> None:
+    server.says["CreateSimulation"] = pb.CreateSimulationResponse(simulation=a_simulation())
+
+    client.create_simulation(SCENARIO, request_id="mine", validate_only=True)
+
+    assert server.heard == [
+        pb.CreateSimulationRequest(scenario=SCENARIO, request_id="mine", validate_only=True)
+    ]
+
+
+@pytest.mark.parametrize("rpc", ["StreamEvents", "StreamOperations"])
+def test_streams_send_what_they_were_given(client: Client, server: FakeServer, rpc: str) -> None:
+    server.says[rpc] = lambda request: [_last_of(rpc)]
+    method = client.stream_events if rpc == "StreamEvents" else client.stream_operations
+
+    list(method(NAME, offset=5, batch_rows=10, limit=20, no_follow=True))
+
+    [request] = server.heard
+    assert (request.name, request.offset, request.batch_rows) == (NAME, 5, 10)
+    assert (request.limit, request.no_follow) == (20, True)
+
+
+def test_names_of_things_are_sent(client: Client, server: FakeServer) -> None:
+    server.says["GetSimulation"] = pb.GetSimulationResponse()
+    server.says["CancelSimulation"] = pb.CancelSimulationResponse()
+    server.says["GetPreset"] = pb.GetPresetResponse()
+
+    client.get_simulation(NAME)
+    client.cancel_simulation(NAME)
+    client.get_preset("first-look")
+
+    assert server.heard == [
+        pb.GetSimulationRequest(name=NAME),
+        pb.CancelSimulationRequest(name=NAME),
+        pb.GetPresetRequest(id="first-look"),
+    ]
+
+
+@pytest.mark.parametrize("rpc", STREAMS)
+def test_a_stream_hands_out_every_message(client: Client, server: FakeServer, rpc: str) -> None:
+    server.says[rpc] = [_first_of(rpc), _last_of(rpc)]
+
+    assert STREAMS[rpc](client) == [_first_of(rpc), _last_of(rpc)]
+
+
+@pytest.mark.parametrize("rpc", STREAMS)
+def test_a_stream_without_its_last_message_was_cut(
+    client: Client, server: FakeServer, rpc: str
+) -> None:
+    server.says[rpc] = [_first_of(rpc)]
+
+    with pytest.raises(errors.StreamCut):
+        STREAMS[rpc](client)
+
+
+@pytest.mark.parametrize("rpc", STREAMS)
+def test_who_stops_reading_ends_the_call(client: Client, server: FakeServer, rpc: str) -> None:
+    ended = Event()
+
+    def without_end(request: Any) -> Any:
+        try:
+            while True:
+                yield _first_of(rpc)
+        finally:
+            ended.set()
+
+    server.says[rpc] = without_end
+    streams = {
+        "RunSimulation": lambda: client.run_simulation(SCENARIO),
+        "StreamEvents": lambda: client.stream_events(NAME),
+        "StreamOperations": lambda: client.stream_operations(NAME),
+    }
+    messages = streams[rpc]()
+    next(messages)
+
+    messages.close()
+
+    assert ended.wait(timeout=10)
+
+
+REFUSALS = [
+    (grpc.StatusCode.NOT_FOUND, errors.NoSuchSimulation),
+    (grpc.StatusCode.ALREADY_EXISTS, errors.AlreadyExists),
+    (grpc.StatusCode.OUT_OF_RANGE, errors.OffsetOutOfRange),
+    (grpc.StatusCode.RESOURCE_EXHAUSTED, errors.QueueFull),
+    (grpc.StatusCode.UNAVAILABLE, errors.Unavailable),
+    (grpc.StatusCode.DEADLINE_EXCEEDED, errors.TimedOut),
+    (grpc.StatusCode.INTERNAL, errors.ServerBug),
+    (grpc.StatusCode.UNKNOWN, errors.ServerBug),
+    (grpc.StatusCode.INVALID_ARGUMENT, errors.InvalidRequest),
+    (grpc.StatusCode.UNIMPLEMENTED, errors.FaultlaneError),
+]
+
+
+@pytest.mark.parametrize("rpc", ["GetSimulation", "StreamEvents"])
+@pytest.mark.parametrize(("code", "error"), REFUSALS)
+def test_a_status_becomes_an_error(
+    client: Client, server: FakeServer, rpc: str, code: grpc.StatusCode, error: type[Exception]
+) -> None:
+    server.says[rpc] = Refusal(code, "because of that")
+
+    with pytest.raises(error, match="because of that") as caught:
+        RPCS[rpc](client)
+
+    assert caught.type is error
+
+
+@pytest.mark.parametrize("rpc", RPCS)
+def test_no_call_lets_an_error_of_grpc_through(
+    client: Client, server: FakeServer, rpc: str
+) -> None:
+    server.says[rpc] = Refusal(grpc.StatusCode.DATA_LOSS, "lost")
+
+    with pytest.raises(errors.FaultlaneError, match="DATA_LOSS: lost"):
+        RPCS[rpc](client)
+
+
+@pytest.mark.parametrize("rpc", ["CreateSimulation", "RunSimulation"])
+def test_violations_of_a_scenario_all_arrive(client: Client, server: FakeServer, rpc: str) -> None:
+    fields = [
+        {"field": "machine.cpus", "description": "want 1 to 512, got 0"},
+        {"description": "and 3 more"},
+    ]
+    server.says[rpc] = Refusal(
+        grpc.StatusCode.INVALID_ARGUMENT, "2 violations", BadRequest(field_violations=fields)
+    )
+
+    with pytest.raises(errors.InvalidScenario) as caught:
+        RPCS[rpc](client)
+
+    assert [str(violation) for violation in caught.value.violations] == [
+        "machine.cpus: want 1 to 512, got 0",
+        "and 3 more",
+    ]
+
+
+def test_a_preset_that_is_not_there_is_no_simulation(client: Client, server: FakeServer) -> None:
+    server.says["GetPreset"] = Refusal(grpc.StatusCode.NOT_FOUND, "no such preset")
+
+    with pytest.raises(errors.NoSuchPreset):
+        client.get_preset("last-look")
+
+
+def test_a_full_queue_says_when_to_come_back(client: Client, server: FakeServer) -> None:
+    delay = Duration()
+    delay.FromTimedelta(timedelta(seconds=1.5))
+    server.says["CreateSimulation"] = Refusal(
+        grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full", RetryInfo(retry_delay=delay)
+    )
+
+    with pytest.raises(errors.QueueFull) as caught:
+        client.submit(SCENARIO)
+
+    assert caught.value.retry_after_s == 1.5
+
+
+def test_a_bug_of_the_server_has_the_name_that_its_log_gives_it(
+    client: Client, server: FakeServer
+) -> None:
+    info = ErrorInfo(reason="BUG", domain="faultlane", metadata={"incident": "c0ffee"})
+    server.says["GetServerInfo"] = Refusal(grpc.StatusCode.INTERNAL, "our bug", info)
+
+    with pytest.raises(errors.ServerBug, match="our bug") as caught:
+        client.get_server_info()
+
+    assert caught.value.incident == "c0ffee"
+
+
+@pytest.mark.parametrize("rpc", UNARY)
+def test_a_call_with_one_answer_has_a_deadline(server: FakeServer, rpc: str) -> None:
+    deadlines = _Deadlines()
+    with Client(grpc.intercept_channel(grpc.insecure_channel(server.address), deadlines)) as client:
+        server.says[rpc] = Refusal(grpc.StatusCode.ABORTED, "enough")
+        with pytest.raises(errors.FaultlaneError):
+            RPCS[rpc](client)
+
+    assert deadlines.seen_s == [10.0]
+
+
+def test_an_address_without_a_server_is_unavailable(server: FakeServer) -> None:
+    server.stop()
+
+    with Client.connect(server.address) as client, pytest.raises(errors.Unavailable):
+        client.get_server_info()
+
+
+def test_an_answer_that_does_not_come_times_out(client: Client, server: FakeServer) -> None:
+    server.says["GetServerInfo"] = Refusal(grpc.StatusCode.ABORTED, "too late")
+
+    with pytest.raises(errors.TimedOut):
+        client.get_server_info(timeout_s=0.0)
+
+
+def test_closing_a_client_closes_what_belongs_to_it(server: FakeServer) -> None:
+    closed = []
+
+    with Client.connect(server.address, on_close=lambda: closed.append(True)):
+        assert not closed
+
+    assert closed
+
+
+def test_local_says_which_extra_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "faultlane_server.service.local", None)
+
+    with pytest.raises(errors.MissingExtra, match=r"pip install 'faultlane\[server\]'"):
+        faultlane.local()
+
+
+class _Deadlines(grpc.UnaryUnaryClientInterceptor):
+    """Writes down how long each call may take."""
+
+    def __init__(self) -> None:
+        self.seen_s: list[float | None] = []
+
+    def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        self.seen_s.append(details.timeout)
+        return continuation(details, request)
+
+
+def _first_of(rpc: str) -> Any:
+    if rpc == "RunSimulation":
+        return pb.RunSimulationResponse(simulation=a_simulation(QUEUED))
+    return _response_of(rpc)(next_offset=1)
+
+
+def _last_of(rpc: str) -> Any:
+    return _response_of(rpc)(simulation=a_simulation(SUCCEEDED))
+
+
+def _response_of(rpc: str) -> Any:
+    return getattr(pb, f"{rpc}Response")

@@ -1,0 +1,406 @@
+"""Scenario files say what the message says, and whatever does not fit is told at once."""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import json_format
+from hypothesis import given
+from hypothesis import strategies as st
+
+from faultlane import InvalidScenario, errors, read_scenario, scenario_from, set_field, set_fields
+from faultlane import v1 as pb
+from faultlane.units import BYTES, BYTES_PER_S, MILLIONTHS, NANOSECONDS, whole_number
+
+YAML = """
+workload:
+  files:
+    - {name: data, size_bytes: 16MiB, device: disk, initial: [{state: cached, length_bytes: 64KiB}]}
+  processes:
+    - name: app
+      vmas:
+        - {name: map, address: 0x10000, length_bytes: 16MiB, file: {file: data},
+           protection: [READ, exec], advice: random}
+      groups:
+        - name: readers
+          threads: 4
+          daemon: true
+          program:
+            - loop:
+                count: 1_000
+                steps:
+                  - touch: {vma: map, zipf: {theta_ppm: 90%}, count: 1e3}
+                  - touch: {vma: map, explicit: {page_deltas: [5, -3]}}
+                  - touch: {vma: map, uniform: {}}
+                  - compute: {duration: {exponential_mean_ns: 1.5us}}
+machine:
+  arch: arm64
+  cpus: 8
+  costs_ns: {wake: 2us, switch: 700}
+  devices:
+    - {name: disk, latency: {fixed_ns: 4ms}, bandwidth_bytes_per_s: 2GiB/s, readahead_bytes: 0}
+kernel: {generation: 6.10, policyId: rfc}
+seed: 18446744073709551615
+horizon_ns: 2s
+"""
+
+PROTOJSON: dict[str, Any] = {
+    "workload": {
+        "files": [
+            {
+                "name": "data",
+                "sizeBytes": 16 << 20,
+                "device": "disk",
+                "initial": [{"state": "PAGE_STATE_CACHED", "lengthBytes": 65536}],
+            }
+        ],
+        "processes": [
+            {
+                "name": "app",
+                "vmas": [
+                    {
+                        "name": "map",
+                        "address": 65536,
+                        "lengthBytes": 16 << 20,
+                        "file": {"file": "data"},
+                        "protection": ["PROTECTION_READ", "PROTECTION_EXEC"],
+                        "advice": "ADVICE_RANDOM",
+                    }
+                ],
+                "groups": [
+                    {
+                        "name": "readers",
+                        "threads": 4,
+                        "daemon": True,
+                        "program": [
+                            {
+                                "loop": {
+                                    "count": 1000,
+                                    "steps": [
+                                        {
+                                            "touch": {
+                                                "vma": "map",
+                                                "zipf": {"thetaPpm": 900_000},
+                                                "count": "1000",
+                                            }
+                                        },
+                                        {
+                                            "touch": {
+                                                "vma": "map",
+                                                "explicit": {"pageDeltas": [5, -3]},
+                                            }
+                                        },
+                                        {"touch": {"vma": "map", "uniform": {}}},
+                                        {"compute": {"duration": {"exponentialMeanNs": 1500}}},
+                                    ],
+                                }
+                            }
+                        ],
+                    }
+                ],
+            }
+        ],
+    },
+    "machine": {
+        "arch": "arm64",
+        "cpus": 8,
+        "costsNs": {"wake": 2000, "switch": 700},
+        "devices": [
+            {
+                "name": "disk",
+                "latency": {"fixedNs": 4_000_000},
+                "bandwidthBytesPerS": 2 << 30,
+                "readaheadBytes": 0,
+            }
+        ],
+    },
+    "kernel": {"generation": "6.10", "policyId": "rfc"},
+    "seed": "18446744073709551615",
+    "horizonNs": 2_000_000_000,
+}
+
+
+@pytest.fixture
+def scenario() -> pb.Scenario:
+    return json_format.ParseDict(PROTOJSON, pb.Scenario())
+
+
+def violations(caught: pytest.ExceptionInfo[InvalidScenario]) -> list[str]:
+    return [str(violation) for violation in caught.value.violations]
+
+
+def test_a_yaml_file_says_what_the_message_says(tmp_path: Path, scenario: pb.Scenario) -> None:
+    path = tmp_path / "scenario.yaml"
+    path.write_text(YAML)
+
+    assert read_scenario(path) == scenario
+
+
+def test_a_json_file_may_be_what_protobuf_writes(tmp_path: Path, scenario: pb.Scenario) -> None:
+    path = tmp_path / "scenario.json"
+    path.write_text(json_format.MessageToJson(scenario))
+
+    assert read_scenario(path) == scenario
+
+
+@pytest.mark.parametrize("snake_case", [True, False])
+def test_dictionaries_are_read_as_protobuf_reads_them(
+    scenario: pb.Scenario, snake_case: bool
+) -> None:
+    plain = json_format.MessageToDict(scenario, preserving_proto_field_name=snake_case)
+
+    assert scenario_from(plain) == scenario
+
+
+def test_what_was_set_to_nothing_is_known_to_be_set() -> None:
+    device = {"name": "disk", "readahead_bytes": 0}
+
+    [read] = scenario_from({"machine": {"devices": [device]}}).machine.devices
+
+    assert read.HasField("readahead_bytes")
+
+
+def test_null_is_not_set() -> None:
+    assert scenario_from({"machine": None, "seed": None}) == pb.Scenario()
+
+
+MISFITS = [
+    ({"sed": 1}, "sed: want the fields workload, machine, kernel, seed, "),
+    ({"seed": -1}, "seed: want a whole number, 0 to 18446744073709551615, got -1"),
+    ({"seed": 1.5}, "seed: want a whole number, 0 to 18446744073709551615, got 1.5"),
+    ({"seed": True}, "seed: want a whole number, 0 to 18446744073709551615, got True"),
+    ({"seed": 2**64}, f"seed: want a whole number, 0 to {2**64 - 1}, got {2**64}"),
+    ({"seed": "4ms"}, "seed: want a whole number, 0 to 18446744073709551615, got '4ms'"),
+    ({"seed": [1]}, "seed: want a whole number, 0 to 18446744073709551615, got [1]"),
+    (
+        {"horizon_ns": "4 weeks"},
+        f"horizon_ns: want a whole number, 0 to {2**64 - 1}, or one in ns, us, µs, ms, s,"
+        " got '4 weeks'",
+    ),
+    ({"machine": 3}, "machine: want the fields arch, page_size_bytes, cpus, "),
+    ({"machine": {"arch": 3}}, "machine.arch: want text, got 3"),
+    ({"machine": {"devices": {}}}, "machine.devices: want a list, got {}"),
+    ({"machine": {"costs_ns": []}}, "machine.costs_ns: want names with values, got []"),
+    (
+        {"machine": {"costs_ns": {"wake": "soon"}}},
+        f"machine.costs_ns.wake: want a whole number, 0 to {2**64 - 1}, or one in ns, us, µs,"
+        " ms, s, got 'soon'",
+    ),
+    (
+        {"recording": {"kind": "SOME"}},
+        "recording.kind: want ALL or SAMPLED or SLOWER_THAN or RETRIED or SUMMARY_ONLY, got 'SOME'",
+    ),
+    (
+        {"workload": {"processes": [{"groups": [{"daemon": "yes"}]}]}},
+        "workload.processes[0].groups[0].daemon: want true or false, got 'yes'",
+    ),
+    (
+        {"machine": {"devices": [{"latency": {"fixed_ns": 1, "exponential_mean_ns": 2}}]}},
+        "machine.devices[0].latency.exponential_mean_ns: want nothing beside fixed_ns, got 2",
+    ),
+    (7, "scenario: want the fields workload, machine, "),
+]
+
+
+@pytest.mark.parametrize(("plain", "violation"), MISFITS)
+def test_what_does_not_fit_is_told(plain: Any, violation: str) -> None:
+    with pytest.raises(InvalidScenario) as caught:
+        scenario_from(plain)
+
+    [told] = violations(caught)
+    assert told.startswith(violation)
+
+
+def test_everything_that_does_not_fit_is_told_at_once() -> None:
+    plain = {"seed": "x", "machine": {"cpus": "many", "devices": [{}, {"channels": -1}]}}
+
+    with pytest.raises(InvalidScenario) as caught:
+        scenario_from(plain)
+
+    assert [violation.field for violation in caught.value.violations] == [
+        "seed",
+        "machine.cpus",
+        "machine.devices[1].channels",
+    ]
+
+
+UNREADABLE = [
+    ("a.yaml", "seed: 1\nseed: 2\n", "line 2, column 1: the key 'seed' again"),
+    ("a.yaml", "seed: [1\n", "line 2, column 1: "),
+    ("a.yaml", "seed: \x00", "special characters are not allowed"),
+    ("a.json", '{"seed": 1, "seed": 2}', "the key 'seed' again"),
+    ("a.json", "{", "line 1 column 2"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "problem"), UNREADABLE)
+def test_a_file_that_cannot_be_read_says_where(
+    tmp_path: Path, name: str, text: str, problem: str
+) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+
+    with pytest.raises(InvalidScenario, match=re.escape(problem)) as caught:
+        read_scenario(path)
+
+    assert caught.value.violations[0].field == str(path)
+
+
+def test_without_pyyaml_json_still_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    monkeypatch.delitem(sys.modules, "faultlane.yaml_text", raising=False)
+    monkeypatch.delattr("faultlane.yaml_text", raising=False)
+    (tmp_path / "a.json").write_text(json.dumps({"seed": 5}))
+    (tmp_path / "a.yaml").write_text("seed: 5")
+
+    assert read_scenario(tmp_path / "a.json").seed == 5
+    with pytest.raises(errors.MissingExtra, match=r"faultlane\[cli\]"):
+        read_scenario(tmp_path / "a.yaml")
+
+
+READERS = "workload.processes[0].groups[readers]"
+MAP = "workload.processes[app].vmas[map]"
+TOUCH = f"{READERS}.program[0].loop.steps[2].touch"
+ASSIGNMENTS = [
+    ("seed", "5", {"seed": 5}),
+    ("horizon_ns", "3ms", {"horizon_ns": 3_000_000}),
+    ("machine.cpus", "16", {"machine": {"cpus": 16}}),
+    ("machine.costs_ns.wake", "500", {"machine": {"costs_ns": {"wake": 500}}}),
+    ("machine.costs_ns[wake]", "1us", {"machine": {"costs_ns": {"wake": 1000}}}),
+    ("kernel.policyId", "hold", {"kernel": {"policy_id": "hold"}}),
+    ("recording.kind", "SUMMARY_ONLY", {"recording": {"kind": 5}}),
+]
+
+
+@pytest.mark.parametrize(("path", "text", "plain"), ASSIGNMENTS)
+def test_a_field_is_set_by_its_path(path: str, text: str, plain: Any) -> None:
+    scenario = pb.Scenario()
+
+    set_field(scenario, path, text)
+
+    assert scenario == scenario_from(plain)
+
+
+def the_readers(scenario: pb.Scenario) -> pb.ThreadGroup:
+    return scenario.workload.processes[0].groups[0]
+
+
+def the_vma(scenario: pb.Scenario) -> pb.Vma:
+    return scenario.workload.processes[0].vmas[0]
+
+
+def the_disk(scenario: pb.Scenario) -> pb.Device:
+    return scenario.machine.devices[0]
+
+
+def the_touch(scenario: pb.Scenario) -> pb.Touch:
+    return the_readers(scenario).program[0].loop.steps[2].touch
+
+
+CHANGES: list[tuple[str, str, Callable[[pb.Scenario], Any], Any]] = [
+    (f"{READERS}.threads", "64", lambda s: the_readers(s).threads, 64),
+    (f"{READERS}.daemon", "false", lambda s: the_readers(s).daemon, False),
+    ("workload.processes[0].groups[0].name", "r", lambda s: the_readers(s).name, "r"),
+    (f"{MAP}.protection", "READ, WRITE", lambda s: list(the_vma(s).protection), [1, 2]),
+    (f"{MAP}.protection", "", lambda s: list(the_vma(s).protection), []),
+    (f"{MAP}.advice", "sequential", lambda s: the_vma(s).advice, 3),
+    (f"{MAP}.anonymous", "{}", lambda s: the_vma(s).WhichOneof("backing"), "anonymous"),
+    ("machine.devices[disk].channels", "4", lambda s: the_disk(s).channels, 4),
+    ("machine.devices[0].latency.fixed_ns", "1s", lambda s: the_disk(s).latency.fixed_ns, 10**9),
+    (f"{TOUCH}.count", "7", lambda s: the_touch(s).count, 7),
+    (f"{TOUCH}.sequential.divided", "true", lambda s: the_touch(s).sequential.divided, True),
+]
+
+
+@pytest.mark.parametrize(("path", "text", "look", "value"), CHANGES)
+def test_a_field_inside_what_repeats_is_set(
+    scenario: pb.Scenario,
+    path: str,
+    text: str,
+    look: Callable[[pb.Scenario], Any],
+    value: Any,
+) -> None:
+    set_field(scenario, path, text)
+
+    assert look(scenario) == value
+
+
+WRONG_PATHS = [
+    ("machine.cpu", "8", "machine.cpu: want the fields arch, page_size_bytes, "),
+    ("machine", "8", "machine: want a path on to the fields arch, "),
+    ("machine.cpus.more", "8", "machine.cpus.more: want a path that ends at cpus, got 'cpus'"),
+    ("machine.costs_ns", "8", "machine.costs_ns: want one name after costs_ns, got ''"),
+    ("machine.costs_ns.a.b", "8", "machine.costs_ns.a.b: want one name after costs_ns, got 'a.b'"),
+    ("machine[0].cpus", "8", "machine[0].cpus: want machine without [0]: there is only one"),
+    ("machine.cpus[0]", "8", "machine.cpus[0]: want cpus alone"),
+    (
+        "machine.devices[tape].channels",
+        "8",
+        "machine.devices[tape].channels: want devices[...] with a number below 1 or a name (disk),"
+        " got 'tape'",
+    ),
+    ("machine.devices[1].channels", "8", "machine.devices[1].channels: want devices[...] with a"),
+    ("machine.devices.channels", "8", "machine.devices.channels: want devices[...] with a number"),
+    ("machine..cpus", "8", "machine..cpus: want a path such as machine.cpus or "),
+    ("", "8", "want a path such as machine.cpus or "),
+    ("machine.cpus", "eight", "machine.cpus: want a whole number, 0 to 4294967295, got 'eight'"),
+]
+
+
+@pytest.mark.parametrize(("path", "text", "violation"), WRONG_PATHS)
+def test_a_path_that_leads_nowhere_is_told(
+    scenario: pb.Scenario, path: str, text: str, violation: str
+) -> None:
+    with pytest.raises(InvalidScenario) as caught:
+        set_field(scenario, path, text)
+
+    [told] = violations(caught)
+    assert told.startswith(violation)
+
+
+def test_all_wrong_assignments_are_told_at_once(scenario: pb.Scenario) -> None:
+    with pytest.raises(InvalidScenario) as caught:
+        set_fields(scenario, [("sed", "1"), ("machine.cpus", "2"), ("machine.cpus", "x")])
+
+    assert [violation.field for violation in caught.value.violations] == ["sed", "machine.cpus"]
+
+
+UNITS = [
+    ("0", {}, 0),
+    ("-5", {}, -5),
+    ("0x1000", {}, 4096),
+    ("1_000_000", {}, 10**6),
+    ("1e6", {}, 10**6),
+    ("10us", NANOSECONDS, 10_000),
+    ("10 µs", NANOSECONDS, 10_000),
+    ("1.5ms", NANOSECONDS, 1_500_000),
+    ("2s", NANOSECONDS, 2 * 10**9),
+    ("16MiB", BYTES, 16 << 20),
+    ("4kB", BYTES, 4000),
+    ("7B", BYTES, 7),
+    ("3.5GB/s", BYTES_PER_S, 3_500_000_000),
+    ("12.5%", MILLIONTHS, 125_000),
+]
+
+
+@pytest.mark.parametrize(("text", "units", "value"), UNITS)
+def test_numbers_may_have_units(text: str, units: dict[str, int], value: int) -> None:
+    assert whole_number(text, units) == value
+
+
+@pytest.mark.parametrize("text", ["", "ms", "1.5", "1.0001us", "1 ms 2", "1MS", "--1", "0x", "1e"])
+def test_what_is_no_whole_number_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(text) + "$"):
+        whole_number(text, NANOSECONDS)
+
+
+@given(st.integers(0, 10**15), st.sampled_from(sorted(NANOSECONDS)))
+def test_no_nanosecond_is_lost(value_ns: int, unit: str) -> None:
+    text = f"{Decimal(value_ns) / NANOSECONDS[unit]:f}{unit}"
+
+    assert whole_number(text, NANOSECONDS) == value_ns
