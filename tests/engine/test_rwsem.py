@@ -598,6 +598,21 @@ def test_a_killed_waiter_in_the_middle_wakes_nobody(lock):
 
 
 @pytest.mark.uncompiled_too
+def test_a_reader_behind_more_than_a_batch_lets_in_a_batch_and_waits():
+    lock = RwsemStory(threads=700)
+    readers = list(range(100, 700))
+    lock.try_write(A)
+    for reader in readers:
+        lock.down_read(reader)
+    assert lock.up_write() == readers[:256]
+
+    assert not lock.down_read(B)
+
+    assert lock.woken == readers[256:512]
+    assert lock.state == (512, "WAIT", [*readers[512:], B])
+
+
+@pytest.mark.uncompiled_too
 def test_the_next_spinner_starts_a_watch_of_its_own(lock):
     lock.spin(W1)
     lock.spin(W2)

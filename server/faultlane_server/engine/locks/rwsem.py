@@ -289,20 +289,19 @@ def _grant_readers(lock, threads):
 
 @compiled
 def _remove_from_woken(lock, threads, thread):
-    """Take the caller out of those who were woken; True if it was one of the readers."""
+    """Take the caller out of those who were woken; True if it was one of the readers.
+
+    It is not the first of them: readers are woken with the head of the queue, and the
+    caller queued behind somebody.
+    """
     if lock.woken == NOBODY or threads[lock.woken].wants_write == 1:
         return False
-    before = NOBODY
-    woken = lock.woken
-    while woken != NOBODY and woken != thread:
-        before = woken
-        woken = threads[woken].behind
-    if woken == NOBODY:
-        return False
+    before = lock.woken
+    while before != NOBODY and threads[before].behind != thread:
+        before = threads[before].behind
     if before == NOBODY:
-        lock.woken = threads[thread].behind
-    else:
-        threads[before].behind = threads[thread].behind
+        return False
+    threads[before].behind = threads[thread].behind
     return True
 
 
