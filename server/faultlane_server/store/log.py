@@ -15,6 +15,7 @@ a block that is not there in full yet is not there.
 import json
 import struct
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -61,12 +62,8 @@ class LogHeader:
     columns: dict[str, str]
 
     @property
-    def row_bytes(self) -> int:
-        return sum(np.dtype(dtype).itemsize for dtype in self.columns.values())
-
-    @property
     def block_rows_max(self) -> int:
-        return BLOCK_BYTES_MAX // self.row_bytes
+        return BLOCK_BYTES_MAX // row_bytes(self.columns)
 
 
 class BlockHead(NamedTuple):
@@ -76,6 +73,11 @@ class BlockHead(NamedTuple):
     first_row: int
     byte_length: int
     checksum: int
+
+
+def row_bytes(columns: Mapping[str, str]) -> int:
+    """Return how long a row of these columns is."""
+    return sum(np.dtype(dtype).itemsize for dtype in columns.values())
 
 
 def pack_header(header: LogHeader) -> bytes:
@@ -118,7 +120,7 @@ def unpack_head(head: bytes, header: LogHeader, first_row: int) -> BlockHead:
     block = BlockHead(*fields)
     if magic != BLOCK_MAGIC or block.first_row != first_row:
         raise CorruptLog(f"the block of row {first_row} is not where it should be")
-    if block.byte_length != block.rows * header.row_bytes:
+    if block.byte_length != block.rows * row_bytes(header.columns):
         raise CorruptLog(f"the block of row {first_row} has a wrong length")
     return block
 

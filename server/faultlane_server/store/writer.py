@@ -1,7 +1,7 @@
 """Appends rows to a log file. One writer for one file."""
 
-import os
 from collections.abc import Sequence
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,9 @@ class LogWriter:
         self.rows = 0  # that can be read
         self._waiting: list[Columns] = []
         self._rows_waiting = 0
+        self._failure: LogNotWritten | None = None
         try:
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+            self._file = FileIO(path, "xb")
         except OSError as error:
             raise LogNotWritten(f"cannot create {path}: {error.strerror}") from error
         self._write(pack_header(header))
@@ -40,7 +41,7 @@ class LogWriter:
 
     def close(self) -> None:
         """Close the file. Rows that were not flushed are lost."""
-        os.close(self._file)
+        self._file.close()
 
     def _write_block(self, columns: Columns, first: int, end: int) -> None:
         payload = b"".join(column[first:end].tobytes() for column in columns.values())
@@ -48,12 +49,16 @@ class LogWriter:
         self.rows += end - first
 
     def _write(self, content: bytes) -> None:
+        """Write all of it. After a failure nothing more is written: the file ends torn."""
+        if self._failure:
+            raise self._failure
         left = memoryview(content)
         try:
             while left:
-                left = left[os.write(self._file, left) :]
+                left = left[self._file.write(left) :]
         except OSError as error:
-            raise LogNotWritten(f"cannot write the log: {error.strerror}") from error
+            self._failure = LogNotWritten(f"cannot write the log: {error.strerror}")
+            raise self._failure from error
 
 
 def _rows_of(columns: Columns) -> int:

@@ -1,0 +1,44 @@
+"""Runs simulations: a bounded queue, worker threads, and what is known of every simulation.
+
+Knows nothing of gRPC: the service asks, the engine simulates, the store keeps the rows.
+"""
+
+from faultlane_server.runs.digest import digest_of
+from faultlane_server.runs.engine import Engine, compiled_engine
+from faultlane_server.runs.errors import (
+    NoSuchSimulation,
+    NotReady,
+    OffsetOutOfRange,
+    QueueFull,
+    RequestIdTaken,
+    RunsError,
+    ShuttingDown,
+)
+from faultlane_server.runs.follow import Part, Window
+from faultlane_server.runs.job import Job, Order
+from faultlane_server.runs.recorder import LOG_COLUMNS, LogKind
+from faultlane_server.runs.runs import Limits, Runs
+from faultlane_server.runs.simulation import RunError, Simulation
+
+__all__ = [
+    "LOG_COLUMNS",
+    "Engine",
+    "Job",
+    "Limits",
+    "LogKind",
+    "NoSuchSimulation",
+    "NotReady",
+    "OffsetOutOfRange",
+    "Order",
+    "Part",
+    "QueueFull",
+    "RequestIdTaken",
+    "RunError",
+    "Runs",
+    "RunsError",
+    "ShuttingDown",
+    "Simulation",
+    "Window",
+    "compiled_engine",
+    "digest_of",
+]

@@ -1,0 +1,1 @@
+"""gRPC ends here: requests become calls of the rooms below, errors become statuses."""

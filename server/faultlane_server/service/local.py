@@ -1,0 +1,80 @@
+"""A server inside the process that uses it, for `faultlane.local()` and tests."""
+
+import asyncio
+import os
+import tempfile
+import threading
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Self
+
+from faultlane_server.runs import Engine, Limits, compiled_engine
+from faultlane_server.service.server import Options, Server
+
+
+def default_workers() -> int:
+    """One CPU is left to gRPC and to whoever reads."""
+    return max(1, (os.cpu_count() or 1) - 1)
+
+
+class LocalServer:
+    """A server on a port of the loopback interface, in a thread of its own.
+
+    Its logs are kept in a private directory that `close` removes.
+    """
+
+    def __init__(
+        self, workers: int | None = None, engine: Engine | None = None, limits: Limits | None = None
+    ) -> None:
+        self._engine = engine
+        self._limits = limits or Limits(workers or default_workers())
+        self._address: Future[str] = Future()
+        self._loaded: Future[None] = Future()
+        self._thread = threading.Thread(target=self._work, name="faultlane-local", daemon=True)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def address(self) -> str:
+        """Where the server listens."""
+        return self._address.result()
+
+    def start(self) -> str:
+        """Return the address when simulations can run."""
+        self.listen()
+        self._loaded.result()
+        return self.address
+
+    def listen(self) -> str:
+        """Return the address when the port is open; the kernels may still be loading."""
+        self._thread.start()
+        return self.address
+
+    def close(self) -> None:
+        """End what runs, and the server. Safe to call twice."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join()
+
+    def _work(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:
+            for future in (self._address, self._loaded):
+                if not future.done():
+                    future.set_exception(error)
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        with tempfile.TemporaryDirectory(prefix="faultlane-") as directory:
+            options = Options("127.0.0.1:0", Path(directory), self._limits)
+            server = Server(self._engine or compiled_engine(), options)
+            await server.run(
+                self._stop, self._address.set_result, lambda: self._loaded.set_result(None)
+            )

@@ -1,0 +1,115 @@
+"""The gRPC server: what it serves, where it listens, and how it begins and ends."""
+
+import asyncio
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from faultlane.v1 import catalog_service_pb2, simulation_service_pb2
+from faultlane_server.runs import Engine, Limits, Runs
+from faultlane_server.scenario import LIMITS
+from faultlane_server.service.catalog import CatalogServicer
+from faultlane_server.service.handlers import handlers_of
+from faultlane_server.service.requests import BATCH_ROWS_MAX
+from faultlane_server.service.simulations import SimulationServicer
+from faultlane_server.store import LOG_FORMAT
+
+REQUEST_BYTES_MAX = 16 << 20
+STOP_GRACE_S = 2.0
+
+_SIMULATIONS = simulation_service_pb2.DESCRIPTOR.services_by_name["SimulationService"]
+_CATALOG = catalog_service_pb2.DESCRIPTOR.services_by_name["CatalogService"]
+_NAMES = (_SIMULATIONS.full_name, _CATALOG.full_name)
+
+_OPTIONS = [
+    ("grpc.so_reuseport", 0),  # else two servers share a port and nobody notices
+    ("grpc.max_receive_message_length", REQUEST_BYTES_MAX),
+]
+
+
+class Options(NamedTuple):
+    """Where a server listens, where it keeps its logs, and how much it takes on."""
+
+    address: str
+    data_dir: Path
+    limits: Limits
+
+
+class Server:
+    """A server in the event loop that makes it."""
+
+    def __init__(self, engine: Engine, options: Options) -> None:
+        self.runs = Runs(engine, options.data_dir / "simulations", options.limits)
+        self._options = options
+        self._health = health.aio.HealthServicer()
+        self._server = grpc.aio.server(options=_OPTIONS)
+        self._server.add_generic_rpc_handlers(
+            (
+                handlers_of(SimulationServicer(self.runs), _SIMULATIONS),
+                handlers_of(CatalogServicer(_info(self.runs)), _CATALOG),
+            )
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection(
+            (*_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
+        )
+
+    async def start(self) -> str:
+        """Listen, and return the address; the health is NOT_SERVING until `load` has returned."""
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        host, _, _ = self._options.address.rpartition(":")
+        port = self._server.add_insecure_port(self._options.address)
+        await self._server.start()
+        return f"{host}:{port}"
+
+    async def load(self) -> None:
+        """Load the kernels and let simulations run."""
+        await asyncio.to_thread(self.runs.start)
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+
+    async def stop(self) -> None:
+        """End what runs, tell who listens, and close."""
+        await self._health.enter_graceful_shutdown()
+        self.runs.drain()
+        await self._server.stop(STOP_GRACE_S)
+        await asyncio.to_thread(self.runs.close)
+
+    async def run(
+        self,
+        stop: asyncio.Event,
+        listens: Callable[[str], None],
+        is_loaded: Callable[[], None],
+    ) -> None:
+        """Serve until `stop` is set; tell when the port is open and when simulations can run."""
+        try:
+            listens(await self.start())
+            await self.load()
+            is_loaded()
+            await stop.wait()
+        finally:
+            await self.stop()
+
+    async def _set_health(self, status: int) -> None:
+        for name in ("", *_NAMES):
+            await self._health.set(name, status)
+
+
+def _info(runs: Runs) -> catalog_service_pb2.GetServerInfoResponse:
+    return catalog_service_pb2.GetServerInfoResponse(
+        version=version("faultlane"),
+        model_version=runs.engine.model_version,
+        log_format=LOG_FORMAT,
+        workers=runs.limits.workers,
+        limits={
+            **LIMITS,
+            "batch_rows": BATCH_ROWS_MAX,
+            "log_rows": runs.limits.rows_max,
+            "queued_simulations": runs.limits.queued_max,
+            "request_bytes": REQUEST_BYTES_MAX,
+        },
+    )

@@ -1,0 +1,147 @@
+"""Which error becomes which status. What is not in the table is our bug: INTERNAL."""
+
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple, TypeAlias
+
+import grpc
+import structlog
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2 as details
+from google.rpc.status_pb2 import Status
+
+from faultlane_server.runs import (
+    NoSuchSimulation,
+    NotReady,
+    OffsetOutOfRange,
+    QueueFull,
+    RequestIdTaken,
+    ShuttingDown,
+)
+from faultlane_server.scenario import Violation
+from faultlane_server.service.errors import InvalidRequest, NoSuchPreset
+from faultlane_server.store import CorruptLog
+
+DOMAIN = "faultlane"
+STATUS_BYTES_MAX = 6000  # larger trailers are lost on the way
+MESSAGE_CHARACTERS_MAX = 500
+RETRY_LOADING_S = 1.0
+
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+
+logger = structlog.get_logger(__name__)
+
+
+class _Rule(NamedTuple):
+    code: grpc.StatusCode
+    reason: str
+    details: Callable[[Any], Sequence[Message]]
+
+
+def _bad_request(error: InvalidRequest) -> list[Message]:
+    return [bad_request(error.violations)]
+
+
+def _no_such_simulation(error: NoSuchSimulation) -> list[Message]:
+    return [_resource("faultlane.v1.Simulation", error.name)]
+
+
+def _no_such_preset(error: NoSuchPreset) -> list[Message]:
+    return [_resource("faultlane.v1.Preset", error.preset)]
+
+
+def _taken(error: RequestIdTaken) -> list[Message]:
+    return [_resource("faultlane.v1.Simulation", error.name)]
+
+
+def _queue_full(error: QueueFull) -> list[Message]:
+    return [_retry_after(error.retry_after_s)]
+
+
+def _not_ready(_: NotReady) -> list[Message]:
+    return [_retry_after(RETRY_LOADING_S)]
+
+
+def _no_details(_: Exception) -> list[Message]:
+    return []
+
+
+STATUS_OF: dict[type[Exception], _Rule] = {
+    InvalidRequest: _Rule(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST", _bad_request),
+    NoSuchSimulation: _Rule(grpc.StatusCode.NOT_FOUND, "NO_SUCH_SIMULATION", _no_such_simulation),
+    NoSuchPreset: _Rule(grpc.StatusCode.NOT_FOUND, "NO_SUCH_PRESET", _no_such_preset),
+    RequestIdTaken: _Rule(grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_TAKEN", _taken),
+    OffsetOutOfRange: _Rule(grpc.StatusCode.OUT_OF_RANGE, "OFFSET_OUT_OF_RANGE", _no_details),
+    QueueFull: _Rule(grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL", _queue_full),
+    NotReady: _Rule(grpc.StatusCode.UNAVAILABLE, "NOT_READY", _not_ready),
+    ShuttingDown: _Rule(grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN", _no_details),
+    CorruptLog: _Rule(grpc.StatusCode.DATA_LOSS, "CORRUPT_LOG", _no_details),
+}
+
+
+@asynccontextmanager
+async def errors_as_status(context: Context) -> AsyncIterator[None]:
+    """End the call with the status of whatever error comes out of the block."""
+    try:
+        yield
+    except Exception as error:
+        code, status = status_of(error)
+        await context.abort(
+            code, status.message, (("grpc-status-details-bin", status.SerializeToString()),)
+        )
+
+
+def status_of(error: Exception) -> tuple[grpc.StatusCode, Status]:
+    """Return the status of an error, with its details."""
+    rule = STATUS_OF.get(type(error))
+    if rule is None:
+        return grpc.StatusCode.INTERNAL, _internal(error)
+    info = details.ErrorInfo(reason=rule.reason, domain=DOMAIN)
+    return rule.code, _status(rule.code, str(error), [info, *rule.details(error)])
+
+
+def bad_request(violations: Sequence[Violation]) -> details.BadRequest:
+    """Name the violations, as many as a trailer can carry."""
+    found = details.BadRequest()
+    for number, violation in enumerate(violations):
+        entry = found.field_violations.add(
+            field=_cut(violation.field, 300),
+            description=f"want {_cut(violation.want, 400)}, got {_cut(repr(violation.got), 100)}",
+        )
+        if found.ByteSize() > STATUS_BYTES_MAX - MESSAGE_CHARACTERS_MAX * 2:
+            entry.field = ""
+            entry.description = f"and {len(violations) - number} more"
+            break
+    return found
+
+
+def _internal(error: Exception) -> Status:
+    incident = uuid.uuid4().hex
+    logger.error("internal error", incident=incident, exc_info=error)
+    info = details.ErrorInfo(reason="INTERNAL", domain=DOMAIN, metadata={"incident": incident})
+    message = f"a bug of the server: please report it with the incident id {incident}"
+    return _status(grpc.StatusCode.INTERNAL, message, [info])
+
+
+def _status(code: grpc.StatusCode, message: str, contents: Sequence[Message]) -> Status:
+    status = Status(code=code.value[0], message=_cut(message, MESSAGE_CHARACTERS_MAX))
+    for content in contents:
+        packed = AnyMessage()
+        packed.Pack(content)
+        status.details.append(packed)
+    return status
+
+
+def _resource(kind: str, name: str) -> details.ResourceInfo:
+    return details.ResourceInfo(resource_type=kind, resource_name=_cut(name, 300))
+
+
+def _retry_after(seconds: float) -> details.RetryInfo:
+    return details.RetryInfo(retry_delay=Duration(nanos=0, seconds=max(1, round(seconds))))
+
+
+def _cut(text: str, characters_max: int) -> str:
+    return text if len(text) <= characters_max else text[: characters_max - 1] + "…"

@@ -1,0 +1,197 @@
+"""An engine whose runs do exactly what the test says, and a server around it."""
+
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TypeVar
+
+import grpc
+import numpy as np
+from google.protobuf.message import Message
+from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status
+
+from faultlane.v1 import catalog_service_pb2_grpc, simulation_service_pb2_grpc
+from faultlane.v1 import scenario_pb2 as pb
+from faultlane_server.codes import StopReason
+from faultlane_server.columns import FAULT_COLUMNS, OPERATION_COLUMNS
+from faultlane_server.runs import Engine, Limits
+from faultlane_server.scenario import Scenario
+from faultlane_server.service.local import LocalServer
+from faultlane_server.store import Columns
+from faultlane_server.summary import Diagnosis, Latency, LockRow, Summary
+
+M = TypeVar("M", bound=Message)
+
+MODEL_VERSION = 7
+FAULTS_A_SLICE = 1000
+OPERATIONS_A_SLICE = 10
+PATIENCE_S = 20.0
+
+SUMMARY = Summary(
+    stop=StopReason.DEADLOCK,
+    end_ns=123,
+    measured_ns=100,
+    fingerprint=0xFEDCBA9876543210,
+    model_version=MODEL_VERSION,
+    metrics={"vmstat.pgmajfault": 3.0, "faults.per_second": 0.5},
+    latencies=(Latency("fault.file_read.major", 3, 1, 2.5, 1, 4, 2, 3, 4, 4, (1, 1, 1)),),
+    locks=(LockRow("mmap_lock", "read", 5, 4, 3, 2, 1),),
+    diagnosis=Diagnosis("two threads wait for each other", ("1 for 2", "2 for 1")),
+)
+
+
+def a_scenario(**changes: object) -> pb.Scenario:
+    """A small scenario that makes sense, but for `changes`."""
+    scenario = pb.Scenario(
+        workload=pb.Workload(
+            files=[pb.File(name="data", size_bytes=1 << 20, device="disk")],
+            processes=[
+                pb.Process(
+                    name="reader",
+                    vmas=[
+                        pb.Vma(name="map", length_bytes=1 << 20, file=pb.FileMapping(file="data"))
+                    ],
+                    groups=[
+                        pb.ThreadGroup(
+                            name="readers",
+                            threads=2,
+                            program=[
+                                pb.Step(touch=pb.Touch(vma="map", uniform=pb.Uniform(), count=9))
+                            ],
+                        )
+                    ],
+                )
+            ],
+        ),
+        machine=pb.Machine(
+            arch="x86",
+            cpus=2,
+            devices=[pb.Device(name="disk", latency=pb.Duration(fixed_ns=100_000))],
+        ),
+        kernel=pb.Kernel(policy_id="mainline"),
+        seed=1,
+        horizon_ns=1_000_000_000,
+    )
+    scenario.MergeFrom(pb.Scenario(**changes))  # type: ignore[arg-type]
+    return scenario
+
+
+def columns_of(dtypes: dict[str, str], first: int, count: int, seed: int) -> Columns:
+    """Rows that differ from each other, from column to column and from seed to seed."""
+    numbers = np.arange(first, first + count, dtype=np.uint64)
+    return {
+        name: ((numbers + np.uint64(seed)) * np.uint64(0x9E3779B97F4A7C15 + 2 * place)).astype(
+            dtype
+        )
+        for place, (name, dtype) in enumerate(dtypes.items())
+    }
+
+
+class FakeSimulator:
+    """Makes rows out of the seed, and ends after so many slices."""
+
+    def __init__(self, scenario: Scenario, slices: int, on_slice: Callable[[int], None]) -> None:
+        self.now_ns = 0
+        self.faults = 0
+        self._seed = scenario.seed
+        self._slices = slices
+        self._slice = 0
+        self._taken = 0
+        self._on_slice = on_slice
+
+    def advance(self) -> bool:
+        self._on_slice(self._slice)
+        self._slice += 1
+        self.now_ns += 1000
+        self.faults += FAULTS_A_SLICE
+        return self._slice == self._slices
+
+    def take_rows(self) -> tuple[Columns, Columns]:
+        count = self._slice - self._taken
+        faults = rows_of_faults(self._taken, count, self._seed)
+        operations = rows_of_operations(self._taken, count, self._seed)
+        self._taken = self._slice
+        return faults, operations
+
+    def summary(self) -> Summary:
+        return SUMMARY
+
+
+def rows_of_faults(first_slice: int, slices: int, seed: int = 1) -> Columns:
+    first, count = first_slice * FAULTS_A_SLICE, slices * FAULTS_A_SLICE
+    return columns_of(FAULT_COLUMNS, first, count, seed)
+
+
+def rows_of_operations(first_slice: int, slices: int, seed: int = 1) -> Columns:
+    first, count = first_slice * OPERATIONS_A_SLICE, slices * OPERATIONS_A_SLICE
+    return columns_of(OPERATION_COLUMNS, first, count, seed)
+
+
+def an_engine(
+    slices: int = 3,
+    on_slice: Callable[[int], None] = lambda _: None,
+    warm_up: Callable[[], None] = lambda: None,
+) -> Engine:
+    return Engine(
+        MODEL_VERSION, warm_up, lambda scenario: FakeSimulator(scenario, slices, on_slice)
+    )
+
+
+class Gate:
+    """Closed until a test opens it; tells when somebody stands before it."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.opened = threading.Event()
+
+    def pass_through(self) -> None:
+        self.reached.set()
+        assert self.opened.wait(PATIENCE_S), "nobody opened the gate"
+
+
+def endless(_: int) -> None:
+    """A slice of a run that uses two milliseconds for it."""
+    threading.Event().wait(0.002)
+
+
+class Peer:
+    """Stubs on one channel."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self.channel = channel
+        self.simulations = simulation_service_pb2_grpc.SimulationServiceStub(channel)
+        self.catalog = catalog_service_pb2_grpc.CatalogServiceStub(channel)
+
+
+class Servers:
+    """Starts servers that end with the test."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+
+    def start(self, engine: Engine | None = None, limits: Limits | None = None) -> Peer:
+        """Return a peer of a server that is ready."""
+        return self.peer(self.server(engine, limits).address)
+
+    def server(self, engine: Engine | None = None, limits: Limits | None = None) -> LocalServer:
+        """Return a server that is ready."""
+        server = LocalServer(engine=engine or an_engine(), limits=limits or Limits(workers=2))
+        return self._stack.enter_context(server)
+
+    def peer(self, address: str) -> Peer:
+        return Peer(self._stack.enter_context(grpc.insecure_channel(address)))
+
+
+def status_of(error: grpc.RpcError) -> Status:
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # an error is a call too
+    assert status is not None, "the error carries no details"
+    return status
+
+
+def detail(error: grpc.RpcError, kind: type[M]) -> M:
+    """The only detail of its kind."""
+    (packed,) = (entry for entry in status_of(error).details if entry.Is(kind.DESCRIPTOR))
+    found = kind()
+    packed.Unpack(found)
+    return found
