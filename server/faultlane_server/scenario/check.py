@@ -1,0 +1,188 @@
+"""The check of a scenario: past it nobody checks again."""
+
+from dataclasses import replace
+
+from faultlane_server.codes import RecordingKind
+from faultlane_server.scenario.author import Author, Needs
+from faultlane_server.scenario.durations import points_of
+from faultlane_server.scenario.limits import (
+    ATTEMPTS_MAX,
+    BARRIERS_MAX,
+    CURSORS_MAX,
+    FILES_MAX,
+    HORIZON_NS_MAX,
+    INT32_MAX,
+    LISTS_ALL_MAX,
+    PAGES_MAX,
+    PROCESSES_MAX,
+    QUANTILES_ALL_MAX,
+    SECTIONS_MAX,
+    STEPS_MAX,
+    THREADS_MAX,
+    UINT64_MAX,
+    VMAS_MAX,
+    ZIPF_PAGES_ALL_MAX,
+)
+from faultlane_server.scenario.machine import Hardware, check_kernel, check_machine
+from faultlane_server.scenario.memory import (
+    cached_pages,
+    check_file,
+    check_mapped,
+    check_no_overlaps,
+    check_vma,
+    pages,
+)
+from faultlane_server.scenario.programs import check_program
+from faultlane_server.scenario.tree import (
+    File,
+    FileMapping,
+    Process,
+    Recording,
+    Scenario,
+    ThreadGroup,
+    Workload,
+)
+from faultlane_server.scenario.violations import InvalidScenario, Place
+
+
+def check(scenario: Scenario) -> Scenario:
+    """Return the scenario with its defaults filled in.
+
+    Addresses of VMAs that have none are left to the engine.
+
+    Raises
+    ------
+    InvalidScenario
+        If fields have values that make no sense; `.violations` has them all.
+    """
+    root = Place("", [])
+    machine, hardware = check_machine(root.field("machine"), scenario.machine)
+    filled = replace(
+        scenario,
+        machine=machine,
+        kernel=check_kernel(root.field("kernel"), scenario.kernel, hardware),
+        recording=_recording(root.field("recording"), scenario.recording),
+        attempts_max=scenario.attempts_max or ATTEMPTS_MAX,
+    )
+    _check_run(root, filled)
+    workload = _workload(root.field("workload"), filled, hardware)
+    if not root.violations:
+        _check_mapped(root.field("workload"), workload, hardware.page_bytes)
+    if root.violations:
+        raise InvalidScenario(root.violations)
+    return replace(filled, workload=workload)
+
+
+def _check_run(root: Place, scenario: Scenario) -> None:
+    root.field("seed").want_between(0, UINT64_MAX, scenario.seed)
+    root.field("attempts_max").want_between(1, INT32_MAX, scenario.attempts_max)
+    if root.field("horizon_ns").want_between(1, HORIZON_NS_MAX, scenario.horizon_ns):
+        root.field("warmup_ns").want_between(0, scenario.horizon_ns - 1, scenario.warmup_ns)
+
+
+def _recording(place: Place, recording: Recording) -> Recording:
+    """Check what is recorded; what its kind does not ask for is set to nothing in particular."""
+    kind = recording.kind or RecordingKind.ALL
+    place.field("kind").want_one_of(list(RecordingKind), kind)
+    sample_every, slower_than_ns = 1, 0
+    if kind == RecordingKind.SAMPLED:
+        sample_every = recording.sample_every
+        place.field("sample_every").want_between(1, INT32_MAX, sample_every)
+    if kind == RecordingKind.SLOWER_THAN:
+        slower_than_ns = recording.slower_than_ns
+        place.field("slower_than_ns").want_between(0, HORIZON_NS_MAX, slower_than_ns)
+    return Recording(kind, sample_every, slower_than_ns)
+
+
+def _workload(place: Place, scenario: Scenario, hardware: Hardware) -> Workload:
+    workload = scenario.workload
+    files = place.field("files")
+    files.want_at_most(FILES_MAX, len(workload.files), "files")
+    files.want_unique_names([file.name for file in workload.files])
+    processes = place.field("processes")
+    processes.want_between(1, PROCESSES_MAX, len(workload.processes))
+    processes.want_unique_names([process.name for process in workload.processes])
+    needs = Needs()
+    for device in scenario.machine.devices:
+        needs.quantile_points += points_of(device.latency)
+    known = {file.name: file for file in workload.files}
+    filled = Workload(
+        files=tuple(
+            check_file(files.item(index), file, hardware)
+            for index, file in enumerate(workload.files)
+        ),
+        processes=tuple(
+            _process(processes.item(index), process, known, hardware, needs)
+            for index, process in enumerate(workload.processes)
+        ),
+    )
+    _check_totals(place, filled, hardware.page_bytes)
+    _check_needs(processes, needs)
+    return filled
+
+
+def _process(
+    place: Place, process: Process, files: dict[str, File], hardware: Hardware, needs: Needs
+) -> Process:
+    at, groups = place.field("vmas"), place.field("groups")
+    at.want_unique_names([vma.name for vma in process.vmas])
+    vmas = tuple(
+        check_vma(at.item(index), vma, files, hardware.page_bytes)
+        for index, vma in enumerate(process.vmas)
+    )
+    check_no_overlaps(at, vmas)
+    if not process.groups:
+        groups.refuse("at least one group", 0)
+    groups.want_unique_names([group.name for group in process.groups])
+    named = {vma.name: vma for vma in vmas}
+    filled = (
+        _group(
+            groups.item(index),
+            group,
+            Author(process.name, max(group.threads, 1), named, hardware, needs),
+        )
+        for index, group in enumerate(process.groups)
+    )
+    return replace(process, vmas=vmas, groups=tuple(filled))
+
+
+def _group(place: Place, group: ThreadGroup, author: Author) -> ThreadGroup:
+    place.field("threads").want_between(1, THREADS_MAX, group.threads)
+    return replace(group, program=check_program(place.field("program"), group.program, author))
+
+
+def _check_totals(place: Place, workload: Workload, page_bytes: int) -> None:
+    processes = workload.processes
+    threads = sum(group.threads for process in processes for group in process.groups)
+    vmas = sum(len(process.vmas) for process in processes)
+    lengths = [file.size_bytes for file in workload.files]
+    lengths += [vma.length_bytes for process in processes for vma in process.vmas]
+    place.field("processes").want_at_most(THREADS_MAX, threads, "threads in all")
+    place.field("processes").want_at_most(VMAS_MAX, vmas, "VMAs in all")
+    pages_all = sum(pages(length, page_bytes) for length in lengths)
+    place.want_at_most(PAGES_MAX, pages_all, "pages of files and VMAs together")
+
+
+def _check_needs(place: Place, needs: Needs) -> None:
+    zipf_pages = sum(pages for pages, _ in needs.zipf_laws)
+    place.want_at_most(STEPS_MAX, needs.steps, "steps of programs in all")
+    place.want_at_most(SECTIONS_MAX, len(needs.sections), "names of measures")
+    place.want_at_most(BARRIERS_MAX, len(needs.barriers), "barriers")
+    place.want_at_most(LISTS_ALL_MAX, needs.list_entries, "entries of explicit lists in all")
+    place.want_at_most(CURSORS_MAX, needs.cursors, "touches that walk, times their threads")
+    place.want_at_most(QUANTILES_ALL_MAX, needs.quantile_points, "points of quantiles in all")
+    place.want_at_most(ZIPF_PAGES_ALL_MAX, zipf_pages, "pages under different zipf laws")
+
+
+def _check_mapped(place: Place, workload: Workload, page_bytes: int) -> None:
+    """Check the ranges that are mapped from the start, which takes a look at every page."""
+    files = {file.name: file for file in workload.files}
+    cached: dict[str, bytearray] = {}
+    for number, process in enumerate(workload.processes):
+        vmas = place.field("processes").item(number).field("vmas")
+        for index, vma in enumerate(process.vmas):
+            if vma.mapped and isinstance(vma.backing, FileMapping):
+                name = vma.backing.file
+                if name not in cached:
+                    cached[name] = cached_pages(files[name], page_bytes)
+                check_mapped(vmas.item(index), vma, cached[name], page_bytes)

@@ -1,0 +1,62 @@
+"""How much can be asked for: what the engine's record has room for, and what fits its integers."""
+
+INT64_MAX = 2**63 - 1
+UINT64_MAX = 2**64 - 1
+INT32_MAX = 2**31 - 1
+
+HORIZON_NS_MAX = 10**15
+ATTEMPTS_MAX = 65536  # if the scenario does not say
+
+PROCESSES_MAX = 1024
+THREADS_MAX = 65536
+VMAS_MAX = 131072
+FILES_MAX = 65536
+PAGES_MAX = 16 * 2**20
+ADDRESS_MAX = 2**47
+OPEN_CHARACTERS_MAX = 128
+
+CPUS_MAX = 512
+DEVICES_MAX = 64
+CHANNELS_MAX = 4096
+READAHEAD_BYTES_MAX = 16 * 2**20
+FAULT_AROUND_BYTES_MAX = 2**31
+COST_NS_MAX = 10**9
+HZ_CHOICES = (100, 250, 300, 1000)
+
+DURATION_NS_MAX = 10**12
+SIGMA_PPM_MAX = 4_000_000
+QUANTILES_MAX = 64
+QUANTILES_ALL_MAX = 65536
+
+STEPS_MAX = 65536
+NESTING_MAX = 8
+SECTIONS_MAX = 16
+BARRIERS_MAX = 4096
+MMAP_BYTES_MAX = 2**30
+THETA_PPM_MAX = 10_000_000
+LIST_MAX = 262144
+LISTS_ALL_MAX = 8 * 2**20
+ZIPF_PAGES_ALL_MAX = 4 * 2**20
+CURSORS_MAX = 4 * 2**20
+IDLE_ROUNDS_MAX = 65536  # of a loop that takes no time
+
+# What GetServerInfo tells.
+LIMITS: dict[str, int] = {
+    "processes": PROCESSES_MAX,
+    "threads": THREADS_MAX,
+    "vmas": VMAS_MAX,
+    "files": FILES_MAX,
+    "pages": PAGES_MAX,
+    "cpus": CPUS_MAX,
+    "devices": DEVICES_MAX,
+    "horizon_ns": HORIZON_NS_MAX,
+    "program_steps": STEPS_MAX,
+    "program_nesting": NESTING_MAX,
+    "sections": SECTIONS_MAX,
+    "barriers": BARRIERS_MAX,
+    "explicit_entries_in_a_list": LIST_MAX,
+    "explicit_entries": LISTS_ALL_MAX,
+    "zipf_pages": ZIPF_PAGES_ALL_MAX,
+    "walking_touches_times_threads": CURSORS_MAX,
+    "quantile_points": QUANTILES_ALL_MAX,
+}

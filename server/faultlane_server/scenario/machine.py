@@ -1,0 +1,110 @@
+"""The machine and the kernel."""
+
+from dataclasses import dataclass, replace
+
+from faultlane_server.arch import ARCHITECTURES
+from faultlane_server.kernels import KERNELS
+from faultlane_server.machines import COSTS, MACHINES
+from faultlane_server.policy import POLICIES
+from faultlane_server.scenario.durations import check_duration
+from faultlane_server.scenario.limits import (
+    CHANNELS_MAX,
+    COST_NS_MAX,
+    CPUS_MAX,
+    DEVICES_MAX,
+    FAULT_AROUND_BYTES_MAX,
+    HZ_CHOICES,
+    INT64_MAX,
+    READAHEAD_BYTES_MAX,
+)
+from faultlane_server.scenario.tree import Device, Kernel, Machine
+from faultlane_server.scenario.violations import Place
+
+GENERATION = "6.12"
+POLICY = "mainline"
+PROFILE = "neutral"
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """What the checks of a workload and a kernel ask of the machine; harmless where it is wrong."""
+
+    page_bytes: int
+    hz: int
+    costs_ns: dict[str, int]
+    devices: tuple[str, ...]
+
+
+def check_machine(place: Place, machine: Machine) -> tuple[Machine, Hardware]:
+    """Check the machine and return it filled in."""
+    place.field("arch").want_known(ARCHITECTURES, machine.arch)
+    arch = ARCHITECTURES.get(machine.arch) or next(iter(ARCHITECTURES.values()))
+    page_bytes = machine.page_size_bytes or arch.page_sizes[0]
+    if not place.field("page_size_bytes").want_one_of(arch.page_sizes, page_bytes):
+        page_bytes = arch.page_sizes[0]
+    place.field("cpus").want_between(1, CPUS_MAX, machine.cpus)
+    filled = replace(
+        machine,
+        page_size_bytes=page_bytes,
+        profile=machine.profile or PROFILE,
+        devices=_devices(place.field("devices"), machine.devices, page_bytes),
+    )
+    costs_ns = _costs(place, filled)
+    names = tuple(device.name for device in machine.devices)
+    return filled, Hardware(page_bytes, arch.hz_default, costs_ns, names)
+
+
+def check_kernel(place: Place, kernel: Kernel, hardware: Hardware) -> Kernel:
+    """Check the kernel and return it filled in."""
+    filled = replace(
+        kernel,
+        generation=kernel.generation or GENERATION,
+        policy=kernel.policy or POLICY,
+        hz=kernel.hz or hardware.hz,
+    )
+    place.field("generation").want_known(KERNELS, filled.generation)
+    place.field("policy_id").want_known(POLICIES, filled.policy)
+    place.field("hz").want_one_of(HZ_CHOICES, filled.hz)
+    _check_fault_around(place.field("fault_around_bytes"), filled, hardware.page_bytes)
+    return filled
+
+
+def _check_fault_around(place: Place, kernel: Kernel, page_bytes: int) -> None:
+    around = kernel.fault_around_bytes
+    if around == 0:
+        return
+    fits = page_bytes <= around <= FAULT_AROUND_BYTES_MAX and around.bit_count() == 1
+    if not fits:
+        want = f"0, or a power of two from {page_bytes} to {FAULT_AROUND_BYTES_MAX}"
+        place.refuse(want, around)
+
+
+def _costs(place: Place, machine: Machine) -> dict[str, int]:
+    """Check the profile and what replaces its costs, and return what everything costs."""
+    place.field("profile").want_known(MACHINES, machine.profile)
+    profile = MACHINES.get(machine.profile) or MACHINES[PROFILE]
+    for name, ns in machine.costs_ns.items():
+        if place.field("costs_ns").want_known(COSTS, name):
+            place.field("costs_ns").field(name).want_between(0, COST_NS_MAX, ns)
+    return {name: cost.ns for name, cost in profile.costs.items()} | machine.costs_ns
+
+
+def _devices(place: Place, devices: tuple[Device, ...], page_bytes: int) -> tuple[Device, ...]:
+    place.want_at_most(DEVICES_MAX, len(devices), "devices")
+    place.want_unique_names([device.name for device in devices])
+    return tuple(
+        _device(place.item(index), device, page_bytes) for index, device in enumerate(devices)
+    )
+
+
+def _device(place: Place, device: Device, page_bytes: int) -> Device:
+    check_duration(place.field("latency"), device.latency)
+    filled = replace(
+        device,
+        channels=device.channels or 1,
+        readahead_bytes=device.readahead_bytes // page_bytes * page_bytes,
+    )
+    place.field("channels").want_between(1, CHANNELS_MAX, filled.channels)
+    place.field("bandwidth_bytes_per_s").want_between(0, INT64_MAX, device.bandwidth_bytes_per_s)
+    place.field("readahead_bytes").want_between(0, READAHEAD_BYTES_MAX, device.readahead_bytes)
+    return filled

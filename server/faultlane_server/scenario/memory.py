@@ -1,0 +1,161 @@
+"""Files, VMAs, and ranges of either."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from faultlane_server.codes import Advice, PageState, Protection
+from faultlane_server.scenario.limits import ADDRESS_MAX, OPEN_CHARACTERS_MAX, UINT64_MAX
+from faultlane_server.scenario.machine import Hardware
+from faultlane_server.scenario.tree import File, FileMapping, FileRange, Vma
+from faultlane_server.scenario.violations import Place
+
+
+def pages(length_bytes: int, page_bytes: int) -> int:
+    """Return how many pages some bytes take."""
+    return -(-length_bytes // page_bytes)
+
+
+def check_range(
+    place: Place, offset_bytes: int, length_bytes: int, end_bytes: int, page_bytes: int
+) -> int:
+    """Check a range that lies before `end_bytes`, and return its length: 0 means up to there."""
+    offset, length = place.field("offset_bytes"), place.field("length_bytes")
+    aligned = offset.want_multiple(page_bytes, offset_bytes)
+    aligned &= length.want_multiple(page_bytes, length_bytes)
+    rest_bytes = end_bytes - offset_bytes
+    if not aligned:
+        return length_bytes
+    if rest_bytes <= 0:
+        offset.refuse(f"less than {end_bytes}", offset_bytes)
+    elif length_bytes > rest_bytes:
+        length.refuse(f"at most {rest_bytes} from there", length_bytes)
+    return length_bytes or rest_bytes
+
+
+def check_protection(place: Place, protection: Sequence[Protection]) -> None:
+    """Check that everything that may be done is named once."""
+    for index, member in enumerate(protection):
+        place.item(index).want_one_of(list(Protection), member)
+        if member in protection[:index]:
+            place.item(index).refuse("each at most once", member)
+            return
+
+
+def check_file(place: Place, file: File, hardware: Hardware) -> File:
+    """Check one file and return it filled in."""
+    place.field("size_bytes").want_between(1, UINT64_MAX, file.size_bytes)
+    place.field("device").want_known(hardware.devices, file.device)
+    end_bytes = file_end(file, hardware.page_bytes)
+    ranges = place.field("initial")
+    filled = [
+        _file_range(ranges.item(index), part, end_bytes, hardware.page_bytes)
+        for index, part in enumerate(file.initial)
+    ]
+    return replace(file, initial=tuple(filled))
+
+
+def file_end(file: File, page_bytes: int) -> int:
+    """Return where the last page of a file ends."""
+    return pages(file.size_bytes, page_bytes) * page_bytes
+
+
+def check_vma(place: Place, vma: Vma, files: Mapping[str, File], page_bytes: int) -> Vma:
+    """Check one VMA and return it filled in."""
+    _check_place(place, vma, page_bytes)
+    check_protection(place.field("protection"), vma.protection)
+    place.field("advice").want_one_of([0, *Advice], vma.advice)
+    ranges = place.field("mapped")
+    lengths = [
+        check_range(
+            ranges.item(index), part.offset_bytes, part.length_bytes, vma.length_bytes, page_bytes
+        )
+        for index, part in enumerate(vma.mapped)
+    ]
+    filled = replace(
+        vma,
+        protection=vma.protection or (Protection.READ,),
+        advice=vma.advice or Advice.NORMAL,
+        mapped=tuple(
+            replace(part, length_bytes=length)
+            for part, length in zip(vma.mapped, lengths, strict=True)
+        ),
+    )
+    _check_backing(place, filled, files, page_bytes)
+    return filled
+
+
+def check_no_overlaps(place: Place, vmas: Sequence[Vma]) -> None:
+    """Check that the VMAs whose addresses are given keep clear of each other."""
+    placed = [(vma.address, index) for index, vma in enumerate(vmas) if vma.address > 0]
+    end, before = 0, ""
+    for address, index in sorted(placed):
+        vma = vmas[index]
+        if address < end:
+            place.item(index).field("address").refuse(
+                f"at least {end:#x}, where VMA {before} ends", address
+            )
+        if address + vma.length_bytes > end:
+            end, before = address + vma.length_bytes, vma.name
+
+
+def check_mapped(place: Place, vma: Vma, cached: bytearray, page_bytes: int) -> None:
+    """Check that what is mapped in a VMA of a file is in the page cache."""
+    assert isinstance(vma.backing, FileMapping), "anonymous memory has no page cache"
+    for index, part in enumerate(vma.mapped):
+        first = (vma.backing.offset_bytes + part.offset_bytes) // page_bytes
+        missing = cached.find(0, first, first + part.length_bytes // page_bytes)
+        if missing >= 0:
+            got = f"page {missing} of file {vma.backing.file}"
+            place.field("mapped").item(index).refuse("pages that are in the page cache", got)
+
+
+def cached_pages(file: File, page_bytes: int) -> bytearray:
+    """Return, for each page of a file, whether it is in the page cache when the run begins."""
+    cached = bytearray(pages(file.size_bytes, page_bytes))
+    for part in file.initial:
+        first = part.offset_bytes // page_bytes
+        chosen = range(first, first + part.length_bytes // page_bytes, part.every_pages)
+        is_cached = part.state in (PageState.CACHED, PageState.CACHED_READAHEAD)
+        cached[chosen.start : chosen.stop : chosen.step] = bytes([is_cached]) * len(chosen)
+    return cached
+
+
+def _file_range(place: Place, part: FileRange, end_bytes: int, page_bytes: int) -> FileRange:
+    place.field("state").want_one_of(list(PageState), part.state)
+    place.field("every_pages").want_between(0, UINT64_MAX, part.every_pages)
+    length_bytes = check_range(place, part.offset_bytes, part.length_bytes, end_bytes, page_bytes)
+    return replace(part, length_bytes=length_bytes, every_pages=part.every_pages or 1)
+
+
+def _check_place(place: Place, vma: Vma, page_bytes: int) -> None:
+    length = place.field("length_bytes")
+    if length.want_multiple(page_bytes, vma.length_bytes):
+        length.want_between(page_bytes, ADDRESS_MAX - page_bytes, vma.length_bytes)
+    address = place.field("address")
+    if address.want_multiple(page_bytes, vma.address) and vma.address:
+        last = ADDRESS_MAX - max(vma.length_bytes, page_bytes)
+        address.want_between(page_bytes, last, vma.address)
+
+
+def _check_backing(place: Place, vma: Vma, files: Mapping[str, File], page_bytes: int) -> None:
+    mapping = vma.backing
+    if not isinstance(mapping, FileMapping):
+        if vma.mapped:
+            place.field("mapped").refuse("nothing for anonymous memory", len(vma.mapped))
+        return
+    at = place.field("file")
+    if len(mapping.open) > OPEN_CHARACTERS_MAX:
+        want = f"at most {OPEN_CHARACTERS_MAX} characters"
+        at.field("open").refuse(want, f"{len(mapping.open)} characters")
+    known = at.field("file").want_known(files, mapping.file)
+    if at.field("offset_bytes").want_multiple(page_bytes, mapping.offset_bytes) and known:
+        _check_in_file(place, vma, mapping, files[mapping.file], page_bytes)
+
+
+def _check_in_file(
+    place: Place, vma: Vma, mapping: FileMapping, file: File, page_bytes: int
+) -> None:
+    rest_bytes = file_end(file, page_bytes) - mapping.offset_bytes
+    if vma.length_bytes > rest_bytes:
+        want = f"at most {rest_bytes}, what file {file.name} has from offset_bytes on"
+        place.field("length_bytes").refuse(want, vma.length_bytes)
