@@ -84,7 +84,11 @@ class Run:
 
     @property
     def summary(self) -> pb.Summary:
-        """What the run found out; waits for its end.
+        """What the run found out: the summary of `result`."""
+        return self.result().summary
+
+    def result(self) -> pb.Simulation:
+        """Wait for the end of the run and return the simulation, if it has succeeded.
 
         Raises
         ------
@@ -98,7 +102,7 @@ class Run:
             raise RunFailed(simulation.error.reason, simulation.error.message)
         if simulation.state == pb.SimulationState.SIMULATION_STATE_CANCELLED:
             raise RunCancelled(f"{self.name} was cancelled")
-        return simulation.summary
+        return simulation
 
     def events(self) -> Iterator[FaultEvents]:
         """Hand out the faults batch by batch, as the run makes them, until it has ended."""

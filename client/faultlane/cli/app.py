@@ -1,0 +1,120 @@
+"""The commands. Results go to stdout; progress and errors go to stderr."""
+
+from typing import Annotated
+
+import typer
+
+from faultlane import v1 as pb
+from faultlane.cli import catalog
+from faultlane.cli.exits import EXIT_HELP, errors_as_exits, exit_after
+from faultlane.cli.options import Changes, Json, Seed, Server, Source, change, connected, find
+from faultlane.cli.plain import comparison_plain, message_plain, to_json
+from faultlane.cli.terminal import RunProgress
+from faultlane.client import Client
+from faultlane.compare import Comparison, compare
+from faultlane.events import FaultEvents
+from faultlane.report.comparison import comparison_report
+from faultlane.report.run import run_report
+
+app = typer.Typer(
+    help="Simulates how Linux page faults wait for locks and for I/O.",
+    epilog=EXIT_HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+catalog.add_to(app)
+
+
+@app.command(epilog=EXIT_HELP)
+def run(
+    source: Source,
+    policy: Annotated[str | None, typer.Option(help="Replaces the scenario's policy.")] = None,
+    changes: Changes = None,
+    seed: Seed = None,
+    server: Server = None,
+    as_json: Json = False,
+) -> None:
+    """Run a scenario and tell what became of its faults."""
+    with errors_as_exits(), connected(server) as client:
+        scenario = find(client, source).scenario
+        change(scenario, changes, seed)
+        if policy is not None:
+            scenario.kernel.policy_id = policy
+        simulation, faults, operations = _stream(client, source, scenario)
+        if as_json:
+            streamed = {"faults": len(faults), "operations": operations}
+            typer.echo(to_json({"simulation": message_plain(simulation), "streamed": streamed}))
+        else:
+            typer.echo("\n".join(run_report(source, simulation, faults)))
+        exit_after([simulation.summary])
+
+
+@app.command("compare", epilog=EXIT_HELP)
+def compare_command(
+    source: Source,
+    policies: Annotated[
+        str,
+        typer.Option(
+            metavar="A,B,...",
+            help="The policies; the first is what the others differ from. The default are those"
+            " of the preset, or all.",
+        ),
+    ] = "",
+    seeds: Annotated[
+        int, typer.Option(min=1, max=1000, help="How many seeds; intervals take at least two.")
+    ] = 1,
+    changes: Changes = None,
+    seed: Seed = None,
+    server: Server = None,
+    as_json: Json = False,
+) -> None:
+    """Run a scenario under several policies with the same seeds, and tell the differences."""
+    with errors_as_exits(), connected(server) as client:
+        preset = find(client, source)
+        change(preset.scenario, changes, seed)
+        chosen = _names(policies) or list(preset.policies) or _all_policies(client)
+        comparison = _compare(client, preset.scenario, chosen, seeds)
+        if as_json:
+            typer.echo(to_json(comparison_plain(comparison)))
+        else:
+            typer.echo("\n".join(comparison_report(source, comparison)))
+        exit_after(
+            result.simulation.summary
+            for results in comparison.results.values()
+            for result in results
+        )
+
+
+def _stream(
+    client: Client, name: str, scenario: pb.Scenario
+) -> tuple[pb.Simulation, FaultEvents, int]:
+    """Run to the end; return the simulation, its faults, and how many operations it had."""
+    batches = []
+    with client.run(scenario) as started, RunProgress(scenario.horizon_ns) as progress:
+        for faults in started.events():
+            batches.append(faults)
+            progress.see(name, faults)
+        operations = sum(len(batch) for batch in started.operations())
+        return started.result(), FaultEvents.concat(batches), operations
+
+
+def _compare(client: Client, scenario: pb.Scenario, policies: list[str], seeds: int) -> Comparison:
+    first = scenario.seed
+    with RunProgress(scenario.horizon_ns) as progress:
+        return compare(
+            client,
+            scenario,
+            policies,
+            range(first, first + seeds),
+            lambda policy, seed, faults: progress.see(f"{policy}, seed {seed}", faults),
+        )
+
+
+def _names(text: str) -> list[str]:
+    """Names between commas, each once."""
+    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def _all_policies(client: Client) -> list[str]:
+    return [policy.id for policy in client.list_policies()]

@@ -1,0 +1,103 @@
+"""The commands that tell what a scenario may ask for."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import typer
+from google.protobuf.message import Message
+
+from faultlane import v1 as pb
+from faultlane.cli.exits import errors_as_exits
+from faultlane.cli.options import Json, Server, connected
+from faultlane.cli.plain import message_plain, to_json
+from faultlane.client import Client
+from faultlane.report.format import duration_text, text_table
+
+Entry = TypeVar("Entry", bound=Message)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to those of `app`."""
+    for command in (presets, archs, policies, machines, kernels):
+        app.command()(command)
+
+
+def presets(server: Server = None, as_json: Json = False) -> None:
+    """List the scenarios that come with the server."""
+    _tell(server, as_json, Client.list_presets, _preset_lines)
+
+
+def archs(server: Server = None, as_json: Json = False) -> None:
+    """List the architectures."""
+    _tell(server, as_json, Client.list_architectures, _arch_lines)
+
+
+def policies(server: Server = None, as_json: Json = False) -> None:
+    """List the retry policies."""
+    _tell(server, as_json, Client.list_policies, _policy_lines)
+
+
+def machines(server: Server = None, as_json: Json = False) -> None:
+    """List the machine profiles, with every cost and its source."""
+    _tell(server, as_json, Client.list_machines, _machine_lines)
+
+
+def kernels(server: Server = None, as_json: Json = False) -> None:
+    """List the kernel generations."""
+    _tell(server, as_json, Client.list_kernels, _kernel_lines)
+
+
+def _tell(
+    server: str | None,
+    as_json: bool,
+    ask: Callable[[Client], Sequence[Entry]],
+    lines_of: Callable[[Sequence[Entry]], list[str]],
+) -> None:
+    with errors_as_exits(), connected(server) as client:
+        entries = ask(client)
+    if as_json:
+        typer.echo(to_json([message_plain(entry) for entry in entries]))
+    else:
+        typer.echo("\n".join(lines_of(entries)))
+
+
+def _preset_lines(presets: Sequence[pb.Preset]) -> list[str]:
+    lines = []
+    for preset in presets:
+        policies = ", ".join(preset.policies)
+        lines += [f"{preset.id}: {preset.title}", f"  {preset.description}", f"  {policies}"]
+    return lines
+
+
+def _arch_lines(archs: Sequence[pb.Architecture]) -> list[str]:
+    head = ["arch", "page sizes", "HZ", "VMA lock since", "source"]
+    rows = []
+    for arch in archs:
+        sizes = ", ".join(f"{size >> 10}K" for size in arch.page_sizes_bytes)
+        rows.append([arch.name, sizes, str(arch.hz), arch.vma_lock_since, arch.source])
+    return text_table([head, *rows])
+
+
+def _policy_lines(policies: Sequence[pb.Policy]) -> list[str]:
+    head = ["policy", "VMA lock on", "drop for I/O", "what it does"]
+    rows = [
+        [policy.id, ", ".join(policy.vma_lock_on) or "-", policy.drop_for_io, policy.description]
+        for policy in policies
+    ]
+    return text_table([head, *rows])
+
+
+def _machine_lines(machines: Sequence[pb.MachineProfile]) -> list[str]:
+    lines: list[str] = []
+    for machine in machines:
+        rows = [
+            [cost.name, duration_text(cost.ns), cost.source, cost.description]
+            for cost in machine.costs
+        ]
+        costs = [f"  {line}" for line in text_table(rows)] if rows else []
+        lines += [f"{machine.name}: {machine.description}", *costs]
+    return lines
+
+
+def _kernel_lines(kernels: Sequence[pb.KernelGeneration]) -> list[str]:
+    return text_table([[kernel.name, kernel.description] for kernel in kernels])

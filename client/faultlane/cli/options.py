@@ -1,0 +1,68 @@
+"""Options that several commands have, and what they lead to: a client, a scenario."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from faultlane import v1 as pb
+from faultlane.cli.terminal import starting
+from faultlane.client import Client
+from faultlane.errors import NoSuchPreset
+from faultlane.local import local
+from faultlane.scenario import read_scenario, set_fields
+
+FILE_ENDINGS = (".yaml", ".yml", ".json")
+
+Source = Annotated[
+    str, typer.Argument(metavar="SCENARIO", help="A scenario file, or the id of a preset.")
+]
+Server = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="The server; without it, one starts in this process."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and nothing else.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Change a field of the scenario; repeatable."),
+]
+Seed = Annotated[int | None, typer.Option(min=0, help="Replaces the scenario's seed.")]
+
+
+@contextmanager
+def connected(server: str | None) -> Iterator[Client]:
+    """A client of the server that was named, or of one that lives as long as the client."""
+    if server is not None:
+        client = Client.connect(server)
+    else:
+        with starting():
+            client = local()
+    with client:
+        yield client
+
+
+def find(client: Client, source: str) -> pb.Preset:
+    """The preset of that id, or a file as if it were one."""
+    if source.endswith(FILE_ENDINGS) or Path(source).is_file():
+        return pb.Preset(id=source, scenario=read_scenario(source))
+    try:
+        return client.get_preset(source)
+    except NoSuchPreset as error:
+        known = ", ".join(preset.id for preset in client.list_presets())
+        raise NoSuchPreset(f"{source}: no such file or preset; presets: {known}") from error
+
+
+def change(scenario: pb.Scenario, changes: list[str] | None, seed: int | None) -> None:
+    """Set what the options ask for."""
+    set_fields(scenario, [_assignment(text) for text in changes or []])
+    if seed is not None:
+        scenario.seed = seed
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    path, equals, value = text.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"want PATH=VALUE, got {text!r}", param_hint="--set")
+    return path.strip(), value.strip()

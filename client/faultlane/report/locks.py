@@ -1,0 +1,35 @@
+"""Locks, as `perf lock contention` shows them."""
+
+from collections.abc import Iterable
+
+from faultlane import v1 as pb
+from faultlane.report.format import duration_text, number_text
+
+TYPES = {
+    ("mmap_lock", "read"): "rwsem:R",
+    ("mmap_lock", "write"): "rwsem:W",
+    ("vma_lock", "read"): "vma:R",
+    ("vma_lock", "write"): "vma:W",
+}
+HEAD = (
+    " contended   total wait     max wait     avg wait      type   lock"
+    "              acquired   total hold"
+)
+
+
+def lock_table(locks: Iterable[pb.LockRow]) -> list[str]:
+    """A line for each lock and mode, the longest total wait first, as perf sorts them."""
+    rows = sorted(locks, key=lambda row: row.wait_total_ns, reverse=True)
+    return [HEAD, *(_line(row) for row in rows)] if rows else []
+
+
+def _line(row: pb.LockRow) -> str:
+    average_ns = row.wait_total_ns / row.contended if row.contended else 0
+    waits = [duration_text(ns) for ns in (row.wait_total_ns, row.wait_max_ns, average_ns)]
+    kind = TYPES.get((row.lock, row.mode), row.mode)
+    return (
+        f"{row.contended:>10}"
+        + "".join(f"{wait:>13}" for wait in waits)
+        + f"{kind:>10}   {row.lock:<13}"
+        + f"{number_text(row.acquired):>13}{duration_text(row.hold_total_ns):>13}"
+    )

@@ -1,0 +1,113 @@
+"""One run as text."""
+
+from faultlane import v1 as pb
+from faultlane.events import FaultEvents
+from faultlane.report.format import duration_text, figure_text, number_text, table
+from faultlane.report.histogram import histogram, percentiles
+from faultlane.report.locks import lock_table
+
+ENDS = {
+    pb.StopReason.STOP_REASON_HORIZON: "ended at the horizon",
+    pb.StopReason.STOP_REASON_FINISHED: "ended because all programs had ended",
+    pb.StopReason.STOP_REASON_DEADLOCK: "ended in a DEADLOCK",
+    pb.StopReason.STOP_REASON_NO_PROGRESS: "ended because a fault made NO PROGRESS",
+}
+
+ALL_TOGETHER = ".all"  # distributions over several kinds: in the table, but without a histogram
+
+
+def run_report(title: str, simulation: pb.Simulation, faults: FaultEvents) -> list[str]:
+    """Everything that a run found out; `faults` are the faults that were streamed."""
+    summary = simulation.summary
+    sections = [
+        [headline(title, simulation.scenario), outcome(summary)],
+        diagnosis(summary),
+        titled("totals", totals(summary)),
+        titled("where time went, summed over all threads", waits(summary)),
+        titled("times", percentiles(summary.latencies)),
+        titled("faults as they were streamed", attempts(faults)),
+        *(titled(latency.name, histogram(latency)) for latency in _each(summary)),
+        titled("locks", lock_table(summary.locks)),
+    ]
+    return joined(sections)
+
+
+def headline(title: str, scenario: pb.Scenario) -> str:
+    """What was run on what."""
+    policy = scenario.kernel.policy_id or "mainline"
+    return f"{title}: policy {policy} on {machine_text(scenario.machine)}, seed {scenario.seed}"
+
+
+def machine_text(machine: pb.Machine) -> str:
+    """The machine in a few words, its profile included."""
+    profile = machine.profile or "neutral"
+    return f"{machine.arch}, {machine.cpus} CPUs, machine profile {profile}"
+
+
+def outcome(summary: pb.Summary) -> str:
+    """How the run ended."""
+    end, measured = duration_text(summary.end_ns), duration_text(summary.measured_ns)
+    return f"{ENDS.get(summary.stop, 'ended')} after {end} of simulated time, {measured} measured"
+
+
+def diagnosis(summary: pb.Summary) -> list[str]:
+    """Why the run could not go on, if it could not."""
+    if not summary.HasField("diagnosis"):
+        return []
+    return [summary.diagnosis.message, *(f"  {line}" for line in summary.diagnosis.chain)]
+
+
+def totals(summary: pb.Summary) -> list[str]:
+    """Every counter and rate but the waits."""
+    rows = [[metric.name, figure_text(metric.name, metric.value)] for metric in summary.metrics]
+    return table([row for row in rows if not _is_wait(row[0])])
+
+
+def waits(summary: pb.Summary) -> list[str]:
+    """The waits by cause, and what part of all waiting each of them is."""
+    found = {metric.name: metric.value for metric in summary.metrics if _is_wait(metric.name)}
+    whole = sum(found.values())
+    if not whole:
+        return []
+    rows = [
+        [name, duration_text(ns), f"{ns / whole:.1%}"]
+        for name, ns in sorted(found.items(), key=lambda item: -item[1])
+    ]
+    return table(rows)
+
+
+def attempts(faults: FaultEvents) -> list[str]:
+    """How many attempts faults made, and under which lock the last of them ran."""
+    head = ["attempts", "faults", "under VMA lock", "under mmap_lock", "unfinished"]
+    rows = []
+    for number in sorted(set(faults.attempts.tolist())):
+        chosen = faults[faults.attempts == number]
+        counts = [
+            len(chosen),
+            (chosen.lock == pb.FaultLock.FAULT_LOCK_VMA).sum(),
+            (chosen.lock == pb.FaultLock.FAULT_LOCK_MMAP).sum(),
+            (chosen.finished == 0).sum(),
+        ]
+        rows.append([str(number), *(number_text(int(count)) for count in counts)])
+    return table([head, *rows]) if rows else []
+
+
+def titled(title: str, lines: list[str]) -> list[str]:
+    """A section, unless there is nothing to say."""
+    return [title, *(f"  {line}" for line in lines)] if lines else []
+
+
+def joined(sections: list[list[str]]) -> list[str]:
+    """All sections, with an empty line between them."""
+    lines: list[str] = []
+    for section in filter(None, sections):
+        lines += ["", *section] if lines else section
+    return lines
+
+
+def _each(summary: pb.Summary) -> list[pb.Latency]:
+    return [each for each in summary.latencies if not each.name.endswith(ALL_TOGETHER)]
+
+
+def _is_wait(name: str) -> bool:
+    return name.startswith("wait.")

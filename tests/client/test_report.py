@@ -1,0 +1,191 @@
+"""Reports are pure functions of what came over the wire, and these are their lines."""
+
+import pytest
+
+from faultlane import FaultEvents
+from faultlane import v1 as pb
+from faultlane.figures import figures
+from faultlane.report.format import (
+    duration_text,
+    figure_text,
+    number_text,
+    rate_text,
+    table,
+    text_table,
+)
+from faultlane.report.histogram import histogram, percentiles
+from faultlane.report.locks import lock_table
+from faultlane.report.run import attempts, diagnosis, joined, run_report, titled, totals, waits
+from tests.client.fake import a_simulation, some_faults
+
+DURATIONS = [
+    (0, "0 ns"),
+    (999, "999 ns"),
+    (1000, "1.00 us"),
+    (-1500, "-1.50 us"),
+    (12_345, "12.3 us"),
+    (4_100_000, "4.10 ms"),
+    (123_456_789, "123 ms"),
+    (2_000_000_000, "2.00 s"),
+    (1234.4e9, "1234 s"),
+]
+
+
+@pytest.mark.parametrize(("ns", "text"), DURATIONS)
+def test_a_length_of_time_has_three_digits(ns: float, text: str) -> None:
+    assert duration_text(ns) == text
+
+
+FIGURES = [
+    ("operation.mmap.p99_ns", 1500, "1.50 us"),
+    ("faults.per_second", 12_345.6, "12.3 k/s"),
+    ("faults.count", 1_234_567, "1,234,567"),
+    ("mmap_lock.read.per_touch", 0.12345, "0.1235"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "text"), FIGURES)
+def test_the_end_of_a_name_tells_the_unit(name: str, value: float, text: str) -> None:
+    assert figure_text(name, value) == text
+
+
+def test_rates_and_numbers_have_their_forms() -> None:
+    assert [rate_text(2), rate_text(2e6), rate_text(3.5e9)] == ["2.00 /s", "2.00 M/s", "3.50 G/s"]
+    assert [number_text(0), number_text(1.0), number_text(1234.5)] == ["0", "1", "1,234"]
+
+
+def test_tables_line_up() -> None:
+    assert table([["", "a"], ["long", "10"]]) == ["       a", "long  10"]
+    assert text_table([["x", "a", "b"], ["long", "10", ""]]) == ["x     a   b", "long  10"]
+
+
+def test_a_histogram_has_a_line_for_each_power_of_two() -> None:
+    latency = pb.Latency(log2_counts=[0] * 10 + [5, 0, 1000])
+
+    assert histogram(latency) == [
+        "1.02 us ..     5 |#",
+        "2.05 us ..     0 |",
+        "4.10 us .. 1,000 |########################################",
+    ]
+
+
+def test_a_histogram_of_nothing_has_no_lines() -> None:
+    assert histogram(pb.Latency()) == []
+
+
+def test_percentiles_leave_out_what_never_happened() -> None:
+    mmap = pb.Latency(
+        name="operation.mmap",
+        count=1200,
+        censored=1,
+        mean_ns=1500,
+        min_ns=100,
+        max_ns=10**9,
+        p50_ns=1000,
+        p90_ns=2000,
+        p99_ns=3000,
+        p999_ns=4_000_000,
+    )
+
+    assert percentiles([mmap, pb.Latency(name="operation.munmap")]) == [
+        "                count  censored      p50      p90      p99    p99.9     max     mean",
+        "operation.mmap  1,200         1  1.00 us  2.00 us  3.00 us  4.00 ms  1.00 s  1.50 us",
+    ]
+
+
+def test_locks_are_shown_as_perf_shows_them() -> None:
+    rows = [
+        pb.LockRow(lock="vma_lock", mode="read", acquired=5000, contended=7),
+        pb.LockRow(
+            lock="mmap_lock",
+            mode="write",
+            acquired=20,
+            contended=10,
+            wait_total_ns=22_240,
+            wait_max_ns=17_880,
+            hold_total_ns=9_000,
+        ),
+    ]
+
+    assert lock_table(rows) == [
+        " contended   total wait     max wait     avg wait      type   lock"
+        "              acquired   total hold",
+        "        10      22.2 us      17.9 us      2.22 us   rwsem:W   mmap_lock"
+        "               20      9.00 us",
+        "         7         0 ns         0 ns         0 ns     vma:R   vma_lock"
+        "             5,000         0 ns",
+    ]
+
+
+def test_waits_are_shown_with_their_share() -> None:
+    summary = pb.Summary(
+        metrics=[
+            pb.Metric(name="faults.count", value=4),
+            pb.Metric(name="wait.folio_ns", value=1000),
+            pb.Metric(name="wait.device_ns", value=3000),
+        ]
+    )
+
+    assert totals(summary) == ["faults.count  4"]
+    assert waits(summary) == ["wait.device_ns  3.00 us  75.0%", "wait.folio_ns   1.00 us  25.0%"]
+
+
+def test_attempts_are_counted_by_the_lock_of_the_last_one() -> None:
+    faults = FaultEvents.from_message(
+        some_faults([0, 1, 2, 3], attempts=[1, 2, 2, 2], lock=[1, 2, 2, 1], finished=[1, 1, 0, 1])
+    )
+
+    assert attempts(faults) == [
+        "attempts  faults  under VMA lock  under mmap_lock  unfinished",
+        "1              1               1                0           0",
+        "2              3               1                2           1",
+    ]
+    assert attempts(FaultEvents.concat([])) == []
+
+
+def test_a_diagnosis_is_told_with_its_chain() -> None:
+    stuck = pb.Diagnosis(message="two threads wait for each other", chain=["0 for 1", "1 for 0"])
+
+    assert diagnosis(pb.Summary(diagnosis=stuck)) == [
+        "two threads wait for each other",
+        "  0 for 1",
+        "  1 for 0",
+    ]
+    assert diagnosis(pb.Summary()) == []
+
+
+def test_sections_without_lines_leave_no_trace() -> None:
+    assert titled("locks", []) == []
+    assert joined([["a"], [], titled("b", ["c"])]) == ["a", "", "b", "  c"]
+
+
+def test_a_report_begins_with_what_was_run_and_how_it_ended() -> None:
+    simulation = a_simulation(
+        scenario=pb.Scenario(
+            seed=3,
+            machine=pb.Machine(arch="arm64", cpus=8),
+            kernel=pb.Kernel(policy_id="rfc"),
+        ),
+        summary=pb.Summary(
+            stop=pb.StopReason.STOP_REASON_HORIZON, end_ns=2 * 10**9, measured_ns=18 * 10**8
+        ),
+    )
+
+    assert run_report("first-look", simulation, FaultEvents.concat([])) == [
+        "first-look: policy rfc on arm64, 8 CPUs, machine profile neutral, seed 3",
+        "ended at the horizon after 2.00 s of simulated time, 1.80 s measured",
+    ]
+
+
+def test_figures_of_a_summary_have_dotted_names() -> None:
+    summary = pb.Summary(
+        metrics=[pb.Metric(name="vmstat.pgfault", value=2)],
+        latencies=[pb.Latency(name="fault.all", count=2, p50_ns=3)],
+        locks=[pb.LockRow(lock="mmap_lock", mode="read", contended=5)],
+    )
+
+    found = figures(summary)
+
+    assert found["vmstat.pgfault"] == 2
+    assert (found["fault.all.count"], found["fault.all.p50_ns"]) == (2, 3)
+    assert found["lock.mmap_lock.read.contended"] == 5
