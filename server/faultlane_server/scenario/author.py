@@ -12,12 +12,15 @@ class Needs:
     """What all programs need together."""
 
     steps: int = 0
+    pages: int = 0  # of what threads map, each with a guard page
+    vmas: int = 0  # that they map, or split off
+    vma_places: int = 0
     list_entries: int = 0
     cursors: int = 0  # a place in a walk, for each thread and each touch that walks
     quantile_points: int = 0
+    zipf_pages: int = 0  # each has its weight, for each touch
     sections: set[str] = field(default_factory=set)
     barriers: set[tuple[str, str]] = field(default_factory=set)  # process, name
-    zipf_laws: set[tuple[int, int]] = field(default_factory=set)  # pages, theta
 
 
 @dataclass(slots=True)
@@ -29,4 +32,5 @@ class Author:
     vmas: Mapping[str, Vma]
     hardware: Hardware
     needs: Needs
-    mapped_bytes: dict[str, int] = field(default_factory=dict)  # by the name that mmap gave
+    mapped_bytes: dict[str, int] = field(default_factory=dict)  # now, by the name mmap gave
+    reserved_bytes: dict[str, int] = field(default_factory=dict)  # at most, by the same

@@ -14,12 +14,14 @@ from faultlane_server.scenario.limits import (
     INT32_MAX,
     LISTS_ALL_MAX,
     PAGES_MAX,
+    PAGES_SET_MAX,
     PROCESSES_MAX,
     QUANTILES_ALL_MAX,
     SECTIONS_MAX,
     STEPS_MAX,
     THREADS_MAX,
     UINT64_MAX,
+    VMA_PLACES_MAX,
     VMAS_MAX,
     ZIPF_PAGES_ALL_MAX,
 )
@@ -116,8 +118,7 @@ def _workload(place: Place, scenario: Scenario, hardware: Hardware) -> Workload:
             for index, process in enumerate(workload.processes)
         ),
     )
-    _check_totals(place, filled, hardware.page_bytes)
-    _check_needs(processes, needs)
+    _check_totals(place, filled, needs, hardware.page_bytes)
     return filled
 
 
@@ -151,27 +152,38 @@ def _group(place: Place, group: ThreadGroup, author: Author) -> ThreadGroup:
     return replace(group, program=check_program(place.field("program"), group.program, author))
 
 
-def _check_totals(place: Place, workload: Workload, page_bytes: int) -> None:
+def _check_totals(place: Place, workload: Workload, needs: Needs, page_bytes: int) -> None:
     processes = workload.processes
-    threads = sum(group.threads for process in processes for group in process.groups)
-    vmas = sum(len(process.vmas) for process in processes)
-    lengths = [file.size_bytes for file in workload.files]
-    lengths += [vma.length_bytes for process in processes for vma in process.vmas]
-    place.field("processes").want_at_most(THREADS_MAX, threads, "threads in all")
-    place.field("processes").want_at_most(VMAS_MAX, vmas, "VMAs in all")
-    pages_all = sum(pages(length, page_bytes) for length in lengths)
+    groups = [group for process in processes for group in process.groups]
+    vmas = [vma for process in processes for vma in process.vmas]
+    lengths = [file.size_bytes for file in workload.files] + [vma.length_bytes for vma in vmas]
+    pages_all = sum(pages(length, page_bytes) for length in lengths) + needs.pages
     place.want_at_most(PAGES_MAX, pages_all, "pages of files and VMAs together")
+    place.want_at_most(PAGES_SET_MAX, _pages_set(workload, page_bytes), "pages with initial states")
+    counts = (
+        (THREADS_MAX, sum(group.threads for group in groups), "threads"),
+        (VMAS_MAX, len(vmas) + needs.vmas, "VMAs, with those that threads map or split off,"),
+        (VMA_PLACES_MAX, len(vmas) + needs.vma_places, "VMAs and ends of munmaps and mprotects"),
+        (STEPS_MAX, needs.steps, "steps of programs"),
+        (SECTIONS_MAX, len(needs.sections), "names of measures"),
+        (BARRIERS_MAX, len(needs.barriers), "barriers"),
+        (LISTS_ALL_MAX, needs.list_entries, "entries of explicit lists"),
+        (CURSORS_MAX, needs.cursors, "touches that walk, times their threads,"),
+        (QUANTILES_ALL_MAX, needs.quantile_points, "points of quantiles"),
+        (ZIPF_PAGES_ALL_MAX, needs.zipf_pages, "pages touched by a zipf law"),
+    )
+    for most, got, what in counts:
+        place.field("processes").want_at_most(most, got, f"{what} in all")
 
 
-def _check_needs(place: Place, needs: Needs) -> None:
-    zipf_pages = sum(pages for pages, _ in needs.zipf_laws)
-    place.want_at_most(STEPS_MAX, needs.steps, "steps of programs in all")
-    place.want_at_most(SECTIONS_MAX, len(needs.sections), "names of measures")
-    place.want_at_most(BARRIERS_MAX, len(needs.barriers), "barriers")
-    place.want_at_most(LISTS_ALL_MAX, needs.list_entries, "entries of explicit lists in all")
-    place.want_at_most(CURSORS_MAX, needs.cursors, "touches that walk, times their threads")
-    place.want_at_most(QUANTILES_ALL_MAX, needs.quantile_points, "points of quantiles in all")
-    place.want_at_most(ZIPF_PAGES_ALL_MAX, zipf_pages, "pages under different zipf laws")
+def _pages_set(workload: Workload, page_bytes: int) -> int:
+    """Return how many pages get a state from their ranges, each as often as it gets one."""
+    states = [part for file in workload.files for part in file.initial]
+    mapped = [part for process in workload.processes for vma in process.vmas for part in vma.mapped]
+    return (
+        sum(part.length_bytes // page_bytes // max(part.every_pages, 1) for part in states)
+        + sum(part.length_bytes for part in mapped) // page_bytes
+    )
 
 
 def _check_mapped(place: Place, workload: Workload, page_bytes: int) -> None:

@@ -11,7 +11,9 @@ PROCESSES_MAX = 1024
 THREADS_MAX = 65536
 VMAS_MAX = 131072
 FILES_MAX = 65536
+VMA_PLACES_MAX = 4 * VMAS_MAX  # in the address order, which every munmap may need two more of
 PAGES_MAX = 16 * 2**20
+PAGES_SET_MAX = 16 * PAGES_MAX  # by the ranges of initial states
 ADDRESS_MAX = 2**47
 OPEN_CHARACTERS_MAX = 128
 
@@ -50,6 +52,7 @@ LIMITS: dict[str, int] = {
     "cpus": CPUS_MAX,
     "devices": DEVICES_MAX,
     "horizon_ns": HORIZON_NS_MAX,
+    "pages_with_initial_states": PAGES_SET_MAX,
     "program_steps": STEPS_MAX,
     "program_nesting": NESTING_MAX,
     "sections": SECTIONS_MAX,

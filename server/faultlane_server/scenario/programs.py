@@ -11,7 +11,7 @@ from faultlane_server.scenario.limits import (
     MMAP_BYTES_MAX,
     NESTING_MAX,
 )
-from faultlane_server.scenario.memory import check_protection, check_range
+from faultlane_server.scenario.memory import check_protection, check_range, pages
 from faultlane_server.scenario.touches import check_touch
 from faultlane_server.scenario.tree import (
     Barrier,
@@ -43,7 +43,13 @@ _FIELD_OF: dict[type, str] = {
 
 def check_program(place: Place, program: Sequence[Step], author: Author) -> tuple[Step, ...]:
     """Check the program of a group and return it filled in."""
-    return _steps(place, program, author, depth=0)
+    filled = _steps(place, program, author, depth=0)
+    page_bytes, threads, needs = author.hardware.page_bytes, author.threads, author.needs
+    for reserved_bytes in author.reserved_bytes.values():
+        needs.pages += threads * (pages(reserved_bytes, page_bytes) + 1)
+        needs.vmas += threads
+        needs.vma_places += threads
+    return filled
 
 
 def _steps(place: Place, steps: Sequence[Step], author: Author, depth: int) -> tuple[Step, ...]:
@@ -145,14 +151,18 @@ def _mmap(place: Place, step: Mmap, author: Author) -> Mmap:
     if length.want_multiple(page_bytes, step.length_bytes):
         length.want_between(page_bytes, MMAP_BYTES_MAX, step.length_bytes)
     author.mapped_bytes[step.name] = step.length_bytes
+    reserved_bytes = max(step.length_bytes, author.reserved_bytes.get(step.name, 0))
+    author.reserved_bytes[step.name] = reserved_bytes
     return step
 
 
 def _munmap(place: Place, step: Munmap, author: Author) -> Munmap:
+    author.needs.vma_places += 2 * author.threads
     if step.vma in author.mapped_bytes:
         return _munmap_all(place, step, author.mapped_bytes.pop(step.vma))
     if not place.field("vma").want_known(author.vmas, step.vma):
         return step
+    author.needs.vmas += 2 * author.threads
     return replace(step, length_bytes=_length_in_vma(place, step, author))
 
 
@@ -167,6 +177,8 @@ def _munmap_all(place: Place, step: Munmap, length_bytes: int) -> Munmap:
 
 
 def _mprotect(place: Place, step: Mprotect, author: Author) -> Mprotect:
+    author.needs.vmas += 2 * author.threads
+    author.needs.vma_places += 2 * author.threads
     check_protection(place.field("protection"), step.protection)
     distance = place.field("thread_offset_bytes")
     is_whole = distance.want_multiple(author.hardware.page_bytes, step.thread_offset_bytes)

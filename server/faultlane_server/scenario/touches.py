@@ -83,7 +83,7 @@ def _walk(place: Place, touch: Touch, end_bytes: int, author: Author) -> Touch:
             _check_stride(place.field("stride"), touch.pattern, author)
         case Zipf(theta_ppm):
             place.field("zipf").field("theta_ppm").want_between(1, THETA_PPM_MAX, theta_ppm)
-            author.needs.zipf_laws.add((pages, theta_ppm))
+            author.needs.zipf_pages += pages
         case Uniform():
             pass
     return replace(touch, count=touch.count or 1, length_bytes=length_bytes)
