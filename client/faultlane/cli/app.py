@@ -7,7 +7,17 @@ import typer
 from faultlane import v1 as pb
 from faultlane.cli import catalog
 from faultlane.cli.exits import EXIT_HELP, errors_as_exits, exit_after
-from faultlane.cli.options import Changes, Json, Seed, Server, Source, change, connected, find
+from faultlane.cli.options import (
+    SEED_MAX,
+    Changes,
+    Json,
+    Seed,
+    Server,
+    Source,
+    change,
+    connected,
+    find,
+)
 from faultlane.cli.plain import comparison_plain, message_plain, to_json
 from faultlane.cli.terminal import RunProgress
 from faultlane.client import Client
@@ -21,6 +31,7 @@ app = typer.Typer(
     epilog=EXIT_HELP,
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 catalog.add_to(app)
@@ -100,13 +111,12 @@ def _stream(
 
 
 def _compare(client: Client, scenario: pb.Scenario, policies: list[str], seeds: int) -> Comparison:
-    first = scenario.seed
     with RunProgress(scenario.horizon_ns) as progress:
         return compare(
             client,
             scenario,
             policies,
-            range(first, first + seeds),
+            [(scenario.seed + number) % (SEED_MAX + 1) for number in range(seeds)],
             lambda policy, seed, faults: progress.see(f"{policy}, seed {seed}", faults),
         )
 

@@ -65,7 +65,11 @@ def _preset_lines(presets: Sequence[pb.Preset]) -> list[str]:
     lines = []
     for preset in presets:
         policies = ", ".join(preset.policies)
-        lines += [f"{preset.id}: {preset.title}", f"  {preset.description}", f"  {policies}"]
+        lines += [
+            f"{preset.id}: {preset.title}",
+            f"  {preset.description}",
+            f"  policies: {policies}",
+        ]
     return lines
 
 

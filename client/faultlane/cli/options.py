@@ -15,6 +15,7 @@ from faultlane.local import local
 from faultlane.scenario import read_scenario, set_fields
 
 FILE_ENDINGS = (".yaml", ".yml", ".json")
+SEED_MAX = 2**64 - 1
 
 Source = Annotated[
     str, typer.Argument(metavar="SCENARIO", help="A scenario file, or the id of a preset.")
@@ -28,7 +29,9 @@ Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Change a field of the scenario; repeatable."),
 ]
-Seed = Annotated[int | None, typer.Option(min=0, help="Replaces the scenario's seed.")]
+Seed = Annotated[
+    int | None, typer.Option(min=0, max=SEED_MAX, help="Replaces the scenario's seed.")
+]
 
 
 @contextmanager

@@ -1,0 +1,451 @@
+"""The command does what its options say, prints nothing else, and ends with the right code."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc.error_details_pb2 import BadRequest
+from typer.testing import CliRunner, Result
+
+from faultlane import Client, errors
+from faultlane import v1 as pb
+from faultlane.cli.app import app
+from tests.client.fake import (
+    NAME,
+    QUEUED,
+    SUCCEEDED,
+    FakeServer,
+    Refusal,
+    a_simulation,
+    some_faults,
+    some_operations,
+)
+
+SCENARIO = pb.Scenario(
+    horizon_ns=10**9,
+    seed=1,
+    machine=pb.Machine(arch="x86", cpus=4),
+    kernel=pb.Kernel(policy_id="mainline"),
+)
+PRESET = pb.Preset(
+    id="first-look",
+    title="a first look",
+    description="Readers and writers.",
+    policies=["mainline", "rfc"],
+    scenario=SCENARIO,
+)
+SUMMARY = pb.Summary(
+    stop=pb.StopReason.STOP_REASON_HORIZON,
+    end_ns=10**9,
+    measured_ns=10**9,
+    fingerprint=2**64 - 1,
+    metrics=[pb.Metric(name="faults.per_second", value=3)],
+    latencies=[pb.Latency(name="operation.mmap", count=1, p50_ns=1000, log2_counts=[0, 1])],
+    locks=[pb.LockRow(lock="mmap_lock", mode="read", acquired=2)],
+)
+
+
+def ends_with(simulation: pb.Simulation) -> Any:
+    """Three faults and an operation, and then the end."""
+
+    def answer(request: pb.RunSimulationRequest) -> list[pb.RunSimulationResponse]:
+        ended = pb.Simulation()
+        ended.CopyFrom(simulation)
+        ended.scenario.CopyFrom(request.scenario)
+        return [
+            pb.RunSimulationResponse(simulation=a_simulation(QUEUED)),
+            pb.RunSimulationResponse(
+                faults=some_faults([0, 1, 2], finished=[1, 1, 1], attempts=[1, 2, 2]),
+                operations=some_operations([3]),
+                next_fault_offset=3,
+                next_operation_offset=1,
+            ),
+            pb.RunSimulationResponse(
+                simulation=ended, next_fault_offset=3, next_operation_offset=1
+            ),
+        ]
+
+    return answer
+
+
+@pytest.fixture
+def server(server: FakeServer) -> FakeServer:
+    """A server with one preset, whose runs all end well."""
+    server.says = {
+        "GetPreset": lambda request: (
+            pb.GetPresetResponse(preset=PRESET)
+            if request.id == PRESET.id
+            else Refusal(grpc.StatusCode.NOT_FOUND, "there is no such preset")
+        ),
+        "ListPresets": pb.ListPresetsResponse(presets=[PRESET]),
+        "ListPolicies": pb.ListPoliciesResponse(
+            policies=[pb.Policy(id="hold", drop_for_io="mmap_only", description="hold the lock")]
+        ),
+        "CreateSimulation": pb.CreateSimulationResponse(),
+        "RunSimulation": ends_with(a_simulation(SUCCEEDED, summary=SUMMARY)),
+    }
+    return server
+
+
+def faultlane(server: FakeServer, *arguments: str) -> Result:
+    """The command with these arguments; whatever happens, it must not be a traceback."""
+    done = CliRunner().invoke(app, [*arguments, "--server", server.address])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done
+
+
+def runs(server: FakeServer) -> list[pb.Scenario]:
+    """The scenarios that were run."""
+    return [each.scenario for each in server.heard if isinstance(each, pb.RunSimulationRequest)]
+
+
+def test_run_tells_what_became_of_a_preset(server: FakeServer) -> None:
+    done = faultlane(server, "run", "first-look")
+
+    assert done.exit_code == 0
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[:2] == [
+        "first-look: policy mainline on x86, 4 CPUs, machine profile neutral, seed 1",
+        "ended at the horizon after 1.00 s of simulated time, 1.00 s measured",
+    ]
+    for section in ("totals", "times", "operation.mmap", "locks", "faults as they were streamed"):
+        assert section in done.stdout.splitlines()
+    assert runs(server) == [SCENARIO]
+
+
+def test_run_prints_json_and_nothing_else(server: FakeServer) -> None:
+    done = faultlane(server, "run", "first-look", "--json")
+
+    told = json.loads(done.stdout)
+    assert done.stderr == ""
+    assert told["streamed"] == {"faults": 3, "operations": 1}
+    assert told["simulation"]["name"] == NAME
+    assert told["simulation"]["state"] == "SIMULATION_STATE_SUCCEEDED"
+    assert told["simulation"]["summary"]["fingerprint"] == 2**64 - 1
+    assert told["simulation"]["summary"]["latencies"][0]["p50_ns"] == 1000
+    assert "error" not in told["simulation"]
+
+
+def test_the_scenario_in_the_json_can_be_run_again(server: FakeServer, tmp_path: Path) -> None:
+    told = json.loads(faultlane(server, "run", "first-look", "--json").stdout)
+    path = tmp_path / "again.json"
+    path.write_text(json.dumps(told["simulation"]["scenario"]))
+
+    assert faultlane(server, "run", str(path)).exit_code == 0
+
+    assert runs(server) == [SCENARIO, SCENARIO]
+
+
+def test_options_change_the_scenario(server: FakeServer) -> None:
+    changes = ["--set", "machine.cpus=8", "--set", "horizon_ns = 2s"]
+
+    faultlane(server, "run", "first-look", "--policy", "rfc", "--seed", "9", *changes)
+
+    [scenario] = runs(server)
+    assert (scenario.kernel.policy_id, scenario.seed) == ("rfc", 9)
+    assert (scenario.machine.cpus, scenario.horizon_ns) == (8, 2 * 10**9)
+
+
+def test_run_takes_a_file(server: FakeServer, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("{seed: 4, horizon_ns: 1ms}")
+
+    assert faultlane(server, "run", str(path)).exit_code == 0
+
+    assert runs(server) == [pb.Scenario(seed=4, horizon_ns=10**6)]
+
+
+def test_violations_stand_on_lines_of_their_own(server: FakeServer) -> None:
+    fields = [
+        {"field": "machine.cpus", "description": "want 1 to 512, got 0"},
+        {"field": "horizon_ns", "description": "want 1 to 1000000000000000, got 0"},
+    ]
+    server.says["RunSimulation"] = Refusal(
+        grpc.StatusCode.INVALID_ARGUMENT, "bad", BadRequest(field_violations=fields)
+    )
+
+    done = faultlane(server, "run", "first-look")
+
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == [
+        "machine.cpus: want 1 to 512, got 0",
+        "horizon_ns: want 1 to 1000000000000000, got 0",
+    ]
+
+
+BAD_INPUTS = [
+    (["last-look"], "last-look: no such file or preset; presets: first-look"),
+    (["missing.yaml"], "missing.yaml: No such file or directory"),
+    (["first-look", "--set", "machine.cpu=8"], "machine.cpu: want the fields arch, "),
+    (["first-look", "--set", "machine.cpus=x"], "machine.cpus: want a whole number, 0 to "),
+    (["first-look", "--set", "machine.cpus"], "want PATH=VALUE, got 'machine.cpus'"),
+    (["first-look", "--seed", "-1"], "Invalid value for '--seed'"),
+    (["first-look", "--seed", str(2**64)], "Invalid value for '--seed'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "problem"), BAD_INPUTS)
+def test_bad_input_is_told_on_stderr(
+    server: FakeServer, arguments: list[str], problem: str
+) -> None:
+    done = faultlane(server, "run", *arguments)
+
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    assert problem in done.stderr
+
+
+def test_a_file_that_is_no_scenario_is_bad_input(server: FakeServer, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("seed: [")
+
+    done = faultlane(server, "run", str(path))
+
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"{path}: line 1, column")
+
+
+ENDS = [
+    (pb.StopReason.STOP_REASON_FINISHED, 0),
+    (pb.StopReason.STOP_REASON_DEADLOCK, 4),
+    (pb.StopReason.STOP_REASON_NO_PROGRESS, 5),
+]
+
+
+@pytest.mark.parametrize("command", ["run", "compare"])
+@pytest.mark.parametrize(("stop", "code"), ENDS)
+def test_the_exit_code_tells_how_a_run_ended(
+    server: FakeServer, command: str, stop: pb.StopReason.ValueType, code: int
+) -> None:
+    diagnosis = pb.Diagnosis(message="0 waits for 0")
+    summary = pb.Summary(stop=stop, diagnosis=diagnosis)
+    server.says["RunSimulation"] = ends_with(a_simulation(SUCCEEDED, summary=summary))
+
+    done = faultlane(server, command, "first-look")
+
+    assert done.exit_code == code
+    assert ("0 waits for 0" in done.stdout) == (code != 0 or command == "run")
+
+
+@pytest.mark.parametrize("command", ["run", "compare"])
+def test_a_run_that_failed_has_a_code_of_its_own(server: FakeServer, command: str) -> None:
+    server.says["RunSimulation"] = ends_with(
+        a_simulation(
+            pb.SimulationState.SIMULATION_STATE_FAILED,
+            error=pb.RunError(reason="ROWS_LIMIT", message="too many rows"),
+        )
+    )
+
+    done = faultlane(server, command, "first-look")
+
+    assert (done.exit_code, done.stderr) == (6, "ROWS_LIMIT: too many rows\n")
+
+
+NO_ANSWERS = [
+    Refusal(grpc.StatusCode.UNAVAILABLE, "not ready yet"),
+    Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full"),
+]
+
+
+@pytest.mark.parametrize("refusal", NO_ANSWERS)
+def test_a_server_without_room_is_unavailable(server: FakeServer, refusal: Refusal) -> None:
+    server.says["RunSimulation"] = refusal
+
+    done = faultlane(server, "run", "first-look")
+
+    assert (done.exit_code, done.stderr) == (3, f"{refusal.status.message}\n")
+
+
+def test_no_server_at_all_is_unavailable(server: FakeServer) -> None:
+    server.stop()
+
+    assert faultlane(server, "presets").exit_code == 3
+
+
+def test_a_cut_stream_is_unavailable(server: FakeServer) -> None:
+    server.says["RunSimulation"] = [pb.RunSimulationResponse(simulation=a_simulation(QUEUED))]
+    server.says["CancelSimulation"] = pb.CancelSimulationResponse(simulation=a_simulation())
+
+    assert faultlane(server, "run", "first-look").exit_code == 3
+
+
+def test_compare_runs_the_policies_of_the_preset(server: FakeServer) -> None:
+    done = faultlane(server, "compare", "first-look", "--seeds", "2")
+
+    assert done.exit_code == 0
+    assert done.stderr == ""
+    assert [(run.kernel.policy_id, run.seed) for run in runs(server)] == [
+        ("mainline", 1),
+        ("rfc", 1),
+        ("mainline", 2),
+        ("rfc", 2),
+    ]
+    assert done.stdout.splitlines()[:2] == [
+        "first-look: policy mainline against rfc on x86, 4 CPUs, machine profile neutral,"
+        " seeds 1, 2",
+        "4 runs streamed 12 faults and 4 operations",
+    ]
+    assert "faults paired with those under mainline" in done.stdout
+
+
+def test_compare_takes_policies_seed_and_changes(server: FakeServer) -> None:
+    options = ["--policies", "hold, rfc,hold", "--seed", "7", "--set", "machine.cpus=2"]
+
+    faultlane(server, "compare", "first-look", *options)
+
+    assert [(run.kernel.policy_id, run.seed) for run in runs(server)] == [("hold", 7), ("rfc", 7)]
+    assert all(run.machine.cpus == 2 for run in runs(server))
+
+
+def test_the_seed_after_the_last_is_the_first(server: FakeServer) -> None:
+    faultlane(server, "compare", "first-look", "--seed", str(2**64 - 1), "--seeds", "2")
+
+    assert [run.seed for run in runs(server)] == [2**64 - 1, 2**64 - 1, 0, 0]
+
+
+def test_compare_of_a_file_takes_all_policies(server: FakeServer, tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text("{}")
+
+    faultlane(server, "compare", str(path))
+
+    assert [run.kernel.policy_id for run in runs(server)] == ["hold"]
+
+
+def test_compare_prints_json_and_nothing_else(server: FakeServer) -> None:
+    done = faultlane(server, "compare", "first-look", "--json")
+
+    told = json.loads(done.stdout)
+    assert done.stderr == ""
+    assert (told["first"], told["seeds"]) == ("mainline", [1])
+    rfc = told["policies"]["rfc"]
+    assert rfc["runs"][0]["figures"]["faults.per_second"] == 3
+    assert rfc["runs"][0]["streamed"] == {"faults": 3, "operations": 1}
+    assert rfc["runs"][0]["pairing"]["paired"] == 3
+    assert rfc["differences"]["operation.mmap.p50_ns"] == {"mean": 0, "margin": None}
+
+
+CATALOG: list[tuple[str, str, Any, list[str]]] = [
+    (
+        "presets",
+        "ListPresets",
+        pb.ListPresetsResponse(presets=[PRESET]),
+        ["first-look: a first look", "  Readers and writers.", "  policies: mainline, rfc"],
+    ),
+    (
+        "archs",
+        "ListArchitectures",
+        pb.ListArchitecturesResponse(
+            architectures=[
+                pb.Architecture(
+                    name="arm64",
+                    page_sizes_bytes=[4096, 65536],
+                    hz=250,
+                    vma_lock_since="6.4",
+                    source="fault.c",
+                )
+            ]
+        ),
+        [
+            "arch   page sizes  HZ   VMA lock since  source",
+            "arm64  4K, 64K     250  6.4             fault.c",
+        ],
+    ),
+    (
+        "policies",
+        "ListPolicies",
+        pb.ListPoliciesResponse(
+            policies=[
+                pb.Policy(id="hold", drop_for_io="mmap_only", description="hold"),
+                pb.Policy(id="rfc", vma_lock_on=["F7"], drop_for_io="always", description="both"),
+            ]
+        ),
+        [
+            "policy  VMA lock on  drop for I/O  what it does",
+            "hold    -            mmap_only     hold",
+            "rfc     F7           always        both",
+        ],
+    ),
+    (
+        "machines",
+        "ListMachines",
+        pb.ListMachinesResponse(
+            machines=[
+                pb.MachineProfile(
+                    name="neutral",
+                    description="no machine in particular",
+                    costs=[pb.Cost(name="trap", ns=150, source="assumed", description="entry")],
+                )
+            ]
+        ),
+        ["neutral: no machine in particular", "  trap  150 ns  assumed  entry"],
+    ),
+    (
+        "kernels",
+        "ListKernels",
+        pb.ListKernelsResponse(
+            kernels=[pb.KernelGeneration(name="6.12", description="a rw_semaphore")]
+        ),
+        ["6.12  a rw_semaphore"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("command", "rpc", "answer", "lines"), CATALOG)
+def test_the_catalog_is_told(
+    server: FakeServer, command: str, rpc: str, answer: Any, lines: list[str]
+) -> None:
+    server.says[rpc] = answer
+
+    done = faultlane(server, command)
+
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == lines
+    assert isinstance(json.loads(faultlane(server, command, "--json").stdout), list)
+
+
+def test_without_a_server_one_starts_and_ends(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = []
+    monkeypatch.setattr(
+        "faultlane.cli.options.local",
+        lambda: Client.connect(server.address, on_close=lambda: closed.append(True)),
+    )
+
+    done = CliRunner().invoke(app, ["run", "first-look"])
+
+    assert (done.exit_code, done.stderr, closed) == (0, "", [True])
+
+
+def test_a_missing_extra_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing() -> Client:
+        raise errors.MissingExtra("pip install 'faultlane[server]'")
+
+    monkeypatch.setattr("faultlane.cli.options.local", nothing)
+
+    done = CliRunner().invoke(app, ["presets"])
+
+    assert (done.exit_code, done.stderr) == (2, "pip install 'faultlane[server]'\n")
+
+
+def test_progress_is_for_terminals(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    quiet = faultlane(server, "run", "first-look")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+
+    on_a_terminal = faultlane(server, "run", "first-look")
+
+    assert "3 faults" in on_a_terminal.stderr
+    assert on_a_terminal.stdout == quiet.stdout
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["compare"]])
+def test_help_documents_the_exit_codes(command: list[str]) -> None:
+    done = CliRunner().invoke(app, [*command, "--help"])
+
+    assert done.exit_code == 0
+    for code in ("2 bad input", "3 no server", "4 the run ended in a deadlock", "5 a fault", "6 "):
+        assert code in " ".join(done.stdout.split())
