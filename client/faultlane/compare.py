@@ -8,7 +8,7 @@ against the first policy.
 from collections.abc import Callable, Sequence
 from math import sqrt
 from statistics import NormalDist, fmean, stdev
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,23 @@ class Pairing(NamedTuple):
     difference_ns_mean: float  # over the pairs: the other's duration less the first's
 
 
+UNPAIRED = Pairing(0, 0, 0, 0.0)
+
+
+class Durations(NamedTuple):
+    """What is kept of a run's faults to pair them."""
+
+    touches: NDArray[np.uint64]  # a number for each fault that tells thread and ordinal
+    ns: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, faults: FaultEvents, since_ns: int = 0) -> Self:
+        """Take those that began at `since_ns` or later and ended."""
+        chosen = faults[(faults.finished == 1) & (faults.start_ns >= since_ns)]
+        threads = chosen.thread.astype(np.uint64) << np.uint64(TOUCH_BITS)
+        return cls(threads | chosen.touch, chosen.duration_ns.astype(np.int64))
+
+
 class Result(NamedTuple):
     """One run of a comparison, and how many of its events were streamed."""
 
@@ -77,7 +94,7 @@ class Comparison(NamedTuple):
         return interval([value - first for value, first in pairs])
 
 
-Watch = Callable[[str, int, FaultEvents], None]  # policy, seed, some faults that just arrived
+Watch = Callable[[pb.Scenario, FaultEvents], None]  # what runs, and faults that just arrived
 
 
 def compare(
@@ -85,7 +102,7 @@ def compare(
     scenario: pb.Scenario,
     policies: Sequence[str],
     seeds: Sequence[int],
-    watch: Watch = lambda policy, seed, faults: None,
+    watch: Watch = lambda scenario, faults: None,
 ) -> Comparison:
     """Run a scenario under each policy with each seed, and pair what belongs together.
 
@@ -100,34 +117,21 @@ def compare(
         client.create_simulation(_under(scenario, policy, seeds[0]), validate_only=True)
     results: dict[str, list[Result]] = {policy: [] for policy in policies}
     for seed in seeds:
-        base: FaultEvents | None = None
-        for policy in policies:
-            simulation, faults, operations = _run(client, scenario, policy, seed, watch)
-            base = faults if base is None else base
-            results[policy].append(
-                Result(
-                    simulation,
-                    figures(simulation.summary),
-                    len(faults),
-                    operations,
-                    pair(base, faults, since_ns=scenario.warmup_ns),
-                )
-            )
+        runs = [_run(client, _under(scenario, policy, seed), watch) for policy in policies]
+        for policy, (result, durations) in zip(policies, runs, strict=True):
+            _, first = runs[0]
+            results[policy].append(result._replace(pairing=pair(first, durations)))
     return Comparison(list(seeds), results)
 
 
-def pair(first: FaultEvents, other: FaultEvents, since_ns: int = 0) -> Pairing:
-    """Pair the faults of two runs that began at `since_ns` or later and ended."""
-    first = first[(first.finished == 1) & (first.start_ns >= since_ns)]
-    other = other[(other.finished == 1) & (other.start_ns >= since_ns)]
-    _, rows, other_rows = np.intersect1d(_keys(first), _keys(other), return_indices=True)
-    longer_ns = other.duration_ns[other_rows].astype(np.int64) - first.duration_ns[rows].astype(
-        np.int64
-    )
+def pair(first: Durations, other: Durations) -> Pairing:
+    """Pair the faults of two runs."""
+    _, rows, other_rows = np.intersect1d(first.touches, other.touches, return_indices=True)
+    longer_ns = other.ns[other_rows] - first.ns[rows]
     return Pairing(
         paired=len(rows),
-        first_alone=len(first) - len(rows),
-        other_alone=len(other) - len(rows),
+        first_alone=len(first.ns) - len(rows),
+        other_alone=len(other.ns) - len(rows),
         difference_ns_mean=float(longer_ns.mean()) if len(rows) else 0.0,
     )
 
@@ -159,19 +163,15 @@ def _under(scenario: pb.Scenario, policy: str, seed: int) -> pb.Scenario:
     return changed
 
 
-def _run(
-    client: Client, scenario: pb.Scenario, policy: str, seed: int, watch: Watch
-) -> tuple[pb.Simulation, FaultEvents, int]:
-    """Run to the end; return the simulation, its faults, and how many operations it had."""
-    batches = []
-    with client.run(_under(scenario, policy, seed)) as run:
-        for faults in run.events():
-            batches.append(faults)
-            watch(policy, seed, faults)
+def _run(client: Client, scenario: pb.Scenario, watch: Watch) -> tuple[Result, Durations]:
+    """Run to the end, and keep of each fault what pairing takes."""
+    kept, faults = [Durations.of(FaultEvents.concat([]))], 0
+    with client.run(scenario) as run:
+        for batch in run.events():
+            watch(scenario, batch)
+            faults += len(batch)
+            kept.append(Durations.of(batch, scenario.warmup_ns))
         operations = sum(len(batch) for batch in run.operations())
-        return run.result(), FaultEvents.concat(batches), operations
-
-
-def _keys(faults: FaultEvents) -> NDArray[np.uint64]:
-    """One number for each fault that tells thread and touch."""
-    return (faults.thread.astype(np.uint64) << np.uint64(TOUCH_BITS)) | faults.touch
+        simulation = run.result()
+    result = Result(simulation, figures(simulation.summary), faults, operations, UNPAIRED)
+    return result, Durations(*(np.concatenate(column) for column in zip(*kept, strict=True)))

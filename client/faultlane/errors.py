@@ -58,7 +58,15 @@ class InvalidRequest(FaultlaneError):
 
 
 class InvalidScenario(InvalidRequest):
-    """Fields of a scenario have values that make no sense: all of them, not the first."""
+    """Fields of a scenario have values that make no sense: all of them, not the first.
+
+    Their paths begin in the scenario, as those of `set_field` do.
+    """
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        super().__init__(
+            [each._replace(field=each.field.removeprefix("scenario.")) for each in violations]
+        )
 
 
 class NoSuchSimulation(FaultlaneError):

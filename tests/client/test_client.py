@@ -196,9 +196,12 @@ def test_no_call_lets_an_error_of_grpc_through(
 
 
 @pytest.mark.parametrize("rpc", ["CreateSimulation", "RunSimulation"])
-def test_violations_of_a_scenario_all_arrive(client: Client, server: FakeServer, rpc: str) -> None:
+def test_violations_all_arrive_with_paths_that_begin_in_the_scenario(
+    client: Client, server: FakeServer, rpc: str
+) -> None:
     fields = [
-        {"field": "machine.cpus", "description": "want 1 to 512, got 0"},
+        {"field": "scenario.machine.cpus", "description": "want 1 to 512, got 0"},
+        {"field": "batch_rows", "description": "want 0 to 65536, got 65537"},
         {"description": "and 3 more"},
     ]
     server.says[rpc] = Refusal(
@@ -210,6 +213,7 @@ def test_violations_of_a_scenario_all_arrive(client: Client, server: FakeServer,
 
     assert [str(violation) for violation in caught.value.violations] == [
         "machine.cpus: want 1 to 512, got 0",
+        "batch_rows: want 0 to 65536, got 65537",
         "and 3 more",
     ]
 

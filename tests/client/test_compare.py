@@ -12,12 +12,26 @@ from scipy import stats
 
 from faultlane import Client, FaultEvents, InvalidScenario
 from faultlane import v1 as pb
-from faultlane.compare import Comparison, Pairing, Result, compare, interval, pair, student_t
+from faultlane.compare import (
+    Comparison,
+    Durations,
+    Pairing,
+    Result,
+    compare,
+    interval,
+    pair,
+    student_t,
+)
 from faultlane.report.comparison import comparison_report, intervals, pairs, side_by_side
 from tests.client.fake import SUCCEEDED, FakeServer, Refusal, a_simulation, some_faults
 
 ENDED = pb.Summary(stop=pb.StopReason.STOP_REASON_HORIZON)
 SCENARIO = pb.Scenario(seed=5, machine=pb.Machine(arch="x86", cpus=4))
+
+
+def ended(*touches: tuple[int, int, int]) -> Durations:
+    """Ended faults by thread, ordinal of the touch, and duration."""
+    return Durations.of(faults_of(list(touches)))
 
 
 def faults_of(
@@ -37,8 +51,8 @@ def faults_of(
 
 
 def test_faults_pair_by_thread_and_touch() -> None:
-    first = faults_of([(0, 0, 100), (0, 1, 100), (1, 0, 100)])
-    other = faults_of([(1, 0, 400), (0, 0, 90), (2, 0, 5), (2, 1, 5)])
+    first = ended((0, 0, 100), (0, 1, 100), (1, 0, 100))
+    other = ended((1, 0, 400), (0, 0, 90), (2, 0, 5), (2, 1, 5))
 
     assert pair(first, other) == Pairing(
         paired=2, first_alone=1, other_alone=2, difference_ns_mean=145.0
@@ -46,17 +60,18 @@ def test_faults_pair_by_thread_and_touch() -> None:
 
 
 def test_the_largest_thread_does_not_meet_another_ones_touch() -> None:
-    first = faults_of([(65535, 0, 1), (0, 2**48 - 1, 1)])
+    first = ended((65535, 0, 1), (0, 2**48 - 1, 1))
 
-    assert pair(first, faults_of([(65535, 0, 1)])) == Pairing(1, 1, 0, 0.0)
+    assert pair(first, ended((65535, 0, 1))) == Pairing(1, 1, 0, 0.0)
 
 
 def test_unfinished_faults_and_those_of_the_warm_up_do_not_pair() -> None:
-    whole = faults_of([(0, 0, 100)], start_ns=50)
-    nothing = Pairing(0, 0, 0, 0.0)
+    begun_at_50 = faults_of([(0, 0, 100)], start_ns=50)
+    unfinished = faults_of([(0, 0, 100)], finished=0)
 
-    assert pair(whole, whole, since_ns=51) == nothing
-    assert pair(whole, faults_of([(0, 0, 100)], finished=0)) == nothing._replace(first_alone=1)
+    assert len(Durations.of(begun_at_50, since_ns=50).ns) == 1
+    assert len(Durations.of(begun_at_50, since_ns=51).ns) == 0
+    assert len(Durations.of(unfinished).ns) == 0
 
 
 @given(
@@ -70,8 +85,8 @@ def test_pairing_agrees_with_a_naive_one(
     differences = [other[key] - first[key] for key in both]
 
     found = pair(
-        faults_of([(*key, first[key]) for key in first]),
-        faults_of([(*key, other[key]) for key in other]),
+        ended(*((*key, first[key]) for key in first)),
+        ended(*((*key, other[key]) for key in other)),
     )
 
     assert found[:3] == (len(both), len(first) - len(both), len(other) - len(both))
@@ -133,7 +148,9 @@ def test_every_policy_runs_with_every_seed(client: Client, server: FakeServer) -
         SCENARIO,
         ["mainline", "rfc"],
         [5, 6],
-        lambda policy, seed, faults: seen.append((policy, seed, len(faults))),
+        lambda scenario, faults: seen.append(
+            (scenario.kernel.policy_id, scenario.seed, len(faults))
+        ),
     )
 
     order = [("mainline", 5), ("rfc", 5), ("mainline", 6), ("rfc", 6)]

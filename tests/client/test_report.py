@@ -2,7 +2,7 @@
 
 import pytest
 
-from faultlane import FaultEvents
+from faultlane import FaultEvents, OperationEvents
 from faultlane import v1 as pb
 from faultlane.figures import figures
 from faultlane.report.format import (
@@ -15,8 +15,9 @@ from faultlane.report.format import (
 )
 from faultlane.report.histogram import histogram, percentiles
 from faultlane.report.locks import lock_table
-from faultlane.report.run import attempts, diagnosis, joined, run_report, titled, totals, waits
-from tests.client.fake import a_simulation, some_faults
+from faultlane.report.run import diagnosis, joined, run_report, titled, totals, waits
+from faultlane.report.streamed import Streamed
+from tests.client.fake import a_simulation, some_faults, some_operations
 
 DURATIONS = [
     (0, "0 ns"),
@@ -131,16 +132,19 @@ def test_waits_are_shown_with_their_share() -> None:
 
 
 def test_attempts_are_counted_by_the_lock_of_the_last_one() -> None:
-    faults = FaultEvents.from_message(
-        some_faults([0, 1, 2, 3], attempts=[1, 2, 2, 2], lock=[1, 2, 2, 1], finished=[1, 1, 0, 1])
-    )
+    streamed = Streamed()
+    for attempts, lock, finished in [([1, 2], [1, 2], [1, 1]), ([2, 2], [2, 1], [0, 1])]:
+        faults = some_faults([0, 1], attempts=attempts, lock=lock, finished=finished)
+        streamed.see_faults(FaultEvents.from_message(faults))
+    streamed.see_operations(OperationEvents.from_message(some_operations([1, 2, 3])))
 
-    assert attempts(faults) == [
+    assert streamed.attempts() == [
         "attempts  faults  under VMA lock  under mmap_lock  unfinished",
         "1              1               1                0           0",
         "2              3               1                2           1",
     ]
-    assert attempts(FaultEvents.concat([])) == []
+    assert (streamed.faults, streamed.operations) == (4, 3)
+    assert Streamed().attempts() == []
 
 
 def test_a_diagnosis_is_told_with_its_chain() -> None:
@@ -171,7 +175,7 @@ def test_a_report_begins_with_what_was_run_and_how_it_ended() -> None:
         ),
     )
 
-    assert run_report("first-look", simulation, FaultEvents.concat([])) == [
+    assert run_report("first-look", simulation, Streamed()) == [
         "first-look: policy rfc on arm64, 8 CPUs, machine profile neutral, seed 3",
         "ended at the horizon after 2.00 s of simulated time, 1.80 s measured",
     ]

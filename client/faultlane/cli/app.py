@@ -18,13 +18,13 @@ from faultlane.cli.options import (
     connected,
     find,
 )
-from faultlane.cli.plain import comparison_plain, message_plain, to_json
+from faultlane.cli.plain import comparison_plain, run_plain, to_json
 from faultlane.cli.terminal import RunProgress
 from faultlane.client import Client
 from faultlane.compare import Comparison, compare
-from faultlane.events import FaultEvents
 from faultlane.report.comparison import comparison_report
 from faultlane.report.run import run_report
+from faultlane.report.streamed import Streamed
 
 app = typer.Typer(
     help="Simulates how Linux page faults wait for locks and for I/O.",
@@ -52,12 +52,11 @@ def run(
         change(scenario, changes, seed)
         if policy is not None:
             scenario.kernel.policy_id = policy
-        simulation, faults, operations = _stream(client, source, scenario)
+        simulation, streamed = _stream(client, scenario)
         if as_json:
-            streamed = {"faults": len(faults), "operations": operations}
-            typer.echo(to_json({"simulation": message_plain(simulation), "streamed": streamed}))
+            typer.echo(to_json(run_plain(simulation, streamed)))
         else:
-            typer.echo("\n".join(run_report(source, simulation, faults)))
+            typer.echo("\n".join(run_report(source, simulation, streamed)))
         exit_after([simulation.summary])
 
 
@@ -97,17 +96,16 @@ def compare_command(
         )
 
 
-def _stream(
-    client: Client, name: str, scenario: pb.Scenario
-) -> tuple[pb.Simulation, FaultEvents, int]:
-    """Run to the end; return the simulation, its faults, and how many operations it had."""
-    batches = []
+def _stream(client: Client, scenario: pb.Scenario) -> tuple[pb.Simulation, Streamed]:
+    """Run to the end; return the simulation, and what was seen of its events."""
+    streamed = Streamed()
     with client.run(scenario) as started, RunProgress(scenario.horizon_ns) as progress:
         for faults in started.events():
-            batches.append(faults)
-            progress.see(name, faults)
-        operations = sum(len(batch) for batch in started.operations())
-        return started.result(), FaultEvents.concat(batches), operations
+            streamed.see_faults(faults)
+            progress.see(scenario, faults)
+        for operations in started.operations():
+            streamed.see_operations(operations)
+        return started.result(), streamed
 
 
 def _compare(client: Client, scenario: pb.Scenario, policies: list[str], seeds: int) -> Comparison:
@@ -117,7 +115,7 @@ def _compare(client: Client, scenario: pb.Scenario, policies: list[str], seeds: 
             scenario,
             policies,
             [(scenario.seed + number) % (SEED_MAX + 1) for number in range(seeds)],
-            lambda policy, seed, faults: progress.see(f"{policy}, seed {seed}", faults),
+            progress.see,
         )
 
 

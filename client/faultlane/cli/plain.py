@@ -7,7 +7,9 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from faultlane import v1 as pb
 from faultlane.compare import Comparison, Interval
+from faultlane.report.streamed import Streamed
 
 
 def to_json(plain: Any) -> str:
@@ -24,6 +26,12 @@ def message_plain(message: Message) -> Any:
         for field in message.DESCRIPTOR.fields
         if not field.has_presence or message.HasField(field.name)
     }
+
+
+def run_plain(simulation: pb.Simulation, streamed: Streamed) -> Any:
+    """A run as it ended, and how many of its events were streamed."""
+    counts = {"faults": streamed.faults, "operations": streamed.operations}
+    return {"simulation": message_plain(simulation), "streamed": counts}
 
 
 def comparison_plain(comparison: Comparison) -> Any:

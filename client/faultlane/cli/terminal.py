@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from faultlane import v1 as pb
 from faultlane.events import FaultEvents
 from faultlane.report.format import duration_text, number_text
 
@@ -48,8 +49,9 @@ class RunProgress:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def see(self, name: str, faults: FaultEvents) -> None:
+    def see(self, scenario: pb.Scenario, faults: FaultEvents) -> None:
         """Move the bar of a run to its latest fault."""
+        name = f"{scenario.kernel.policy_id or 'mainline'}, seed {scenario.seed}"
         if name not in self._bars:
             self._faults[name] = 0
             self._bars[name] = self._progress.add_task(name, total=self._horizon_ns, told="")

@@ -1,10 +1,10 @@
 """One run as text."""
 
 from faultlane import v1 as pb
-from faultlane.events import FaultEvents
-from faultlane.report.format import duration_text, figure_text, number_text, table
+from faultlane.report.format import duration_text, figure_text, table
 from faultlane.report.histogram import histogram, percentiles
 from faultlane.report.locks import lock_table
+from faultlane.report.streamed import Streamed
 
 ENDS = {
     pb.StopReason.STOP_REASON_HORIZON: "ended at the horizon",
@@ -16,8 +16,8 @@ ENDS = {
 ALL_TOGETHER = ".all"  # distributions over several kinds: in the table, but without a histogram
 
 
-def run_report(title: str, simulation: pb.Simulation, faults: FaultEvents) -> list[str]:
-    """Everything that a run found out; `faults` are the faults that were streamed."""
+def run_report(title: str, simulation: pb.Simulation, streamed: Streamed) -> list[str]:
+    """Everything that a run found out."""
     summary = simulation.summary
     sections = [
         [headline(title, simulation.scenario), outcome(summary)],
@@ -25,7 +25,7 @@ def run_report(title: str, simulation: pb.Simulation, faults: FaultEvents) -> li
         titled("totals", totals(summary)),
         titled("where time went, summed over all threads", waits(summary)),
         titled("times", percentiles(summary.latencies)),
-        titled("faults as they were streamed", attempts(faults)),
+        titled("attempts of the streamed faults", streamed.attempts()),
         *(titled(latency.name, histogram(latency)) for latency in _each(summary)),
         titled("locks", lock_table(summary.locks)),
     ]
@@ -74,22 +74,6 @@ def waits(summary: pb.Summary) -> list[str]:
         for name, ns in sorted(found.items(), key=lambda item: -item[1])
     ]
     return table(rows)
-
-
-def attempts(faults: FaultEvents) -> list[str]:
-    """How many attempts faults made, and under which lock the last of them ran."""
-    head = ["attempts", "faults", "under VMA lock", "under mmap_lock", "unfinished"]
-    rows = []
-    for number in sorted(set(faults.attempts.tolist())):
-        chosen = faults[faults.attempts == number]
-        counts = [
-            len(chosen),
-            (chosen.lock == pb.FaultLock.FAULT_LOCK_VMA).sum(),
-            (chosen.lock == pb.FaultLock.FAULT_LOCK_MMAP).sum(),
-            (chosen.finished == 0).sum(),
-        ]
-        rows.append([str(number), *(number_text(int(count)) for count in counts)])
-    return table([head, *rows]) if rows else []
 
 
 def titled(title: str, lines: list[str]) -> list[str]:
