@@ -5,6 +5,7 @@ import os
 import tempfile
 import threading
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -47,7 +48,7 @@ class LocalServer:
     def start(self) -> str:
         """Return the address when simulations can run."""
         self.listen()
-        self._loaded.result()
+        self.wait_until_ready()
         return self.address
 
     def listen(self) -> str:
@@ -55,10 +56,19 @@ class LocalServer:
         self._thread.start()
         return self.address
 
-    def close(self) -> None:
-        """End what runs, and the server. Safe to call twice."""
-        if self._thread.is_alive():
+    def wait_until_ready(self) -> None:
+        """Return when simulations can run."""
+        self._loaded.result()
+
+    def begin_to_close(self) -> None:
+        """End what runs, and then the server."""
+        with suppress(RuntimeError):  # its loop is closed already
             self._loop.call_soon_threadsafe(self._stop.set)
+
+    def close(self) -> None:
+        """Return when the server has ended. Safe to call twice."""
+        if self._thread.is_alive():
+            self.begin_to_close()
             self._thread.join()
 
     def _work(self) -> None:
@@ -73,7 +83,8 @@ class LocalServer:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         with tempfile.TemporaryDirectory(prefix="faultlane-") as directory:
-            options = Options("127.0.0.1:0", Path(directory), self._limits)
+            self.directory = Path(directory)
+            options = Options("127.0.0.1:0", self.directory, self._limits)
             server = Server(self._engine or compiled_engine(), options)
             await server.run(
                 self._stop, self._address.set_result, lambda: self._loaded.set_result(None)

@@ -1,0 +1,120 @@
+"""Whatever somebody sends, the scenario is accepted or named as invalid: nothing else happens."""
+
+import random
+from typing import Any
+
+import pytest
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from faultlane.v1 import scenario_pb2 as pb
+from faultlane_server.runs import digest_of
+from faultlane_server.scenario import Scenario, Violation
+from faultlane_server.service.errors import InvalidRequest
+from faultlane_server.service.translate import scenario_from_wire
+from tests.service.fake import a_scenario
+
+WORDS = ["", "map", "data", "disk", "x86", "rfc", "\0", "ä" * 200, "spaces and more"]
+NUMBERS = [0, 1, 2, 4095, 4096, 1 << 20, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**63, 2**64 - 1]
+
+
+def change_something(message: Message, chance: random.Random) -> None:
+    """Go down to some message and put something into some field of it."""
+    parts = [
+        part
+        for field, value in message.ListFields()
+        if field.message_type and not field.message_type.GetOptions().map_entry
+        for part in (value if field.is_repeated else [value])
+    ]
+    if parts and chance.random() < 0.8:
+        change_something(chance.choice(parts), chance)
+    elif message.DESCRIPTOR.fields:
+        put_something(message, chance.choice(message.DESCRIPTOR.fields), chance)
+
+
+def put_something(message: Message, field: Any, chance: random.Random) -> None:
+    if chance.random() < 0.2:
+        message.ClearField(field.name)
+    elif field.message_type and field.message_type.GetOptions().map_entry:
+        getattr(message, field.name)[chance.choice(["trap", "switch", "nonsense"])] = a_number(
+            2**64 - 1, chance
+        )
+    elif field.message_type and field.is_repeated:
+        for _ in range(chance.choice([1, 3])):
+            change_something(getattr(message, field.name).add(), chance)
+    elif field.message_type:
+        getattr(message, field.name).SetInParent()
+    elif field.is_repeated:
+        getattr(message, field.name).extend(a_value(field, chance) for _ in range(3))
+    else:
+        setattr(message, field.name, a_value(field, chance))
+
+
+def a_value(field: Any, chance: random.Random) -> Any:
+    match field.type:
+        case FieldDescriptor.TYPE_STRING:
+            return chance.choice(WORDS)
+        case FieldDescriptor.TYPE_BOOL:
+            return chance.random() < 0.5
+        case FieldDescriptor.TYPE_ENUM:
+            return chance.choice([*range(6), 99, -1])
+        case FieldDescriptor.TYPE_UINT32:
+            return a_number(2**32 - 1, chance)
+        case FieldDescriptor.TYPE_SINT64:
+            return chance.choice([-1, 1]) * a_number(2**63 - 1, chance)
+    return a_number(2**64 - 1, chance)
+
+
+def a_number(most: int, chance: random.Random) -> int:
+    return chance.choice([number for number in NUMBERS if number <= most])
+
+
+def answer_to(scenario: pb.Scenario) -> Scenario | tuple[Violation, ...]:
+    try:
+        return scenario_from_wire(scenario)
+    except InvalidRequest as refused:
+        return refused.violations
+
+
+@settings(max_examples=400, deadline=None)
+@given(seed=st.integers(0, 2**32), changes=st.integers(1, 12))
+def test_every_scenario_is_accepted_or_refused(seed: int, changes: int) -> None:
+    chance = random.Random(seed)
+    scenario = a_scenario()
+    for _ in range(changes):
+        change_something(scenario, chance)
+
+    answer = answer_to(scenario)
+
+    if isinstance(answer, Scenario):
+        assert digest_of(answer, 1) == digest_of(scenario_from_wire(scenario), 1)
+    else:
+        assert answer
+        assert all(v.field.startswith("scenario") and v.want for v in answer)
+
+
+def test_some_of_them_are_accepted() -> None:
+    """Else the test above would test little."""
+    accepted = 0
+    for seed in range(200):
+        scenario = a_scenario()
+        change_something(scenario, random.Random(seed))
+        accepted += isinstance(answer_to(scenario), Scenario)
+    assert 40 < accepted < 160
+
+
+def test_more_messages_than_can_be_read_in_time_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("faultlane_server.service.reader.MESSAGES_MAX", 20)
+    scenario = a_scenario()
+    assert isinstance(answer_to(scenario), Scenario)
+    for _ in range(10):
+        scenario.workload.processes[0].groups[0].program.add(barrier=pb.Barrier(name="all"))
+
+    with pytest.raises(InvalidRequest) as caught:
+        scenario_from_wire(scenario)
+
+    assert [violation.field for violation in caught.value.violations] == ["scenario"]
