@@ -227,11 +227,18 @@ def test_what_was_zero_has_no_ratio() -> None:
     ]
 
 
-def test_a_figure_that_a_run_does_not_have_is_left_out() -> None:
+def test_a_figure_that_a_run_does_not_have_leaves_a_gap() -> None:
     comparison = a_comparison(faults__per_second=[[1, 2], [3, 4]])
     del comparison.results["rfc"][1].figures["faults.per_second"]
 
-    assert side_by_side(comparison, ("faults.*",)) == []
+    assert side_by_side(comparison, ("faults.*",)) == [
+        "                   mainline  rfc  ratio",
+        "faults.per_second   1.50 /s    -      -",
+    ]
+    assert intervals(comparison) == [
+        "                   rfc",
+        "faults.per_second    -",
+    ]
 
 
 def test_intervals_take_more_than_one_seed() -> None:

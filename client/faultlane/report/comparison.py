@@ -10,15 +10,22 @@ from faultlane.report.run import ENDS, diagnosis, joined, machine_text, titled
 
 # What is shown, by patterns of figures' names; all others are in the JSON.
 SECTIONS = (
-    ("throughput", ("touches.per_second", "faults.per_second", "cpu.utilisation")),
-    ("faults", ("fault.*.count", "fault.*.p50_ns", "fault.*.p99_ns", "vmstat.pgmajfault")),
-    ("locks", ("mmap_lock.read.*", "lock.*.contended", "lock.*.wait_total_ns")),
-    ("writers", ("operation.*.count", "operation.*.p50_ns", "operation.*.p99_ns")),
-    ("sections", ("section.*.p50_ns", "section.*.p99_ns")),
+    ("throughput", ("touches.per_second", "faults.per_second", "operations.per_second")),
+    ("faults", ("vmstat.pgmajfault", "fault.*.count", "fault.*.p50_ns", "fault.*.p99_ns")),
+    (
+        "mmap_lock reads",
+        ("faults.via_mmap_lock", "mmap_lock.read.acquired", "mmap_lock.read.per_*"),
+    ),
+    (
+        "writers",
+        ("operation.*.p50_ns", "operation.*.p99_ns", "section.*.p50_ns", "section.*.p99_ns"),
+    ),
+    ("locks", ("lock.*.contended", "lock.*.wait_total_ns")),
     ("where time went, summed over all threads", ("wait.*",)),
 )
 
 GOOD_ENDS = (pb.StopReason.STOP_REASON_HORIZON, pb.StopReason.STOP_REASON_FINISHED)
+MISSING = "-"
 MARK = "*"  # behind a ratio: chance alone is an unlikely reason for it
 
 
@@ -49,7 +56,7 @@ def intervals(comparison: Comparison) -> list[str]:
     others = list(comparison.results)[1:]
     patterns = tuple(pattern for _, patterns in SECTIONS[:-1] for pattern in patterns)
     rows = [
-        [name, *(_interval_text(name, comparison.difference(policy, name)) for policy in others)]
+        [name, *(_difference_text(comparison, policy, name) for policy in others)]
         for name in _chosen(comparison, patterns)
     ]
     return table([["", *others], *rows]) if rows and others else []
@@ -73,24 +80,32 @@ def pairs(comparison: Comparison) -> list[str]:
 
 
 def _row(comparison: Comparison, name: str, others: list[str]) -> list[str]:
-    first = fmean(comparison.values(comparison.first, name))
-    cells = [name, figure_text(name, first)]
+    first = comparison.values(comparison.first, name)
+    cells = [name, figure_text(name, fmean(first)) if first else MISSING]
     for policy in others:
-        mean = fmean(comparison.values(policy, name))
-        mark = MARK if comparison.difference(policy, name).excludes_zero else ""
-        cells += [figure_text(name, mean), f"x{mean / first:.2f}{mark}" if first else "-"]
+        values = comparison.values(policy, name)
+        cells += [figure_text(name, fmean(values)) if values else MISSING]
+        cells += [_ratio(comparison, policy, name)]
     return cells
 
 
+def _ratio(comparison: Comparison, policy: str, name: str) -> str:
+    first, values = comparison.values(comparison.first, name), comparison.values(policy, name)
+    if not first or not values or not fmean(first):
+        return MISSING
+    mark = MARK if comparison.difference(policy, name).excludes_zero else ""
+    return f"x{fmean(values) / fmean(first):.2f}{mark}"
+
+
 def _chosen(comparison: Comparison, patterns: tuple[str, ...]) -> list[str]:
-    """The figures that fit a pattern, that every run has, and that are not zero everywhere."""
+    """The figures that fit a pattern and are not zero everywhere, pattern by pattern."""
     runs = [result.figures for results in comparison.results.values() for result in results]
+    names = dict.fromkeys(name for run in runs for name in run)
     return [
         name
-        for name in runs[0]
-        if any(fnmatch(name, pattern) for pattern in patterns)
-        and all(name in run for run in runs)
-        and any(run[name] for run in runs)
+        for pattern in patterns
+        for name in names
+        if fnmatch(name, pattern) and any(run.get(name) for run in runs)
     ]
 
 
@@ -126,6 +141,12 @@ def _intervals_title(comparison: Comparison) -> str:
         f"differences from {comparison.first}, with 95 % intervals over"
         f" {len(comparison.seeds)} seeds ({MARK}: not by chance alone)"
     )
+
+
+def _difference_text(comparison: Comparison, policy: str, name: str) -> str:
+    if not comparison.values(comparison.first, name) or not comparison.values(policy, name):
+        return MISSING
+    return _interval_text(name, comparison.difference(policy, name))
 
 
 def _interval_text(name: str, difference: Interval) -> str:
