@@ -29,8 +29,6 @@ class Purpose(IntEnum):
     DURATION = 2
     # how long a device works on a read: by device, file and page, by ordinal of the read
     IO = 3
-    # where the ranks of a zipf pattern lie
-    SHUFFLE = 4
 
 
 class Law(IntEnum):
@@ -194,11 +192,11 @@ def zipf_table(n, theta_ppm):
 
 @compiled
 def shuffled(rank, n, key):
-    """Say where a rank from 0 to n - 1 goes in the permutation that the word `key` chooses.
+    """Say where a rank from 0 to n - 1 goes in the permutation that `key` chooses.
 
     A Feistel network permutes the next power of four; it is walked until it comes below n.
     """
-    half_bits = _U1
+    key, half_bits = mix(np.uint64(key)), _U1
     while _U1 << (_U2 * half_bits) < np.uint64(n):
         half_bits += _U1
     place = _feistel(np.uint64(rank), half_bits, key)
