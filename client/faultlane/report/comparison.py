@@ -34,19 +34,22 @@ def comparison_report(title: str, comparison: Comparison) -> list[str]:
     sections = [
         [_headline(title, comparison), _streamed(comparison)],
         _bad_ends(comparison),
-        *(titled(name, side_by_side(comparison, patterns)) for name, patterns in SECTIONS),
+        side_by_side(comparison),
         titled(_intervals_title(comparison), intervals(comparison)),
         titled(f"faults paired with those under {comparison.first}", pairs(comparison)),
     ]
     return joined(sections)
 
 
-def side_by_side(comparison: Comparison, patterns: tuple[str, ...]) -> list[str]:
+def side_by_side(comparison: Comparison) -> list[str]:
     """A column for each policy, its ratio to the first one beside it; means over the seeds."""
     others = list(comparison.results)[1:]
     head = ["", comparison.first, *(cell for policy in others for cell in (policy, "ratio"))]
-    rows = [_row(comparison, name, others) for name in _chosen(comparison, patterns)]
-    return table([head, *rows]) if rows else []
+    rows = [head]
+    for title, patterns in SECTIONS:
+        figures = [_row(comparison, name, others) for name in _chosen(comparison, patterns)]
+        rows += [_only(title, head), *figures, _only("", head)] if figures else []
+    return table(rows[:-1])
 
 
 def intervals(comparison: Comparison) -> list[str]:
@@ -81,12 +84,17 @@ def pairs(comparison: Comparison) -> list[str]:
 
 def _row(comparison: Comparison, name: str, others: list[str]) -> list[str]:
     first = comparison.values(comparison.first, name)
-    cells = [name, figure_text(name, fmean(first)) if first else MISSING]
+    cells = [f"  {name}", figure_text(name, fmean(first)) if first else MISSING]
     for policy in others:
         values = comparison.values(policy, name)
         cells += [figure_text(name, fmean(values)) if values else MISSING]
         cells += [_ratio(comparison, policy, name)]
     return cells
+
+
+def _only(title: str, head: list[str]) -> list[str]:
+    """A row with nothing but a title."""
+    return [title, *("" for _ in head[1:])]
 
 
 def _ratio(comparison: Comparison, policy: str, name: str) -> str:

@@ -25,8 +25,8 @@ def rate_text(per_s: float) -> str:
 
 
 def number_text(value: float) -> str:
-    """A count with its thousands apart, or a fraction with four digits."""
-    return f"{value:,.0f}" if value == int(value) else f"{value:,.4g}"
+    """A count with its thousands apart; a fraction has four digits."""
+    return f"{value:,.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:.4g}"
 
 
 def figure_text(name: str, value: float) -> str:
