@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from faultlane_server.config import Settings
 from faultlane_server.runs import Limits, compiled_engine
-from faultlane_server.service.server import Options, Server
+from faultlane_server.service.server import CannotListen, Options, Server
 from faultlane_server.telemetry import set_up_logging
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -64,8 +64,12 @@ def serve(
             "; ".join(str(problem["msg"]) for problem in error.errors())
         ) from error
     set_up_logging()
-    with _data_dir(settings) as directory:
-        asyncio.run(_serve(settings, Path(directory)))
+    try:
+        with _data_dir(settings) as directory:
+            asyncio.run(_serve(settings, Path(directory)))
+    except CannotListen as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(1) from error
 
 
 async def _serve(settings: Settings, directory: Path) -> None:

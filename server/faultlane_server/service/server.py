@@ -40,6 +40,10 @@ class Options(NamedTuple):
     limits: Limits
 
 
+class CannotListen(Exception):
+    """The address is taken, or not one of this machine."""
+
+
 class Server:
     """A server in the event loop that makes it."""
 
@@ -63,7 +67,10 @@ class Server:
         """Listen, and return the address; the health is NOT_SERVING until `load` has returned."""
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         host, _, _ = self._options.address.rpartition(":")
-        port = self._server.add_insecure_port(self._options.address)
+        try:
+            port = self._server.add_insecure_port(self._options.address)
+        except RuntimeError as error:
+            raise CannotListen(f"cannot listen on {self._options.address}") from error
         await self._server.start()
         return f"{host}:{port}"
 

@@ -1,0 +1,89 @@
+"""`faultlane-server serve`, from the outside."""
+
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from faultlane.v1 import simulation_pb2
+from faultlane.v1 import simulation_service_pb2 as pb
+from tests.service.fake import Peer, a_scenario
+
+LOADING_S_MAX = 240.0
+ENDING_S_MAX = 20.0
+
+COMMAND = [sys.executable, "-m", "faultlane_server", "serve", "--port", "0"]
+
+
+@contextmanager
+def serving(*options: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """A server in a process of its own, and its address as it printed it."""
+    with subprocess.Popen([*COMMAND, *options], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        try:
+            yield process, line.removeprefix("faultlane-server listening on ").strip()
+        finally:
+            process.kill()
+
+
+def wait_until_it_serves(channel: grpc.Channel) -> None:
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    for response in stub.Watch(health_pb2.HealthCheckRequest(), timeout=LOADING_S_MAX):
+        if response.status == health_pb2.HealthCheckResponse.SERVING:
+            return
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_serves_until_it_is_told_to_end(tmp_path: Path, number: signal.Signals) -> None:
+    with serving("--data-dir", str(tmp_path)) as (process, address):
+        with grpc.insecure_channel(address) as channel:
+            wait_until_it_serves(channel)
+            request = pb.RunSimulationRequest(scenario=a_scenario())
+            *_, last = Peer(channel).simulations.RunSimulation(request)
+
+        process.send_signal(number)
+
+        assert process.wait(ENDING_S_MAX) == 0
+    assert last.simulation.state == simulation_pb2.SimulationState.SIMULATION_STATE_SUCCEEDED
+    assert {path.name for path in (tmp_path / last.simulation.name).iterdir()} == {
+        "faults.log",
+        "operations.log",
+    }
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "faultlane.example"])
+def test_it_refuses_to_be_reached_from_elsewhere_in_plain_text(host: str) -> None:
+    refused = subprocess.run(
+        [*COMMAND, "--host", host], capture_output=True, text=True, check=False
+    )
+
+    assert refused.returncode == 2
+    assert "--insecure" in refused.stderr
+
+
+def test_it_says_so_if_the_port_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused = subprocess.run(
+            [*COMMAND, "--port", str(port)], capture_output=True, text=True, check=False
+        )
+
+    assert refused.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_it_can_be_told_that_plain_text_is_wanted() -> None:
+    with serving("--host", "0.0.0.0", "--insecure") as (process, address):
+        assert address.startswith("0.0.0.0:")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LOADING_S_MAX) == 0
