@@ -246,6 +246,6 @@ def test_our_own_bug_is_internal_with_an_incident_that_is_in_the_log(
     incident = detail(error, details.ErrorInfo).metadata["incident"]
     assert incident in str(error.details())
     assert "ZeroDivisionError" not in str(error.details())
-    logged = capsys.readouterr().out
+    logged = capsys.readouterr().err
     assert incident in logged
     assert "what only the log may tell" in logged
