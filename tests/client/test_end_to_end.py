@@ -1,0 +1,126 @@
+"""The command and the SDK against a server of this process, with the real engine behind it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+import faultlane
+from faultlane import Client, FaultEvents, OperationEvents
+from faultlane import v1 as pb
+
+COMMAND = [sys.executable, "-c", "from faultlane.cli import main; main()"]
+
+SCENARIO = faultlane.scenario_from(
+    {
+        "workload": {
+            "files": [{"name": "data", "size_bytes": "16MiB", "device": "disk"}],
+            "processes": [
+                {
+                    "name": "app",
+                    "vmas": [{"name": "map", "length_bytes": "16MiB", "file": {"file": "data"}}],
+                    "groups": [
+                        {
+                            "name": "readers",
+                            "threads": 4,
+                            "program": [{"touch": {"vma": "map", "uniform": {}, "count": 200}}],
+                        },
+                        {
+                            "name": "mappers",
+                            "threads": 1,
+                            "program": [
+                                {
+                                    "loop": {
+                                        "count": 50,
+                                        "steps": [
+                                            {"mmap": {"name": "new", "length_bytes": "64KiB"}},
+                                            {"munmap": {"vma": "new"}},
+                                        ],
+                                    }
+                                }
+                            ],
+                        },
+                    ],
+                }
+            ],
+        },
+        "machine": {
+            "arch": "x86",
+            "cpus": 2,
+            "devices": [{"name": "disk", "latency": {"exponential_mean_ns": "100us"}}],
+        },
+        "kernel": {"policy_id": "rfc"},
+        "horizon_ns": "1s",
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with faultlane.local(workers=1) as client:
+        yield client
+
+
+def test_what_is_streamed_is_what_the_summary_counts(client: Client) -> None:
+    with client.run(SCENARIO) as run:
+        faults = FaultEvents.concat(run.events())
+        operations = OperationEvents.concat(run.operations())
+
+    metrics = {metric.name: metric.value for metric in run.summary.metrics}
+    assert run.summary.stop == pb.StopReason.STOP_REASON_FINISHED
+    assert len(faults) == metrics["faults.count"] == run.simulation.progress.fault_rows > 0
+    assert len(operations) == metrics["operations.count"] == 100
+    assert int(faults.major.sum()) == metrics["vmstat.pgmajfault"]
+
+
+def test_waits_and_cpu_time_add_up_to_the_duration(client: Client) -> None:
+    with client.run(SCENARIO) as run:
+        columns = FaultEvents.concat(run.events()).columns()
+
+    parts = [column for name, column in columns.items() if name.startswith(("cpu_ns", "wait_"))]
+    assert np.array_equal(sum(parts), columns["duration_ns"])
+
+
+def test_both_ways_of_streaming_give_the_same_columns(client: Client) -> None:
+    with client.run(SCENARIO, batch_rows=7) as run:
+        streamed = FaultEvents.concat(run.events()).columns()
+    submitted = client.submit(SCENARIO)
+    followed = FaultEvents.concat(submitted.events()).columns()
+
+    assert run.summary.fingerprint == submitted.summary.fingerprint
+    for name, column in streamed.items():
+        assert np.array_equal(column, followed[name]), name
+
+
+def test_run_of_the_first_preset_prints_json_and_nothing_else() -> None:
+    done = subprocess.run(
+        [*COMMAND, "run", "first-look", "--json"], capture_output=True, text=True, check=True
+    )
+
+    told = json.loads(done.stdout)
+    assert done.stderr == ""
+    assert told["simulation"]["state"] == "SIMULATION_STATE_SUCCEEDED"
+    assert told["streamed"]["faults"] > 0
+    assert told["streamed"]["operations"] > 0
+
+
+def test_the_first_comparison_shows_that_rfc_and_hold_spare_mmap_lock() -> None:
+    policies = ["--policies", "mainline,rfc,hold"]
+    done = subprocess.run(
+        [*COMMAND, "compare", "first-look", *policies, "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    told = json.loads(done.stdout)["policies"]
+    reads = {
+        policy: told[policy]["runs"][0]["figures"]["mmap_lock.read.per_touch"] for policy in told
+    }
+    assert list(reads) == ["mainline", "rfc", "hold"]
+    assert reads["rfc"] < reads["mainline"]
+    assert reads["hold"] < reads["mainline"]
+    assert all(told[policy]["runs"][0]["pairing"]["paired"] > 0 for policy in told)
