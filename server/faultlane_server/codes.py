@@ -5,7 +5,7 @@ hash of this file among others. Members are added, never renumbered. Zero is
 left to the wire, where it means "not set".
 """
 
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 
 NOBODY = 0xFFFFFFFF  # the id that stands for "none"
 
@@ -99,7 +99,7 @@ class SimulationState(IntEnum):
     CANCELLED = 5
 
 
-class VmFault(IntFlag):
+class VmFault(IntEnum):
     """VM_FAULT_* bits, in the values of the RFC's kernel.
 
     The kernels' own values differ between designs; events carry these.

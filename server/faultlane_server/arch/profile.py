@@ -14,4 +14,5 @@ class ArchProfile(NamedTuple):
     error_before_retry: bool  # the loop under mmap_lock tests VM_FAULT_ERROR before RETRY
     read_needs_read: bool  # a load needs VM_READ or VM_WRITE; else any of R, W, X will do
     exec_needs_exec: bool  # an instruction fetch of an absent page needs VM_EXEC
+    prot_fault_fails: bool  # a load or fetch from a page that is mapped without the right fails
     hz_default: int  # CONFIG_HZ of the defconfig

@@ -7,7 +7,7 @@ nothing until they are used.
 Rules that keep compiled and uncompiled code equal: quantities and ids are int64
 (`NOBODY` stands for none), what must be narrow to save memory is widened where
 it is read, and no column is named like an attribute of a numpy scalar (`size`,
-`shape`, `flags`, `data`, `max`, ...).
+`shape`, `flags`, `data`, `device`, ...).
 """
 
 from enum import IntEnum
@@ -96,14 +96,14 @@ class Step(IntEnum):
     SYNC_READ_DONE = 10  # F8 goes on: it was read
     MAP_PAGE = 11  # a9: set the page-table entry
     RELEASE = 12  # V3, M6: the attempt is over, let go of the lock
-    FAULT_END = 13  # back in user mode
+    RETRY = 13  # V5 to V7, M5: the attempt has to be made again
+    FAULT_END = 14  # back in user mode
     # An operation.
-    WRITE_LOCK = 14  # take mmap_lock for write
-    WRITE_QUEUE = 15  # stop spinning and queue
-    WRITE_WOKEN = 16  # woken in the queue: try
-    WRITE_HELD = 17  # mmap_lock is held for write
-    SPIN_EXPIRED = 18  # spun on readers long enough
-    DRAIN = 19  # write-lock the next VMA
+    WRITE_LOCK = 15  # take mmap_lock for write
+    WRITE_QUEUE = 16  # stop spinning and queue
+    WRITE_WOKEN = 17  # woken in the queue: try
+    WRITE_HELD = 18  # mmap_lock is held for write
+    SPIN_EXPIRED = 19  # spun on readers long enough
     DRAIN_EXPIRED = 20  # spun on the VMA's readers long enough
     DRAINED = 21  # the last reader has left
     APPLY = 22  # change the VMAs
@@ -197,10 +197,16 @@ Vma = _record(
     ("next_free", i64),  # the next free slot, while this one is free
 )
 
+# Bits of a page-table entry.
+PTE_PRESENT = 1
+PTE_READ = 2
+PTE_EXEC = 4
+
 # A folio of one page in the page cache.
 Folio = _record(
     ("state", u16),  # bits PRESENT, UPTODATE, LOCKED, READAHEAD
-    ("io_cpu", u16),  # the CPU that submitted the read
+    ("io_cpu", u16),  # the CPU that submitted the read that begins here
+    ("io_device", u16),  # where to
     ("refs", i32),  # references beyond the cache's own
     ("reads", i32),  # how often a read began here
     ("holder", u32),  # which thread holds the lock; NOBODY: nobody, or a read
@@ -229,7 +235,7 @@ Open = _record(
 File = _record(
     ("first", i64),  # index of its first folio
     ("pages", i64),
-    ("device", i64),
+    ("device_id", i64),
     ("invalidate_lock", Rwsem),
 )
 
@@ -268,9 +274,9 @@ Instruction = _record(
     ("step_pages", i64),  # of a stride
     ("thread_pages", i64),  # how far apart two threads of the group begin
     ("divided", i64),
+    ("parties", i64),  # threads of the group
     ("first_entry", i64),  # in the list of pages, or in the zipf table
     ("entries", i64),
-    ("permute_by", i64),  # zipf: rank r is page (r * permute_by) mod pages
     ("cursor", i64),  # which cursor of the thread
     ("protection", i64),
     ("id", i64),  # of a barrier, or a section
@@ -302,8 +308,9 @@ Thread = _record(
     ("pc", i64),
     ("index", i64),  # in its group
     ("daemon", i64),
-    ("left", i64),  # touches left in this step, or -1: not begun
-    ("touches", i64),
+    ("left", i64),  # touches left in this step, or -1: the step has not begun
+    ("touches", i64),  # made so far: the ordinal of the next one
+    ("touch_since_ns", i64),  # when the first fault of this touch began, or -1
     ("operations", i64),
     ("durations", i64),  # drawn so far
     ("first_cursor", i64),
@@ -320,12 +327,15 @@ Thread = _record(
     ("lock", i64),  # FaultLock of this attempt
     ("held", i64),  # the same while it is held, else 0
     ("held_since_ns", i64),
+    ("asked_ns", i64),  # when it asked for the lock that it waits for
     ("tried", i64),  # FAULT_FLAG_TRIED
     ("attempts", i64),
     ("awake_attempts", i64),  # since it slept last
     ("vma_retries", i64),
     ("reasons", i64),
     ("result", i64),  # of this attempt: VmFault bits
+    ("major", i64),  # 1: the kernel accounts the fault as major
+    ("retry_reason", i64),  # RetryReason of this attempt, if it ended in a retry
     ("kind", i64),
     ("reads", i64),
     ("mmap_reads", i64),
@@ -346,7 +356,7 @@ Thread = _record(
     ("deadline_ns", i64),  # in the queue of a rwsem
     ("handoff_set", i64),
     ("exclusive", i64),  # waits for a folio lock in order to own it
-    ("rounds", i64),  # beaten to a folio lock so often
+    ("rounds", i64),  # in which it has waited for a folio lock
     # Its operation.
     ("op_kind", i64),
     ("op_start", i64),
@@ -356,6 +366,7 @@ Thread = _record(
     ("op_pte", i64),  # page-table entry of `op_start`
     ("locks", i64, 3),  # VMAs to write-lock next
     ("locks_count", i64),
+    ("work_ns", i64),  # what the next change of the VMAs costs
     ("hold_ns", i64),
 )
 
@@ -473,6 +484,7 @@ Config = _record(
     ("vma_lock_design", i64),
     ("read_needs_read", i64),
     ("exec_needs_exec", i64),
+    ("prot_fault_fails", i64),
     ("file_rule", Rule),
     ("cost", Costs),
     ("cpus", i64),
@@ -530,11 +542,11 @@ World = _record(
     ("cursors", i64, CURSORS_MAX),
     ("pages_listed", i64, LIST_MAX),
     ("zipf", u64, ZIPF_MAX),
-    ("quantiles", QuantilePoint, QUANTILES_MAX),
+    ("points", QuantilePoint, QUANTILES_MAX),
     ("tally", Tally),
     ("fault_rows", FaultRows),
     ("operation_rows", OperationRows),
-    ("trace", TraceRow, TRACE_MAX),
+    ("traces", TraceRow, TRACE_MAX),
     ("ptes", u8, PAGES_MAX),
     ("folios", Folio, PAGES_MAX),
 )

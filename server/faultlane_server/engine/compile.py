@@ -1,0 +1,261 @@
+"""From a scenario to the record that holds its run.
+
+The scenario was checked before: here nothing is refused. Names become numbers,
+files and VMAs get their pages, and CPUs, locks and devices are free.
+"""
+
+import numpy as np
+
+from faultlane_server.arch import ARCHITECTURES
+from faultlane_server.codes import NOBODY, PageState
+from faultlane_server.engine.draw import Law
+from faultlane_server.engine.layout import Space, lay_programs
+from faultlane_server.engine.memory.page_table import entry
+from faultlane_server.engine.world import (
+    OPENS_MAX,
+    PRESENT,
+    READAHEAD,
+    UPTODATE,
+    ThreadState,
+    empty_world,
+    free_rwsem,
+)
+from faultlane_server.kernels import KERNELS
+from faultlane_server.machines import COSTS, MACHINES
+from faultlane_server.policy import POLICIES
+from faultlane_server.scenario import (
+    Device,
+    Duration,
+    Exponential,
+    File,
+    FileMapping,
+    Fixed,
+    LogNormal,
+    Process,
+    Scenario,
+    Vma,
+)
+
+PLACE_FIRST = 1 << 40  # bytes: where VMAs without an address are placed from
+RWSEM_WAIT_DIVISOR = 250  # RWSEM_WAIT_TIMEOUT is ceil(HZ / 250) jiffies
+
+STATE_BITS = {
+    PageState.ABSENT: 0,
+    PageState.CACHED: PRESENT | UPTODATE,
+    PageState.CACHED_READAHEAD: PRESENT | UPTODATE | READAHEAD,
+}
+
+
+class Compiler:
+    """Fills in the record of a run, and remembers what names became."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.worlds = empty_world()
+        self.world = self.worlds[0]
+        self.page_bytes = scenario.machine.page_size_bytes
+        self.sections: dict[str, int] = {}
+        self.devices: dict[str, int] = {}
+        self.files: dict[str, int] = {}
+        self.opens: dict[tuple[str, str], int] = {}
+        self.points = 0
+        self.folios = 0
+        self.ptes = 0
+        self.instructions = 0
+        self.cursors = 0
+        self.listed = 0
+        self.zipf_entries = 0
+        self.barriers = 0
+
+    def compile(self) -> None:
+        """Fill in everything."""
+        self._settings()
+        self._costs()
+        self._machine()
+        for file in self.scenario.workload.files:
+            self._file(file)
+        for mm, process in enumerate(self.scenario.workload.processes):
+            self._process(mm, process)
+        self._threads()
+
+    def pages(self, length_bytes: int) -> int:
+        """Return how many pages a length has, the last one perhaps in part."""
+        return -(-length_bytes // self.page_bytes)
+
+    def _settings(self) -> None:
+        scenario, config = self.scenario, self.world.config
+        arch = ARCHITECTURES[scenario.machine.arch]
+        rule = POLICIES[scenario.kernel.policy].file
+        config.seed = scenario.seed
+        config.warmup_ns = scenario.warmup_ns
+        config.horizon_ns = scenario.horizon_ns
+        config.attempts_max = scenario.attempts_max
+        config.record_kind = scenario.recording.kind
+        config.sample_every = scenario.recording.sample_every
+        config.slower_than_ns = scenario.recording.slower_than_ns
+        config.page_shift = self.page_bytes.bit_length() - 1
+        config.table_pages = self.page_bytes // 8
+        config.fault_around_pages = max(1, scenario.kernel.fault_around_bytes // self.page_bytes)
+        hz = scenario.kernel.hz
+        config.rwsem_timeout_ns = -(-hz // RWSEM_WAIT_DIVISOR) * (10**9 // hz)
+        config.vma_lock_design = KERNELS[scenario.kernel.generation].vma_lock
+        config.read_needs_read = arch.read_needs_read
+        config.exec_needs_exec = arch.exec_needs_exec
+        config.prot_fault_fails = arch.prot_fault_fails
+        config.file_rule.vma_lock_on = rule.vma_lock_on
+        config.file_rule.drop_for_io = rule.drop_for_io
+
+    def _costs(self) -> None:
+        profile = MACHINES[self.scenario.machine.profile]
+        for name in COSTS:
+            ns = self.scenario.machine.costs_ns.get(name, profile.costs[name].ns)
+            self.world.config.cost[f"{name}_ns"] = ns
+
+    def _machine(self) -> None:
+        world, machine = self.world, self.scenario.machine
+        world.config.cpus = machine.cpus
+        world.queued = 0
+        world.idle_first = 0
+        for name in ("stuck", "vma_free", "traced"):
+            world[name] = NOBODY
+        cpus = world.cpus[: machine.cpus]
+        cpus["thread"] = NOBODY
+        cpus["due"] = -1
+        cpus["is_idle"] = 1
+        cpus["idle_next"] = np.append(np.arange(1, machine.cpus), NOBODY)
+        cpus["idle_before"] = np.append(NOBODY, np.arange(machine.cpus - 1))
+        for number, device in enumerate(machine.devices):
+            self.devices[device.name] = number
+            self._device(world.devices[number], device)
+
+    def _device(self, row: np.record, device: Device) -> None:
+        self.duration(row.latency, device.latency)
+        bandwidth = device.bandwidth_bytes_per_s
+        row.page_ns = self.page_bytes * 10**9 // bandwidth if bandwidth else 0
+        row.channels = device.channels
+        row.first = -1
+
+    def duration(self, row: np.record, duration: Duration) -> None:
+        """Fill in how a length of time is drawn."""
+        if isinstance(duration, Fixed):
+            row.law, row.a = Law.FIXED, duration.ns
+        elif isinstance(duration, Exponential):
+            row.law, row.a = Law.EXPONENTIAL, duration.mean_ns
+        elif isinstance(duration, LogNormal):
+            row.law, row.a, row.b = Law.LOG_NORMAL, duration.median_ns, duration.sigma_ppm
+        else:
+            row.law, row.first_point = Law.QUANTILES, self.points
+            row.n_points = len(duration.points)
+            for point in duration.points:
+                self.world.points[self.points].ppm = point.ppm
+                self.world.points[self.points].ns = point.ns
+                self.points += 1
+
+    def _file(self, file: File) -> None:
+        number = len(self.files)
+        self.files[file.name] = number
+        row = self.world.files[number]
+        row.first = self.folios
+        row.pages = self.pages(file.size_bytes)
+        row.device_id = self.devices[file.device]
+        free_rwsem(row.invalidate_lock)
+        self.folios += int(row.pages)
+        folios = self.world.folios[row.first : self.folios]
+        for name in ("holder", "first", "last"):
+            folios[name] = NOBODY
+        for part in file.initial:
+            start = part.offset_bytes // self.page_bytes
+            end = start + self.pages(part.length_bytes) if part.length_bytes else len(folios)
+            folios["state"][start : end : max(part.every_pages, 1)] = STATE_BITS[part.state]
+
+    def _process(self, mm: int, process: Process) -> None:
+        row = self.world.mms[mm]
+        free_rwsem(row.mmap_lock)
+        row.word.cpu = NOBODY
+        row.order_first = self.world.mms[mm - 1].order_first if mm else 0
+        row.order_first += self.world.mms[mm - 1].order_room if mm else 0
+        placed = [v.address + v.length_bytes for v in process.vmas if v.address]
+        space = Space(mm, self, self._align(max([PLACE_FIRST, *placed]) // self.page_bytes + 1))
+        for vma in process.vmas:
+            self._vma(space, vma)
+        order = self.world.vma_order[row.order_first : row.order_first + row.order_count]
+        order[:] = sorted(order, key=lambda slot: self.world.vmas[slot].start)
+        row.order_room = row.order_count + lay_programs(self, space, process)
+
+    def _align(self, page: int) -> int:
+        """Return the first page of a page table that is not before `page`."""
+        table_pages = self.page_bytes // 8
+        return -(-page // table_pages) * table_pages
+
+    def place(self, space: Space, pages: int) -> int:
+        """Return where a region without an address begins: in page tables of its own."""
+        page = space.next_page
+        space.next_page = self._align(page + pages + 1)
+        return page
+
+    def take_ptes(self, pages: int) -> int:
+        """Return the first of some page-table entries that are used by nobody else."""
+        first = self.ptes
+        self.ptes += pages
+        return first
+
+    def _vma(self, space: Space, vma: Vma) -> None:
+        slot = int(self.world.vma_slots)
+        self.world.vma_slots += 1
+        self.world.vma_ids += 1
+        row, mm = self.world.vmas[slot], self.world.mms[space.mm]
+        pages = vma.length_bytes // self.page_bytes
+        row.id, row.mm = slot, space.mm
+        row.start = vma.address // self.page_bytes if vma.address else self.place(space, pages)
+        row.end = row.start + pages
+        row.pte = self.take_ptes(pages)
+        row.protection = sum(1 << bit for bit in vma.protection)
+        row.advice = vma.advice
+        row.seq, row.reader, row.drainer, row.word.cpu = -1, NOBODY, NOBODY, NOBODY
+        row.open = NOBODY
+        if isinstance(vma.backing, FileMapping):
+            row.open = self._open(vma.backing)
+            row.offset = vma.backing.offset_bytes // self.page_bytes
+        bits = entry(self.world, int(row.protection))
+        for part in vma.mapped:
+            start = int(row.pte) + part.offset_bytes // self.page_bytes
+            length = self.pages(part.length_bytes) if part.length_bytes else pages
+            self.world.ptes[start : min(start + length, int(row.pte) + pages)] = bits
+        self.world.vma_order[mm.order_first + mm.order_count] = slot
+        mm.order_count += 1
+        space.name(vma.name, int(row.start), pages, int(row.pte))
+
+    def _open(self, mapping: FileMapping) -> int:
+        """Return the struct file of a mapping, with a readahead state of its own."""
+        key = (mapping.file, mapping.open)
+        if key not in self.opens:
+            assert len(self.opens) < OPENS_MAX, "more struct files than the record has"
+            self.opens[key] = len(self.opens)
+            row = self.world.opens[self.opens[key]]
+            row.file = self.files[mapping.file]
+            device = self.scenario.machine.devices[self.world.files[row.file].device_id]
+            row.ra_pages = device.readahead_bytes // self.page_bytes
+        return self.opens[key]
+
+    def _threads(self) -> None:
+        """Number the threads: they were laid out, group by group, by `lay_programs`."""
+        world = self.world
+        rows = world.threads[: world.config.threads]
+        for name in ("behind", "runs_behind", "waits_for", "vma", "vma_id", "blocker"):
+            rows[name] = NOBODY
+        rows["state"] = ThreadState.BLOCKED
+        rows["cpu"] = np.arange(len(rows)) % world.config.cpus
+        rows["left"] = -1
+        rows["touch_since_ns"] = -1
+        world.running = int((rows["daemon"] == 0).sum())
+        if world.running == 0:
+            world.running = len(rows) + 1  # daemons alone run to the horizon
+
+
+def compile_scenario(scenario: Scenario) -> tuple[np.recarray, tuple[str, ...]]:
+    """Return the record of a run that is about to begin, and the names of its sections."""
+    compiler = Compiler(scenario)
+    compiler.compile()
+    return compiler.worlds, tuple(compiler.sections)
+
+

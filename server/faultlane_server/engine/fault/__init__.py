@@ -1,0 +1,1 @@
+"""The fault path, from trap to return."""

@@ -1,0 +1,300 @@
+"""mmap_lock between the threads that want it: the rwsem, the CPUs and mm_lock_seq.
+
+`rwsem` decides who owns the lock; here that is turned into threads that sleep,
+spin and wake up. A writer that spins watches the lock on its CPU: it is asked
+again whenever the lock or its owner changes.
+"""
+
+from faultlane_server.codes import NOBODY, FaultLock
+from faultlane_server.engine import sched
+from faultlane_server.engine.jit import compiled
+from faultlane_server.engine.locks import rwsem
+from faultlane_server.engine.locks.rwsem import Wake
+from faultlane_server.engine.locks.word import strike
+from faultlane_server.engine.tally import acquired, held, mmap_read_released
+from faultlane_server.engine.world import Cause, Locks, Step, ThreadState
+
+
+@compiled
+def lock_read(world, thread, now_ns):
+    """Take mmap_lock for read: first try, then wait for it killably (M0).
+
+    Returns whether it is held; otherwise the thread sleeps and goes on with
+    MMAP_GRANTED.
+    """
+    fault = world.threads[thread]
+    mm = world.mms[fault.mm]
+    fault.asked_ns = now_ns
+    strike(world, thread, mm.word, now_ns)
+    if rwsem.try_read(mm.mmap_lock, thread):
+        _read_held(world, thread, now_ns, False)
+        return True
+    strike(world, thread, mm.word, now_ns)
+    blocker = _in_the_way(mm.mmap_lock)
+    timeout_ns = world.config.rwsem_timeout_ns
+    is_held = rwsem.read(mm.mmap_lock, world.threads, thread, now_ns, timeout_ns)
+    if is_held:
+        _read_held(world, thread, now_ns, True)
+    else:
+        sched.block(world, thread, now_ns, Cause.MMAP_LOCK, blocker, Step.MMAP_GRANTED)
+    _wake_up(world, mm.mmap_lock, thread, now_ns)
+    return is_held
+
+
+@compiled
+def unlock_read(world, thread, now_ns):
+    """Let go of mmap_lock for read."""
+    reader = world.threads[thread]
+    mm = world.mms[reader.mm]
+    mmap_read_released(world, thread, now_ns)
+    reader.held = 0
+    strike(world, thread, mm.word, now_ns)
+    must_wake = rwsem.release_read(mm.mmap_lock)
+    _spinners_look(world, reader.mm, now_ns)
+    if must_wake:
+        _wake_waiters(world, mm.mmap_lock, thread, now_ns, Wake.ANY)
+
+
+@compiled
+def lock_write(world, thread, now_ns):
+    """Take mmap_lock for write.
+
+    Returns whether it is held; otherwise the thread spins or sleeps, and goes on
+    with WRITE_HELD when it has the lock, or with WRITE_QUEUE or WRITE_WOKEN.
+    """
+    writer = world.threads[thread]
+    mm = world.mms[writer.mm]
+    lock = mm.mmap_lock
+    writer.asked_ns = now_ns
+    strike(world, thread, mm.word, now_ns)
+    if rwsem.try_write(lock, thread):
+        _write_held(world, thread, now_ns)
+        return True
+    if not rwsem.may_spin(lock, _is_running(world, lock.writer)):
+        return queue_write(world, thread, now_ns)
+    sched.wait_spinning(world, thread, now_ns, Cause.MMAP_LOCK, _in_the_way(lock))
+    rwsem.join_spinners(lock, world.threads, thread)
+    _spinners_look(world, writer.mm, now_ns)
+    return False
+
+
+@compiled
+def queue_write(world, thread, now_ns):
+    """Wait for mmap_lock for write in its queue; returns whether it is held at once."""
+    writer = world.threads[thread]
+    mm = world.mms[writer.mm]
+    strike(world, thread, mm.word, now_ns)
+    blocker = _in_the_way(mm.mmap_lock)
+    timeout_ns = world.config.rwsem_timeout_ns
+    is_held = rwsem.queue_write(mm.mmap_lock, world.threads, thread, now_ns, timeout_ns)
+    if is_held:
+        _write_held(world, thread, now_ns)
+    else:
+        _wait_queued(world, thread, now_ns, blocker)
+    _wake_up(world, mm.mmap_lock, thread, now_ns)
+    return is_held
+
+
+@compiled
+def retry_write(world, thread, now_ns):
+    """Try again, as a writer in the queue that was woken; returns whether it is held."""
+    writer = world.threads[thread]
+    mm = world.mms[writer.mm]
+    strike(world, thread, mm.word, now_ns)
+    if rwsem.retry_write(mm.mmap_lock, world.threads, thread, now_ns):
+        _write_held(world, thread, now_ns)
+        _spinners_look(world, writer.mm, now_ns)
+        return True
+    _wait_queued(world, thread, now_ns, _in_the_way(mm.mmap_lock))
+    return False
+
+
+@compiled
+def _wait_queued(world, thread, now_ns, blocker):
+    """Sleep in the queue, or watch a running owner if the lock will be handed over."""
+    writer = world.threads[thread]
+    lock = world.mms[writer.mm].mmap_lock
+    if writer.handoff_set and _is_running(world, lock.writer):
+        sched.wait_spinning(world, thread, now_ns, Cause.MMAP_LOCK, blocker)
+    else:
+        sched.block(world, thread, now_ns, Cause.MMAP_LOCK, blocker, Step.WRITE_WOKEN)
+
+
+@compiled
+def unlock_write(world, thread, now_ns):
+    """Let go of mmap_lock for write: all write locks of VMAs vanish with it."""
+    writer = world.threads[thread]
+    mm = world.mms[writer.mm]
+    _end_write(world, thread, now_ns)
+    strike(world, thread, mm.word, now_ns)
+    must_wake = rwsem.release_write(mm.mmap_lock)
+    _hand_over(world, mm.mmap_lock, now_ns)
+    _spinners_look(world, writer.mm, now_ns)
+    if must_wake:
+        _wake_waiters(world, mm.mmap_lock, thread, now_ns, Wake.ANY)
+
+
+@compiled
+def downgrade(world, thread, now_ns):
+    """Turn a hold for write into one for read."""
+    writer = world.threads[thread]
+    mm = world.mms[writer.mm]
+    _end_write(world, thread, now_ns)
+    writer.held = FaultLock.MMAP
+    writer.held_since_ns = now_ns
+    strike(world, thread, mm.word, now_ns)
+    must_wake = rwsem.downgrade(mm.mmap_lock, thread)
+    _spinners_look(world, writer.mm, now_ns)
+    if must_wake:
+        _wake_waiters(world, mm.mmap_lock, thread, now_ns, Wake.READ_OWNED)
+
+
+@compiled
+def spin_expired(world, thread, now_ns):
+    """End a writer's spin on readers: from now on writers queue. Returns whether it is held."""
+    writer = world.threads[thread]
+    lock = world.mms[writer.mm].mmap_lock
+    sched.settle_spin(world, thread, now_ns)
+    lock.nonspinnable = 1
+    lock.spins_on_readers = 0
+    rwsem.leave_spinners(lock, world.threads, thread)
+    _spinners_look(world, writer.mm, now_ns)
+    return queue_write(world, thread, now_ns)
+
+
+@compiled
+def owner_left_cpu(world, mm, now_ns):
+    """Tell the writers that watch an owner that it sleeps: they queue, or sleep too."""
+    lock = world.mms[mm].mmap_lock
+    _spinners_look(world, mm, now_ns)
+    if lock.first != NOBODY and world.threads[lock.first].state == ThreadState.SPINNING:
+        sched.stop_spinning(world, lock.first, now_ns, Step.WRITE_WOKEN)
+
+
+@compiled
+def _is_running(world, thread):
+    """Whether a thread is on a CPU."""
+    if thread == NOBODY:
+        return False
+    state = world.threads[thread].state
+    return state == ThreadState.RUNNING or state == ThreadState.SPINNING
+
+
+@compiled
+def _in_the_way(lock):
+    """Return whom a thread waits for: the writer, else the queue's head, else a reader."""
+    if lock.writer != NOBODY:
+        return lock.writer
+    if lock.first != NOBODY:
+        return lock.first
+    return lock.owner
+
+
+@compiled
+def _read_held(world, thread, now_ns, contended):
+    reader = world.threads[thread]
+    reader.held = FaultLock.MMAP
+    reader.held_since_ns = now_ns
+    reader.mmap_reads += 1
+    acquired(world, Locks.MMAP_READ, now_ns - reader.asked_ns, contended)
+
+
+@compiled
+def _write_held(world, thread, now_ns):
+    writer = world.threads[thread]
+    mm = world.mms[writer.mm]
+    mm.seq += 1
+    assert mm.seq & 1, "mm_lock_seq is odd while mmap_lock is held for write"
+    mm.write_since_ns = now_ns
+    waited_ns = now_ns - writer.asked_ns
+    acquired(world, Locks.MMAP_WRITE, waited_ns, waited_ns > 0)
+
+
+@compiled
+def _end_write(world, thread, now_ns):
+    mm = world.mms[world.threads[thread].mm]
+    assert mm.mmap_lock.writer == thread, "who lets go of mmap_lock for write holds it"
+    mm.seq += 1
+    hold_ns = now_ns - mm.write_since_ns
+    world.threads[thread].hold_ns += hold_ns
+    held(world, Locks.MMAP_WRITE, hold_ns)
+
+
+@compiled
+def _wake_waiters(world, lock, waker, now_ns, kind):
+    rwsem.wake(lock, world.threads, now_ns, kind)
+    _wake_up(world, lock, waker, now_ns)
+
+
+@compiled
+def _wake_up(world, lock, waker, now_ns):
+    """Wake whom the rwsem has chosen: readers that own the lock, or one writer that may try."""
+    thread = lock.woken
+    lock.woken = NOBODY
+    if thread == NOBODY:
+        return
+    if world.threads[thread].wants_write:
+        _wake_writer(world, thread, waker, now_ns)
+        return
+    while thread != NOBODY:
+        behind = world.threads[thread].behind
+        _read_held(world, thread, now_ns, True)
+        sched.owe(world, waker, world.config.cost.wake_ns)
+        sched.wake(world, thread, now_ns, 0)
+        thread = behind
+
+
+@compiled
+def _wake_writer(world, thread, waker, now_ns):
+    writer = world.threads[thread]
+    if writer.state == ThreadState.BLOCKED:
+        writer.waits_for = waker
+        sched.owe(world, waker, world.config.cost.wake_ns)
+        sched.wake(world, thread, now_ns, 0)
+    elif writer.state == ThreadState.SPINNING:
+        sched.stop_spinning(world, thread, now_ns, Step.WRITE_WOKEN)
+
+
+@compiled
+def _hand_over(world, lock, now_ns):
+    """Let the head of the queue take a lock that it watches, before anybody else can."""
+    thread = lock.first
+    if thread == NOBODY or world.threads[thread].state != ThreadState.SPINNING:
+        return
+    if rwsem.retry_write(lock, world.threads, thread, now_ns):
+        _write_held(world, thread, now_ns)
+        sched.stop_spinning(world, thread, now_ns, Step.WRITE_HELD)
+
+
+@compiled
+def _spinners_look(world, mm, now_ns):
+    """Let the optimistic spinners look at the lock, first come first, until one stays."""
+    lock = world.mms[mm].mmap_lock
+    while lock.spin_first != NOBODY:
+        thread = lock.spin_first
+        if rwsem.steal_write(lock, thread):
+            step = Step.WRITE_HELD
+            _write_held(world, thread, now_ns)
+        elif _keeps_spinning(world, lock, thread, now_ns):
+            return
+        else:
+            step = Step.WRITE_QUEUE
+        lock.spins_on_readers = 0
+        rwsem.leave_spinners(lock, world.threads, thread)
+        sched.stop_spinning(world, thread, now_ns, step)
+
+
+@compiled
+def _keeps_spinning(world, lock, thread, now_ns):
+    """Whether the head spinner goes on: on a running writer, or for a while on readers."""
+    if lock.nonspinnable:
+        return False
+    if lock.writer != NOBODY:
+        lock.spins_on_readers = 0
+        world.cpus[world.threads[thread].cpu].due = -1
+        return _is_running(world, lock.writer)
+    if lock.readers > 0 and not lock.spins_on_readers:
+        lock.spins_on_readers = 1
+        limit_ns = rwsem.reader_spin_ns(lock.readers)
+        sched.spin_until(world, thread, now_ns + limit_ns, Step.SPIN_EXPIRED)
+    return True

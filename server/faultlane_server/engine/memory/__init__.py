@@ -1,0 +1,1 @@
+"""Memory: what is cached, and what is mapped."""

@@ -1,0 +1,158 @@
+"""The VMAs of a process, by address: finding, inserting, splitting, removing.
+
+The order of a process is an array of slots sorted by address. A slot is reused
+when its VMA is gone; the id of a VMA never is.
+"""
+
+import numpy as np
+
+from faultlane_server.codes import NOBODY
+from faultlane_server.engine.jit import compiled
+from faultlane_server.engine.world import VMAS_MAX, Drain
+
+
+@compiled
+def place_of(world, mm, page):
+    """Return the place of the first VMA of a process that ends behind `page`."""
+    row = world.mms[mm]
+    low, high = 0, row.order_count
+    while low < high:
+        middle = (low + high) >> 1
+        if world.vmas[world.vma_order[row.order_first + middle]].end <= page:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@compiled
+def slot_at(world, mm, place):
+    """Return the slot at a place of the order, or NOBODY beyond its ends."""
+    row = world.mms[mm]
+    if place < 0 or place >= row.order_count:
+        return NOBODY
+    return np.int64(world.vma_order[row.order_first + place])
+
+
+@compiled
+def find(world, mm, page):
+    """Return the slot of the VMA that covers `page`, or NOBODY."""
+    slot = slot_at(world, mm, place_of(world, mm, page))
+    if slot == NOBODY or world.vmas[slot].start > page:
+        return NOBODY
+    return slot
+
+
+@compiled
+def new_slot(world):
+    """Take a free slot, and give its VMA an id."""
+    if world.vma_free != NOBODY:
+        slot = world.vma_free
+        world.vma_free = world.vmas[slot].next_free
+    else:
+        assert world.vma_slots < VMAS_MAX, "more VMAs than the record has"
+        slot = world.vma_slots
+        world.vma_slots += 1
+    vma = world.vmas[slot]
+    vma.id = world.vma_ids
+    vma.readers = 0
+    vma.reader = NOBODY
+    vma.drain = Drain.NONE
+    vma.drainer = NOBODY
+    vma.seq = -1  # all ones: not write-locked
+    vma.word.cpu = NOBODY
+    vma.word.free_ns = 0
+    world.vma_ids += 1
+    return slot
+
+
+@compiled
+def insert(world, slot):
+    """Put a VMA into the order of its process."""
+    vma = world.vmas[slot]
+    row = world.mms[vma.mm]
+    assert row.order_count < row.order_room, "more VMAs than the process was compiled for"
+    place = place_of(world, vma.mm, vma.start)
+    for other in range(row.order_first + row.order_count, row.order_first + place, -1):
+        world.vma_order[other] = world.vma_order[other - 1]
+    world.vma_order[row.order_first + place] = slot
+    row.order_count += 1
+
+
+@compiled
+def remove(world, slot):
+    """Detach a VMA, and free its slot. Its readers were drained before."""
+    vma = world.vmas[slot]
+    assert vma.readers == 0, "a VMA is detached when its readers have left"
+    row = world.mms[vma.mm]
+    place = place_of(world, vma.mm, vma.start)
+    assert slot_at(world, vma.mm, place) == slot, "a VMA that is removed is in the order"
+    row.order_count -= 1
+    for other in range(row.order_first + place, row.order_first + row.order_count):
+        world.vma_order[other] = world.vma_order[other + 1]
+    vma.next_free = world.vma_free
+    world.vma_free = slot
+
+
+@compiled
+def split(world, slot, page):
+    """Split a write-locked VMA before `page`; the right half is new, and write-locked as well."""
+    vma = world.vmas[slot]
+    assert vma.start < page < vma.end, "a VMA is split inside"
+    assert vma.seq == world.mms[vma.mm].seq, "a VMA that is split is write-locked"
+    right = new_slot(world)
+    half = world.vmas[right]
+    half.mm = vma.mm
+    half.start = page
+    half.end = vma.end
+    half.open = vma.open
+    half.offset = vma.offset + (page - vma.start)
+    half.pte = vma.pte + (page - vma.start)
+    half.protection = vma.protection
+    half.advice = vma.advice
+    half.seq = vma.seq
+    vma.end = page
+    insert(world, right)
+    return right
+
+
+@compiled
+def continues(world, left, right):
+    """Whether two VMAs could be one but for their protection: neighbours of one kind."""
+    if left == NOBODY or right == NOBODY:
+        return False
+    one, other = world.vmas[left], world.vmas[right]
+    return (
+        one.end == other.start
+        and one.open == other.open
+        and one.advice == other.advice
+        and (one.open == NOBODY or one.offset + (one.end - one.start) == other.offset)
+    )
+
+
+@compiled
+def move_start(world, slot, page):
+    """Let a VMA begin at another page; its file pages and page-table entries follow."""
+    vma = world.vmas[slot]
+    by = page - vma.start
+    vma.start += by
+    vma.offset += by
+    vma.pte += by
+
+
+@compiled
+def cut_front(world, slot, page):
+    """Take everything before `page` from a VMA; it goes if nothing is left."""
+    if world.vmas[slot].end == page:
+        remove(world, slot)
+    else:
+        move_start(world, slot, page)
+
+
+@compiled
+def cut_back(world, slot, page):
+    """Take everything from `page` on from a VMA; it goes if nothing is left."""
+    if world.vmas[slot].start == page:
+        remove(world, slot)
+    else:
+        world.vmas[slot].end = page

@@ -1,0 +1,118 @@
+"""Readahead of file mappings: which window is read, and where its marker goes.
+
+Rules of mm/filemap.c (do_sync_mmap_readahead, do_async_mmap_readahead) and
+mm/readahead.c, Linux 6.12, order-0 folios. The state belongs to the struct file.
+A plan stands in the thread as `ra_start`, `ra_end` and `ra_marker`; an empty one
+means that nothing is read.
+"""
+
+from faultlane_server.codes import Advice
+from faultlane_server.engine.jit import compiled
+from faultlane_server.engine.world import PRESENT
+
+MMAP_LOTSAMISS = 100
+MMAP_MISS_MAX = 10 * MMAP_LOTSAMISS
+
+
+@compiled
+def plan_sync(world, thread):
+    """Plan what is read for a page that is not cached. Returns whether anything is.
+
+    With random access, without a window, or after many misses nothing is planned:
+    the fault reads its page by itself.
+    """
+    fault = world.threads[thread]
+    opened = world.opens[fault.open]
+    advice = world.vmas[fault.vma].advice
+    if advice == Advice.RANDOM or opened.ra_pages == 0:
+        return False
+    if advice == Advice.SEQUENTIAL:
+        _plan_sequential(world, fault, opened)
+        return True
+    opened.mmap_miss = min(opened.mmap_miss + 1, MMAP_MISS_MAX)
+    if opened.mmap_miss > MMAP_LOTSAMISS:
+        return False
+    opened.ra_start = max(0, fault.file_page - opened.ra_pages // 2)
+    opened.ra_size = opened.ra_pages
+    opened.ra_async = opened.ra_pages // 4
+    _plan(world, fault, opened.ra_start, opened.ra_size, opened.ra_async)
+    return True
+
+
+@compiled
+def _plan_sequential(world, fault, opened):
+    """Plan for VM_SEQ_READ (page_cache_sync_ra asked for a whole window).
+
+    Only the start of a file begins a stream; elsewhere the window is read by
+    itself and leaves no state.
+    """
+    if fault.file_page > 0:
+        _plan(world, fault, fault.file_page, opened.ra_pages, 0)
+        return
+    opened.ra_start = 0
+    opened.ra_size = opened.ra_pages
+    opened.ra_async = opened.ra_pages // 2
+    _plan(world, fault, 0, opened.ra_size, opened.ra_async)
+
+
+@compiled
+def plan_async(world, thread):
+    """Plan the next window behind a marker (page_cache_async_ra). Returns whether there is one."""
+    fault = world.threads[thread]
+    opened = world.opens[fault.open]
+    if fault.file_page == opened.ra_start + opened.ra_size - opened.ra_async:
+        opened.ra_start += opened.ra_size
+        opened.ra_size = _next_size(opened.ra_size, opened.ra_pages)
+    else:
+        hole = _next_hole(world, fault.file, fault.file_page + 1, opened.ra_pages)
+        if hole < 0:
+            return False
+        opened.ra_start = hole
+        distance = hole - fault.file_page
+        opened.ra_size = _next_size(distance + opened.ra_pages, opened.ra_pages)
+    opened.ra_async = opened.ra_size
+    _plan(world, fault, opened.ra_start, opened.ra_size, opened.ra_async)
+    return fault.ra_start < fault.ra_end
+
+
+@compiled
+def _next_size(pages, pages_max):
+    """Return the size of the window after one of `pages` (get_next_ra_size)."""
+    if pages < pages_max // 16:
+        return 4 * pages
+    if pages <= pages_max // 2:
+        return 2 * pages
+    return pages_max
+
+
+@compiled
+def _next_hole(world, file, page, pages):
+    """Return the first page that is not cached within `pages` pages, or -1."""
+    first = world.files[file].first
+    for candidate in range(page, page + pages):
+        if candidate >= world.files[file].pages:
+            return candidate
+        if not world.folios[first + candidate].state & PRESENT:
+            return candidate
+    return -1
+
+
+@compiled
+def _plan(world, fault, start, pages, async_pages):
+    """Clip a window to the file. The marker keeps its distance from the clipped end."""
+    end = min(start + pages, world.files[fault.file].pages)
+    fault.ra_start = min(start, end)
+    fault.ra_end = end
+    fault.ra_marker = end - async_pages if async_pages > 0 else -1
+
+
+@compiled
+def absent_pages(world, thread):
+    """Return how many pages of the plan are not cached."""
+    fault = world.threads[thread]
+    first = world.files[fault.file].first
+    absent = 0
+    for page in range(first + fault.ra_start, first + fault.ra_end):
+        if not world.folios[page].state & PRESENT:
+            absent += 1
+    return absent

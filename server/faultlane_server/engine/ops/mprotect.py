@@ -1,0 +1,148 @@
+"""mprotect: VMAs are split and merged as their flags ask for, without a downgrade.
+
+For each VMA of the range (vma_modify_flags, mprotect_fixup): what changes is merged into
+a neighbour that is like it, else it is split off. Every VMA that is changed, absorbed or
+moved is write-locked first; one whose flags stay as they are is not touched.
+"""
+
+from faultlane_server.codes import NOBODY
+from faultlane_server.engine.jit import compiled
+from faultlane_server.engine.memory import address_space, page_table
+
+
+@compiled
+def plan(world, thread):
+    """Plan the change of the next VMA; returns whether there is one."""
+    caller = world.threads[thread]
+    cost = world.config.cost
+    base_ns = cost.mprotect_ns if caller.op_at == caller.op_start else 0
+    place = _next_place(world, caller)
+    if place < 0:
+        return _plan_nothing(caller, base_ns)
+    slot = address_space.slot_at(world, caller.mm, place)
+    before = _like_before(world, caller, place)
+    after = _like_after(world, caller, place)
+    caller.locks_count = 0
+    _lock(caller, after)
+    _lock(caller, before)
+    _lock(caller, slot)
+    merges = (before != NOBODY) + (after != NOBODY)
+    caller.work_ns = base_ns + merges * cost.vma_merge_ns
+    if merges == 0:
+        caller.work_ns += _splits(world, caller, slot) * cost.vma_split_ns
+    caller.work_ns += _present(world, caller, slot) * cost.mprotect_page_ns
+    return True
+
+
+@compiled
+def _plan_nothing(caller, work_ns):
+    """Pay for a call that found nothing to change, once."""
+    caller.locks_count = 0
+    caller.work_ns = work_ns
+    return caller.op_at == caller.op_start
+
+
+@compiled
+def _next_place(world, caller):
+    """Return the place of the next VMA in the range whose flags change, or -1."""
+    place = address_space.place_of(world, caller.mm, caller.op_at)
+    while True:
+        slot = address_space.slot_at(world, caller.mm, place)
+        if slot == NOBODY or world.vmas[slot].start >= caller.op_end:
+            return -1
+        if world.vmas[slot].protection != caller.op_protection:
+            return place
+        place += 1
+
+
+@compiled
+def _lock(caller, slot):
+    if slot != NOBODY:
+        caller.locks[caller.locks_count] = slot
+        caller.locks_count += 1
+
+
+@compiled
+def _like_before(world, caller, place):
+    """Return the VMA before a place if what changes can be merged into it, or NOBODY."""
+    slot = address_space.slot_at(world, caller.mm, place)
+    before = address_space.slot_at(world, caller.mm, place - 1)
+    if world.vmas[slot].start < caller.op_start:
+        return NOBODY
+    return _if_alike(world, caller, before, slot, before)
+
+
+@compiled
+def _like_after(world, caller, place):
+    """Return the VMA behind a place if what changes can be merged into it, or NOBODY."""
+    slot = address_space.slot_at(world, caller.mm, place)
+    after = address_space.slot_at(world, caller.mm, place + 1)
+    if world.vmas[slot].end > caller.op_end:
+        return NOBODY
+    return _if_alike(world, caller, slot, after, after)
+
+
+@compiled
+def _if_alike(world, caller, left, right, neighbour):
+    if not address_space.continues(world, left, right):
+        return NOBODY
+    if world.vmas[neighbour].protection != caller.op_protection:
+        return NOBODY
+    return neighbour
+
+
+@compiled
+def _splits(world, caller, slot):
+    vma = world.vmas[slot]
+    return (vma.start < caller.op_start) + (vma.end > caller.op_end)
+
+
+@compiled
+def _present(world, caller, slot):
+    """Return how many pages of the range are mapped in a VMA."""
+    vma = world.vmas[slot]
+    start = max(vma.start, caller.op_start)
+    end = min(vma.end, caller.op_end)
+    return page_table.count_present(world, vma.pte + (start - vma.start), end - start)
+
+
+@compiled
+def apply(world, thread):
+    """Change the next VMA, as planned."""
+    caller = world.threads[thread]
+    place = _next_place(world, caller)
+    if place < 0:
+        caller.op_at = caller.op_end
+        return
+    slot = address_space.slot_at(world, caller.mm, place)
+    vma = world.vmas[slot]
+    start = max(vma.start, caller.op_start)
+    end = min(vma.end, caller.op_end)
+    pte = vma.pte + (start - vma.start)
+    page_table.protect(world, pte, end - start, caller.op_protection)
+    _reshape(world, caller, place, slot, start, end)
+    caller.op_at = end
+
+
+@compiled
+def _reshape(world, caller, place, slot, start, end):
+    """Merge [start, end) of a VMA into what is like it, or split it off."""
+    before = _like_before(world, caller, place)
+    after = _like_after(world, caller, place)
+    if before != NOBODY and after != NOBODY:
+        end = world.vmas[after].end
+        address_space.remove(world, slot)
+        address_space.remove(world, after)
+        world.vmas[before].end = end
+    elif before != NOBODY:
+        address_space.cut_front(world, slot, end)
+        world.vmas[before].end = end
+    elif after != NOBODY:
+        address_space.cut_back(world, slot, start)
+        address_space.move_start(world, after, start)
+    else:
+        if world.vmas[slot].start < start:
+            slot = address_space.split(world, slot, start)
+        if world.vmas[slot].end > end:
+            address_space.split(world, slot, end)
+        world.vmas[slot].protection = caller.op_protection

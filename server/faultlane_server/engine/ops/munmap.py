@@ -1,0 +1,73 @@
+"""munmap: every VMA of the range is drained and detached, then pages are zapped under
+the downgraded lock (vms_complete_munmap_vmas)."""
+
+from faultlane_server.codes import NOBODY
+from faultlane_server.engine.jit import compiled
+from faultlane_server.engine.memory import address_space, page_table
+
+
+@compiled
+def plan(world, thread):
+    """Plan the next VMA of the range; returns whether there is one."""
+    caller = world.threads[thread]
+    slot = _next(world, caller)
+    if slot == NOBODY:
+        return False
+    vma = world.vmas[slot]
+    splits = (vma.start < caller.op_start) + (vma.end > caller.op_end)
+    caller.locks[0] = slot
+    caller.locks_count = 1
+    caller.work_ns = splits * world.config.cost.vma_split_ns
+    if caller.op_at == caller.op_start:
+        caller.work_ns += world.config.cost.munmap_ns
+    return True
+
+
+@compiled
+def _next(world, caller):
+    """Return the next VMA that lies in the range, or NOBODY."""
+    place = address_space.place_of(world, caller.mm, caller.op_at)
+    slot = address_space.slot_at(world, caller.mm, place)
+    if slot == NOBODY or world.vmas[slot].start >= caller.op_end:
+        return NOBODY
+    return slot
+
+
+@compiled
+def apply(world, thread):
+    """Cut the VMA to the range."""
+    caller = world.threads[thread]
+    slot = _next(world, caller)
+    if world.vmas[slot].start < caller.op_start:
+        slot = address_space.split(world, slot, caller.op_start)
+    if world.vmas[slot].end > caller.op_end:
+        address_space.split(world, slot, caller.op_end)
+    caller.op_at = world.vmas[slot].end
+
+
+@compiled
+def detach(world, thread):
+    """Take all VMAs of the range out; returns whether there were any."""
+    caller = world.threads[thread]
+    caller.op_at = caller.op_start
+    slot = _next(world, caller)
+    any_were = slot != NOBODY
+    while slot != NOBODY:
+        address_space.remove(world, slot)
+        slot = _next(world, caller)
+    return any_were
+
+
+@compiled
+def zap_ns(world, thread):
+    """Return what clearing the pages of the range costs."""
+    caller = world.threads[thread]
+    cost = world.config.cost
+    return cost.munmap_zap_ns + (caller.op_end - caller.op_start) * cost.munmap_page_ns
+
+
+@compiled
+def zap(world, thread):
+    """Clear the page-table entries of the range."""
+    caller = world.threads[thread]
+    page_table.zap(world, caller.op_pte, caller.op_end - caller.op_start)

@@ -1,0 +1,168 @@
+"""The timeline of a writer: take mmap_lock, write-lock VMAs, change them, let go.
+
+What is changed stands in one file for each family of operations. Each of them plans the
+next change (which VMAs to lock, what it costs), and applies it when the VMAs are locked.
+"""
+
+from faultlane_server.codes import OperationKind, VmaLockDesign
+from faultlane_server.engine import program, sched
+from faultlane_server.engine.jit import compiled
+from faultlane_server.engine.locks import mmap_lock, rwsem, vma_lock
+from faultlane_server.engine.locks.word import strike
+from faultlane_server.engine.ops import mmap, mprotect, munmap
+from faultlane_server.engine.tally import acquired, count, operation_ended
+from faultlane_server.engine.world import Cause, Counter, Locks, Step
+
+
+@compiled
+def write_lock(world, thread, now_ns):
+    """Take mmap_lock for write."""
+    if mmap_lock.lock_write(world, thread, now_ns):
+        held(world, thread, now_ns)
+
+
+@compiled
+def write_queue(world, thread, now_ns):
+    """Give up spinning, and queue."""
+    if mmap_lock.queue_write(world, thread, now_ns):
+        held(world, thread, now_ns)
+
+
+@compiled
+def write_woken(world, thread, now_ns):
+    """Try again, after waiting in the queue."""
+    if mmap_lock.retry_write(world, thread, now_ns):
+        held(world, thread, now_ns)
+
+
+@compiled
+def spin_expired(world, thread, now_ns):
+    """Queue, after spinning on readers for too long."""
+    if mmap_lock.spin_expired(world, thread, now_ns):
+        held(world, thread, now_ns)
+
+
+@compiled
+def held(world, thread, now_ns):
+    """Go on with mmap_lock held for write: plan the next change, or finish."""
+    kind = world.threads[thread].op_kind
+    if kind == OperationKind.MMAP:
+        more = mmap.plan(world, thread)
+    elif kind == OperationKind.MUNMAP:
+        more = munmap.plan(world, thread)
+    else:
+        assert kind == OperationKind.MPROTECT, "an operation of no known kind"
+        more = mprotect.plan(world, thread)
+    if more:
+        drain(world, thread, now_ns)
+    else:
+        _finish(world, thread, now_ns)
+
+
+@compiled
+def drain(world, thread, now_ns):
+    """Write-lock the planned VMAs one after another (vma_start_write), then pay for the change."""
+    writer = world.threads[thread]
+    mm_seq = world.mms[writer.mm].seq
+    while writer.locks_count > 0:
+        vma = world.vmas[writer.locks[writer.locks_count - 1]]
+        if not vma_lock.is_write_locked(vma, mm_seq):
+            strike(world, thread, vma.word, now_ns)
+            if vma.readers > 0:
+                _wait_for_readers(world, thread, vma, now_ns)
+                return
+            vma_lock.stamp(vma, mm_seq)
+            acquired(world, Locks.VMA_WRITE, 0, False)
+        writer.locks_count -= 1
+    sched.burst(world, thread, now_ns, writer.work_ns, Step.APPLY)
+
+
+@compiled
+def _wait_for_readers(world, thread, vma, now_ns):
+    writer = world.threads[thread]
+    writer.asked_ns = now_ns
+    design = world.config.vma_lock_design
+    vma_lock.begin_drain(vma, thread, design)
+    if design == VmaLockDesign.RWSEM:
+        sched.wait_spinning(world, thread, now_ns, Cause.VMA, vma.reader)
+        until_ns = now_ns + rwsem.reader_spin_ns(vma.readers)
+        sched.spin_until(world, thread, until_ns, Step.DRAIN_EXPIRED)
+    else:
+        sched.block(world, thread, now_ns, Cause.VMA, vma.reader, Step.DRAINED)
+        mmap_lock.owner_left_cpu(world, writer.mm, now_ns)
+
+
+@compiled
+def drain_expired(world, thread, now_ns):
+    """Sleep until the readers have left, after spinning for too long."""
+    writer = world.threads[thread]
+    vma = world.vmas[writer.locks[writer.locks_count - 1]]
+    sched.settle_spin(world, thread, now_ns)
+    vma_lock.stop_spinning(vma)
+    sched.block(world, thread, now_ns, Cause.VMA, vma.reader, Step.DRAINED)
+    mmap_lock.owner_left_cpu(world, writer.mm, now_ns)
+
+
+@compiled
+def drained(world, thread, now_ns):
+    """Go on: the last reader has left the VMA."""
+    writer = world.threads[thread]
+    vma = world.vmas[writer.locks[writer.locks_count - 1]]
+    mm_seq = world.mms[writer.mm].seq
+    if not vma_lock.is_write_locked(vma, mm_seq):
+        vma_lock.stamp(vma, mm_seq)
+    acquired(world, Locks.VMA_WRITE, now_ns - writer.asked_ns, True)
+    writer.locks_count -= 1
+    drain(world, thread, now_ns)
+
+
+@compiled
+def apply(world, thread, now_ns):
+    """Make the planned change, and plan the next one."""
+    kind = world.threads[thread].op_kind
+    if kind == OperationKind.MMAP:
+        mmap.apply(world, thread)
+    elif kind == OperationKind.MUNMAP:
+        munmap.apply(world, thread)
+    else:
+        assert kind == OperationKind.MPROTECT, "an operation of no known kind"
+        mprotect.apply(world, thread)
+    held(world, thread, now_ns)
+
+
+@compiled
+def _finish(world, thread, now_ns):
+    """Let go of mmap_lock; munmap keeps it for read while it zaps pages."""
+    writer = world.threads[thread]
+    if writer.op_kind == OperationKind.MUNMAP and munmap.detach(world, thread):
+        mmap_lock.downgrade(world, thread, now_ns)
+        count(world, Counter.MMAP_DOWNGRADES, 1)
+        sched.burst(world, thread, now_ns, munmap.zap_ns(world, thread), Step.ZAP)
+        return
+    mmap_lock.unlock_write(world, thread, now_ns)
+    _leave(world, thread, now_ns)
+
+
+@compiled
+def zap(world, thread, now_ns):
+    """Clear the pages of what was unmapped, and let go of mmap_lock."""
+    munmap.zap(world, thread)
+    mmap_lock.unlock_read(world, thread, now_ns)
+    _leave(world, thread, now_ns)
+
+
+@compiled
+def _leave(world, thread, now_ns):
+    cost = world.config.cost
+    sched.burst(world, thread, now_ns, cost.syscall_ns - cost.syscall_ns // 2, Step.OPERATION_END)
+
+
+@compiled
+def end(world, thread, now_ns):
+    """Write the operation down, and go on with the program."""
+    caller = world.threads[thread]
+    operation_ended(world, thread, now_ns, 1)
+    count(world, Counter.OPERATIONS, 1)
+    caller.in_operation = 0
+    caller.operations += 1
+    program.proceed(world, thread, now_ns)

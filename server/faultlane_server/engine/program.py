@@ -1,0 +1,269 @@
+"""What user programs do: compiled to flat instructions, run one after the other.
+
+A touch whose page is mapped costs `touch` and nothing else; several of them are made
+in one burst. Any other touch faults, and is made again after the fault, as a CPU
+does: the n-th touch of a thread goes to the same place under every policy.
+"""
+
+from faultlane_server.codes import NOBODY
+from faultlane_server.engine import draw, sched
+from faultlane_server.engine.draw import Purpose
+from faultlane_server.engine.jit import compiled
+from faultlane_server.engine.memory.page_table import pte_bit
+from faultlane_server.engine.ops import entry
+from faultlane_server.engine.queue import Kind, push
+from faultlane_server.engine.tally import collect, collect_many, count
+from faultlane_server.engine.world import (
+    Cause,
+    Counter,
+    Histograms,
+    Op,
+    Pattern,
+    Step,
+    ThreadState,
+)
+
+HITS_NS_MAX = 1000  # of touches without a fault in one burst
+INSTRUCTIONS_AT_ONCE_MAX = 64  # before the loop of events gets its turn again
+
+
+@compiled
+def proceed(world, thread, now_ns):
+    """Go on with a thread's program until something takes time."""
+    runner = world.threads[thread]
+    for _ in range(INSTRUCTIONS_AT_ONCE_MAX):
+        if _execute(world, thread, world.instructions[runner.pc], now_ns):
+            return
+    sched.burst(world, thread, now_ns, 0, Step.PROGRAM)
+
+
+@compiled
+def _execute(world, thread, instruction, now_ns):
+    """Execute one instruction; returns whether it takes time."""
+    op = instruction.op
+    if op == Op.TOUCH:
+        return _touch(world, thread, instruction, now_ns)
+    if op == Op.COMPUTE:
+        return _compute(world, thread, instruction, now_ns)
+    if op == Op.SLEEP:
+        return _sleep(world, thread, instruction, now_ns)
+    if op == Op.MMAP or op == Op.MUNMAP or op == Op.MPROTECT:
+        world.threads[thread].pc += 1
+        entry.begin(world, thread, instruction, now_ns)
+        return True
+    if op == Op.BARRIER:
+        return _barrier(world, thread, instruction, now_ns)
+    if op == Op.END:
+        _end(world, thread, now_ns)
+        return True
+    _steer(world, thread, instruction, now_ns)
+    return False
+
+
+@compiled
+def _steer(world, thread, instruction, now_ns):
+    """Execute what takes no time: loops and measures."""
+    runner = world.threads[thread]
+    depth = instruction.depth
+    runner.pc += 1
+    if instruction.op == Op.LOOP_BEGIN:
+        runner.loops_left[depth] = instruction.count
+    elif instruction.op == Op.LOOP_END:
+        runner.loops_left[depth] -= 1
+        if instruction.count == 0 or runner.loops_left[depth] > 0:
+            runner.pc = instruction.to + 1
+    elif instruction.op == Op.MEASURE_BEGIN:
+        runner.measured_since_ns[depth] = now_ns
+    else:
+        assert instruction.op == Op.MEASURE_END, "an instruction of no known kind"
+        since_ns = runner.measured_since_ns[depth]
+        if since_ns >= world.config.warmup_ns:
+            collect(world, Histograms.SECTION_FIRST + instruction.id, now_ns - since_ns, 1)
+
+
+@compiled
+def _touch(world, thread, instruction, now_ns):
+    """Make touches that hit in one burst, up to the first one that faults."""
+    runner = world.threads[thread]
+    if runner.left < 0:
+        runner.left = instruction.count
+    bit = pte_bit(instruction.access)
+    spent_ns = 0
+    while runner.left > 0 and spent_ns < HITS_NS_MAX:
+        page = _page(world, thread, instruction)
+        if not world.ptes[instruction.pte + page] & bit:
+            _begin_fault(world, thread, instruction, page, now_ns, spent_ns)
+            return True
+        spent_ns += world.config.cost.touch_ns
+        _touched(world, thread, instruction, now_ns + spent_ns)
+    if runner.left == 0:
+        runner.left = -1
+        runner.pc += 1
+    if spent_ns > 0:
+        sched.burst(world, thread, now_ns, spent_ns, Step.PROGRAM)
+    return spent_ns > 0
+
+
+@compiled
+def _touched(world, thread, instruction, end_ns):
+    """Count a touch, and move on to the next one."""
+    runner = world.threads[thread]
+    runner.left -= 1
+    runner.touches += 1
+    if instruction.cursor >= 0:
+        world.cursors[runner.first_cursor + instruction.cursor] += 1
+    count(world, Counter.TOUCHES, 1)
+    ns = world.config.cost.touch_ns
+    if runner.touch_since_ns >= 0:
+        ns = end_ns - runner.touch_since_ns
+        runner.touch_since_ns = -1
+    if end_ns - ns >= world.config.warmup_ns:
+        collect_many(world, Histograms.TOUCH, ns, 1)
+
+
+@compiled
+def skip_touch(world, thread, now_ns):
+    """Go past a touch that ended in a signal: the program has a handler that skips it."""
+    _touched(world, thread, world.instructions[world.threads[thread].pc], now_ns)
+
+
+@compiled
+def _begin_fault(world, thread, instruction, page, now_ns, spent_ns):
+    """Trap, after `spent_ns` of touches that hit."""
+    fault = world.threads[thread]
+    cost = world.config.cost
+    sched.begin_account(world, thread, now_ns, spent_ns)
+    fault.in_fault = 1
+    fault.page = instruction.start + page
+    fault.access = instruction.access
+    fault.vma_id = NOBODY
+    fault.lock = 0
+    fault.tried = 0
+    fault.major = 0
+    fault.attempts = 0
+    fault.awake_attempts = 0
+    fault.vma_retries = 0
+    fault.reasons = 0
+    fault.result = 0
+    fault.kind = 0
+    fault.reads = 0
+    fault.mmap_reads = 0
+    if fault.touch_since_ns < 0:
+        fault.touch_since_ns = fault.begin_ns
+    count(world, Counter.PERF_PAGE_FAULTS, 1)
+    sched.burst(world, thread, now_ns, spent_ns + cost.trap_ns + cost.vma_find_ns, Step.LOCK_VMA)
+
+
+@compiled
+def _page(world, thread, instruction):
+    """Return which page of the part the next touch goes to."""
+    runner = world.threads[thread]
+    pattern = instruction.pattern
+    if pattern == Pattern.UNIFORM:
+        return draw.below(_word(world, thread), instruction.pages)
+    if pattern == Pattern.ZIPF:
+        bits = _word(world, thread)
+        entries = instruction.entries
+        rank = draw.zipf_rank(world.zipf, instruction.first_entry, entries, bits)
+        return draw.shuffled(rank, instruction.pages, world.config.seed)
+    done = world.cursors[runner.first_cursor + instruction.cursor]
+    if pattern == Pattern.SEQUENTIAL:
+        return _sequential(runner, instruction, done)
+    if pattern == Pattern.STRIDE:
+        at = runner.index * instruction.thread_pages + done * instruction.step_pages
+        return (at + at // instruction.pages) % instruction.pages
+    assert pattern == Pattern.EXPLICIT, "a pattern of no known kind"
+    first = instruction.first_entry + runner.index * instruction.thread_pages
+    return world.pages_listed[first + done % instruction.entries]
+
+
+@compiled
+def _sequential(runner, instruction, done):
+    """Walk through the whole part, or through the thread's piece of it."""
+    if not instruction.divided:
+        return done % instruction.pages
+    first = runner.index * instruction.pages // instruction.parties
+    end = (runner.index + 1) * instruction.pages // instruction.parties
+    return first + done % max(end - first, 1)
+
+
+@compiled
+def _word(world, thread):
+    return draw.word(world.config.seed, Purpose.TOUCH, thread, world.threads[thread].touches)
+
+
+@compiled
+def _draw_duration(world, thread, instruction):
+    runner = world.threads[thread]
+    bits = draw.word(world.config.seed, Purpose.DURATION, thread, runner.durations)
+    runner.durations += 1
+    return draw.duration(instruction.duration, world, bits)
+
+
+@compiled
+def _compute(world, thread, instruction, now_ns):
+    ns = _draw_duration(world, thread, instruction)
+    world.threads[thread].pc += 1
+    sched.burst(world, thread, now_ns, ns, Step.PROGRAM)
+    return True
+
+
+@compiled
+def _sleep(world, thread, instruction, now_ns):
+    ns = _draw_duration(world, thread, instruction)
+    world.threads[thread].pc += 1
+    push(world.queue, now_ns + ns, Kind.TIMER, thread)
+    sched.owe(world, thread, world.config.cost.syscall_ns)
+    sched.block(world, thread, now_ns, Cause.PROGRAM, NOBODY, Step.PROGRAM)
+    return True
+
+
+@compiled
+def sleep_ended(world, thread, now_ns):
+    """Wake a thread whose sleep has ended, from the interrupt of its timer."""
+    cpu = world.threads[thread].cpu
+    delay_ns = sched.interrupt(world, cpu, world.config.cost.timer_ns)
+    sched.wake(world, thread, now_ns, delay_ns)
+
+
+@compiled
+def _barrier(world, thread, instruction, now_ns):
+    """Wait for the others at a barrier; the last one lets them all go on."""
+    barrier = world.barriers[instruction.id]
+    world.threads[thread].pc += 1
+    barrier.waiting += 1
+    if barrier.waiting < barrier.parties:
+        _join_barrier(world, barrier, thread)
+        sched.owe(world, thread, world.config.cost.syscall_ns)
+        sched.block(world, thread, now_ns, Cause.PROGRAM, NOBODY, Step.PROGRAM)
+        return True
+    barrier.waiting = 0
+    waiter = barrier.first
+    barrier.first = NOBODY
+    while waiter != NOBODY:
+        behind = world.threads[waiter].behind
+        sched.owe(world, thread, world.config.cost.wake_ns)
+        sched.wake(world, waiter, now_ns, 0)
+        waiter = behind
+    sched.burst(world, thread, now_ns, 0, Step.PROGRAM)
+    return True
+
+
+@compiled
+def _join_barrier(world, barrier, thread):
+    world.threads[thread].behind = NOBODY
+    if barrier.first == NOBODY:
+        barrier.first = thread
+    else:
+        world.threads[barrier.last].behind = thread
+    barrier.last = thread
+
+
+@compiled
+def _end(world, thread, now_ns):
+    """End a thread."""
+    runner = world.threads[thread]
+    runner.state = ThreadState.DONE
+    if not runner.daemon:
+        world.running -= 1
+    sched.leave_cpu(world, runner.cpu, now_ns)

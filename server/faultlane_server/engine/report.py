@@ -1,0 +1,177 @@
+"""From the record of a run that has ended to its summary."""
+
+import numpy as np
+
+from faultlane_server.codes import StopReason
+from faultlane_server.engine.diagnosis import diagnose
+from faultlane_server.engine.world import (
+    HISTOGRAM_SUB,
+    Cause,
+    Counter,
+    Histograms,
+    Locks,
+)
+from faultlane_server.summary import Latency, LockRow, Summary
+
+COUNTER_NAMES = {
+    Counter.TOUCHES: "touches.count",
+    Counter.FAULTS: "faults.count",
+    Counter.OPERATIONS: "operations.count",
+    Counter.PERF_PAGE_FAULTS: "perf.page_faults",
+    Counter.MAJOR: "perf.major_faults",
+    Counter.MINOR: "perf.minor_faults",
+    Counter.PGFAULT: "vmstat.pgfault",
+    Counter.PGMAJFAULT: "vmstat.pgmajfault",
+    Counter.VMA_LOCK_SUCCESS: "vmstat.vma_lock_success",
+    Counter.VMA_LOCK_ABORT: "vmstat.vma_lock_abort",
+    Counter.VMA_LOCK_RETRY: "vmstat.vma_lock_retry",
+    Counter.VMA_LOCK_MISS: "vmstat.vma_lock_miss",
+    Counter.VMA_RETRIES: "faults.vma_retries",
+    Counter.ATTEMPTS: "faults.attempts",
+    Counter.FAULTS_VIA_MMAP_LOCK: "faults.via_mmap_lock",
+    Counter.SIGSEGV: "faults.sigsegv",
+    Counter.SIGBUS: "faults.sigbus",
+    Counter.DEVICE_READS: "device.reads",
+    Counter.DEVICE_PAGES: "device.pages",
+    Counter.CONTEXT_SWITCHES: "cpu.context_switches",
+    Counter.CPU_BUSY_NS: "cpu.interrupts_ns",
+    Counter.MMAP_DOWNGRADES: "mmap_lock.downgrades",
+}
+
+CAUSE_NAMES = {
+    Cause.CPU: "faults.cpu_ns",
+    Cause.MMAP_LOCK: "wait.mmap_lock_ns",
+    Cause.FOLIO: "wait.folio_ns",
+    Cause.DEVICE: "wait.device_ns",
+    Cause.RUN_QUEUE: "wait.run_queue_ns",
+    Cause.LOCK_WORD: "wait.lock_word_ns",
+}
+
+HISTOGRAM_NAMES = {
+    Histograms.TOUCH: "touch.all",
+    Histograms.FAULT: "fault.all",
+    Histograms.FAULT_FILE_READ_MINOR: "fault.file_read.minor",
+    Histograms.FAULT_FILE_READ_MAJOR: "fault.file_read.major",
+    Histograms.FAULT_BAD_AREA: "fault.bad_area",
+    Histograms.OPERATION_MMAP: "operation.mmap",
+    Histograms.OPERATION_MUNMAP: "operation.munmap",
+    Histograms.OPERATION_MPROTECT: "operation.mprotect",
+}
+
+LOCK_NAMES = {
+    Locks.MMAP_READ: ("mmap_lock", "read"),
+    Locks.MMAP_WRITE: ("mmap_lock", "write"),
+    Locks.VMA_READ: ("vma_lock", "read"),
+    Locks.VMA_WRITE: ("vma_lock", "write"),
+}
+
+PERCENTS = (50.0, 90.0, 99.0, 99.9)
+
+
+def summarise(
+    world: np.record, sections: tuple[str, ...], stop: StopReason, model_version: int
+) -> Summary:
+    """Return what a run found out."""
+    config, end_ns = world.config, int(world.now_ns)
+    measured_ns = max(end_ns - int(config.warmup_ns), 0)
+    return Summary(
+        stop=stop,
+        end_ns=end_ns,
+        measured_ns=measured_ns,
+        fingerprint=int(world.fingerprint),
+        model_version=model_version,
+        metrics=dict(sorted(_metrics(world, measured_ns).items())),
+        latencies=tuple(_latencies(world, sections)),
+        locks=tuple(_lock_rows(world)),
+        diagnosis=diagnose(world, stop),
+    )
+
+
+def _metrics(world: np.record, measured_ns: int) -> dict[str, float]:
+    counters, locks = world.tally.counters, world.tally.locks
+    metrics = {name: float(counters[counter]) for counter, name in COUNTER_NAMES.items()}
+    metrics |= {name: float(world.tally.waits_ns[cause]) for cause, name in CAUSE_NAMES.items()}
+    for row, (lock, mode) in LOCK_NAMES.items():
+        metrics[f"{lock}.{mode}.acquired"] = float(locks[row].acquired)
+        metrics[f"{lock}.{mode}.contended"] = float(locks[row].contended)
+    touches = metrics["touches.count"]
+    if touches:
+        metrics["mmap_lock.read.per_touch"] = metrics["mmap_lock.read.acquired"] / touches
+    for name in ("touches", "faults", "operations"):
+        rate = metrics[f"{name}.count"] * 1e9 / measured_ns if measured_ns else 0.0
+        metrics[f"{name}.per_second"] = rate
+    return metrics
+
+
+def _latencies(world: np.record, sections: tuple[str, ...]) -> list[Latency]:
+    names = {int(histogram): name for histogram, name in HISTOGRAM_NAMES.items()}
+    for number, section in enumerate(sections):
+        names[Histograms.SECTION_FIRST + number] = f"section.{section}"
+    rows = world.tally.histograms
+    return [_latency(name, rows[number]) for number, name in names.items() if rows[number].total]
+
+
+def _latency(name: str, row: np.record) -> Latency:
+    least, most = int(row.least_ns), int(row.most_ns)
+    edges = np.cumsum(row.counts)
+    ranks = [min(int(row.total * percent / 100), int(row.total) - 1) for percent in PERCENTS]
+    values = [
+        min(max(bucket_middle(int(np.searchsorted(edges, rank, side="right"))), least), most)
+        for rank in ranks
+    ]
+    return Latency(
+        name=name,
+        count=int(row.total),
+        censored=int(row.censored),
+        mean_ns=float(row.sum_ns / row.total),
+        min_ns=least,
+        max_ns=most,
+        p50_ns=values[0],
+        p90_ns=values[1],
+        p99_ns=values[2],
+        p999_ns=values[3],
+        log2_counts=_log2_counts(row.counts),
+    )
+
+
+def bucket_middle(bucket: int) -> int:
+    """Return the value in the middle of a bucket: off by less than 1 % of any value in it."""
+    if bucket < 2 * HISTOGRAM_SUB:
+        return bucket
+    octave, within = divmod(bucket, HISTOGRAM_SUB)
+    low = (HISTOGRAM_SUB + within) << (octave - 1)
+    return low + (1 << (octave - 1)) // 2
+
+
+def _log2_counts(counts: np.ndarray) -> tuple[int, ...]:
+    """Return how many values there are for each number of leading bits; zero counts as one."""
+    sums: list[int] = []
+    for bucket in np.flatnonzero(counts):
+        power = max(bucket_low(int(bucket)), 1).bit_length() - 1
+        sums.extend([0] * (power + 1 - len(sums)))
+        sums[power] += int(counts[bucket])
+    return tuple(sums)
+
+
+def bucket_low(bucket: int) -> int:
+    """Return the smallest value in a bucket."""
+    if bucket < 2 * HISTOGRAM_SUB:
+        return bucket
+    octave, within = divmod(bucket, HISTOGRAM_SUB)
+    return (HISTOGRAM_SUB + within) << (octave - 1)
+
+
+def _lock_rows(world: np.record) -> list[LockRow]:
+    rows = world.tally.locks
+    return [
+        LockRow(
+            lock=lock,
+            mode=mode,
+            acquired=int(rows[row].acquired),
+            contended=int(rows[row].contended),
+            wait_total_ns=int(rows[row].wait_ns),
+            wait_max_ns=int(rows[row].wait_ns_max),
+            hold_total_ns=int(rows[row].hold_ns),
+        )
+        for row, (lock, mode) in LOCK_NAMES.items()
+    ]

@@ -1,0 +1,187 @@
+"""Where the simulation begins: one event after the other, until there is a reason to stop."""
+
+from enum import IntEnum
+
+import numpy as np
+
+from faultlane_server.codes import NOBODY
+from faultlane_server.engine import device, program, sched
+from faultlane_server.engine.draw import mix
+from faultlane_server.engine.fault import file, handler
+from faultlane_server.engine.jit import compiled, entry_point
+from faultlane_server.engine.ops import writer
+from faultlane_server.engine.queue import Kind, id_of, kind_of, pop
+from faultlane_server.engine.tally import clear, fault_ended, operation_ended
+from faultlane_server.engine.world import ROWS_MAX, Cause, Step, ThreadState
+
+
+class Stop(IntEnum):
+    """Why `step` came back."""
+
+    EVENTS = 1  # the slice of events ran out: call again to go on
+    ROWS = 2  # the rows are full: take them and call again
+    HORIZON = 3  # simulated time ran out
+    FINISHED = 4  # every thread that keeps the run alive has ended
+    DEADLOCK = 5  # nothing is left to happen, and threads wait
+    NO_PROGRESS = 6  # a fault was tried too often without sleeping
+
+
+@entry_point
+def step(world, events):
+    """Let at most `events` events happen, and tell why no more did."""
+    queue = world.queue
+    horizon_ns = world.config.horizon_ns
+    for _ in range(events):
+        if world.fault_rows.rows >= ROWS_MAX or world.operation_rows.rows >= ROWS_MAX:
+            return Stop.ROWS
+        if world.running == 0:
+            return Stop.FINISHED
+        if world.stuck != NOBODY:
+            return Stop.NO_PROGRESS
+        if queue.entries == 0:
+            return Stop.DEADLOCK
+        if queue.heap[0].time_ns > horizon_ns:
+            world.now_ns = horizon_ns
+            return Stop.HORIZON
+        time_ns, key = pop(queue)
+        assert time_ns >= world.now_ns, "time does not run backwards"
+        world.now_ns = time_ns
+        if not world.warm and time_ns >= world.config.warmup_ns:
+            world.warm = 1
+            clear(world)
+        _happen(world, time_ns, key)
+    return Stop.EVENTS
+
+
+@compiled
+def _happen(world, now_ns, key):
+    """Decide which kind of event it is, and let it happen."""
+    kind = kind_of(key)
+    if kind == Kind.CPU:
+        cpu = id_of(key)
+        if world.cpus[cpu].due != key:
+            return  # it was taken back
+        if world.cpus[cpu].stolen_ns > 0:
+            sched.give_back_stolen(world, cpu, now_ns)
+            return
+        _note(world, now_ns, key)
+        advance(world, world.cpus[cpu].thread, now_ns)
+    elif kind == Kind.READ:
+        _note(world, now_ns, key)
+        device.read_done(world, id_of(key), now_ns)
+    else:
+        assert kind == Kind.TIMER, "an event of no known kind"
+        _note(world, now_ns, key)
+        program.sleep_ended(world, id_of(key), now_ns)
+
+
+@compiled
+def _note(world, now_ns, key):
+    """Mix an event into the fingerprint."""
+    world.events += 1
+    world.fingerprint = mix(world.fingerprint ^ mix(np.uint64(now_ns)) ^ np.uint64(key))
+
+
+@compiled
+def advance(world, thread, now_ns):
+    """Let a thread do its next step."""
+    step = world.threads[thread].step
+    if step == Step.PROGRAM:
+        program.proceed(world, thread, now_ns)
+    elif step == Step.RELEASE:
+        handler.release(world, thread, now_ns)
+    elif step == Step.LOCK_VMA:
+        handler.lock_vma(world, thread, now_ns)
+    elif step == Step.FAULT_END:
+        handler.end(world, thread, now_ns)
+    elif step == Step.LOOKUP:
+        file.lookup(world, thread, now_ns)
+    elif step == Step.READAHEAD_SYNC:
+        file.readahead_sync(world, thread, now_ns)
+    elif step == Step.FOLIO_WOKEN:
+        file.folio_woken(world, thread, now_ns)
+    elif step == Step.RETRY:
+        handler.go_on_after_retry(world, thread, now_ns)
+    elif step == Step.LOCK_MMAP:
+        handler.lock_mmap(world, thread, now_ns)
+    elif step == Step.MMAP_GRANTED:
+        handler.mmap_granted(world, thread, now_ns)
+    elif step == Step.READAHEAD_ASYNC:
+        file.readahead_async(world, thread, now_ns)
+    elif step == Step.SYNC_READ:
+        file.sync_read(world, thread, now_ns)
+    elif step == Step.SYNC_READ_DONE:
+        file.sync_read_done(world, thread, now_ns)
+    elif step == Step.MAP_PAGE:
+        file.map_page(world, thread, now_ns)
+    else:
+        _advance_operation(world, thread, now_ns, step)
+
+
+@compiled
+def _advance_operation(world, thread, now_ns, step):
+    if step == Step.WRITE_LOCK:
+        writer.write_lock(world, thread, now_ns)
+    elif step == Step.WRITE_QUEUE:
+        writer.write_queue(world, thread, now_ns)
+    elif step == Step.WRITE_WOKEN:
+        writer.write_woken(world, thread, now_ns)
+    elif step == Step.WRITE_HELD:
+        writer.held(world, thread, now_ns)
+    elif step == Step.SPIN_EXPIRED:
+        writer.spin_expired(world, thread, now_ns)
+    elif step == Step.DRAIN_EXPIRED:
+        writer.drain_expired(world, thread, now_ns)
+    elif step == Step.DRAINED:
+        writer.drained(world, thread, now_ns)
+    elif step == Step.APPLY:
+        writer.apply(world, thread, now_ns)
+    elif step == Step.ZAP:
+        writer.zap(world, thread, now_ns)
+    else:
+        assert step == Step.OPERATION_END, "a step of no known kind"
+        writer.end(world, thread, now_ns)
+
+
+@entry_point
+def close(world):
+    """Write down what has not ended, in the order of threads, as far as there are rows.
+
+    Returns whether everything is written down. Time that was charged beyond the end
+    of the run is taken back.
+    """
+    end_ns = world.now_ns
+    while world.closing < world.config.threads:
+        if world.fault_rows.rows >= ROWS_MAX or world.operation_rows.rows >= ROWS_MAX:
+            return False
+        thread = world.closing
+        world.closing += 1
+        row = world.threads[thread]
+        if row.in_fault or row.in_operation:
+            _settle_to(world, row, end_ns)
+        if row.in_fault and row.begin_ns <= end_ns:
+            fault_ended(world, thread, end_ns, 0)
+        elif row.in_operation:
+            operation_ended(world, thread, end_ns, 0)
+    return True
+
+
+@compiled
+def _settle_to(world, row, end_ns):
+    """Charge a thread up to the end of the run, and not beyond."""
+    if row.state == ThreadState.RUNNING:
+        cpu = world.cpus[row.cpu]
+        excess_ns = cpu.until_ns - end_ns
+        stall_ns = min(excess_ns, row.pending_stall_ns)
+        row.wait_ns[Cause.LOCK_WORD] -= stall_ns
+        row.wait_ns[row.pending_cause] -= excess_ns - stall_ns
+    else:
+        row.wait_ns[row.cause] += end_ns - row.since_ns
+
+
+@entry_point
+def start(world):
+    """Give the threads their CPUs, in the order of their numbers."""
+    for thread in range(world.config.threads):
+        world.threads[thread].step = Step.PROGRAM
+        sched.make_runnable(world, thread, 0, 0)

@@ -1,0 +1,141 @@
+"""One run of a scenario, from Python: slices of events, rows, and a summary."""
+
+import time
+
+import numpy as np
+
+from faultlane_server.codes import StopReason
+from faultlane_server.columns import FAULT_COLUMNS, OPERATION_COLUMNS
+from faultlane_server.engine import run
+from faultlane_server.engine.compile import compile_scenario
+from faultlane_server.engine.report import summarise
+from faultlane_server.engine.run import Stop
+from faultlane_server.scenario import (
+    Compute,
+    Fixed,
+    Kernel,
+    Machine,
+    Process,
+    Scenario,
+    ThreadGroup,
+    Workload,
+)
+from faultlane_server.summary import Summary
+
+MODEL_VERSION = 1  # raised whenever the fingerprint of a scenario moves
+
+SLICE_NS = 2_000_000  # what a slice should take
+SLICE_EVENTS_FIRST = 4096
+SLICE_EVENTS_MAX = 1 << 20
+
+END_OF = {
+    Stop.HORIZON: StopReason.HORIZON,
+    Stop.FINISHED: StopReason.FINISHED,
+    Stop.DEADLOCK: StopReason.DEADLOCK,
+    Stop.NO_PROGRESS: StopReason.NO_PROGRESS,
+}
+
+Columns = dict[str, np.ndarray]
+
+
+class BrokenInvariant(Exception):
+    """What cannot be was so: a bug of the simulator. The message has what it takes to see it."""
+
+
+class Simulator:
+    """One run of a checked scenario."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._worlds, self._sections = compile_scenario(scenario)
+        self.world = self._worlds[0]
+        self._slice_events = SLICE_EVENTS_FIRST
+        self._stop: Stop | None = None
+        self._closed = False
+        with np.errstate(over="ignore"):
+            run.start(self.world)
+
+    @property
+    def now_ns(self) -> int:
+        """Simulated time."""
+        return int(self.world.now_ns)
+
+    @property
+    def faults(self) -> int:
+        """Faults that have ended, warm-up included."""
+        return int(self.world.faults_ended)
+
+    def advance(self, events: int | None = None) -> bool:
+        """Go on for a slice; True when the run has ended and everything is written down.
+
+        Parameters
+        ----------
+        events
+            How many events may happen. By default as many as take some milliseconds.
+
+        Raises
+        ------
+        BrokenInvariant
+            If what cannot be was so.
+        """
+        began_ns = time.perf_counter_ns()
+        budget = self._slice_events if events is None else events
+        try:
+            with np.errstate(over="ignore"):
+                self._step(budget)
+        except AssertionError as broken:
+            raise BrokenInvariant(self._where(broken)) from broken
+        if events is None and self._stop is None:
+            self._adapt(time.perf_counter_ns() - began_ns)
+        return self._closed
+
+    def _step(self, events: int) -> None:
+        if self._stop is None:
+            stop = Stop(run.step(self.world, events))
+            if stop in END_OF:
+                self._stop = stop
+        if self._stop is not None:
+            self._closed = bool(run.close(self.world))
+
+    def _adapt(self, took_ns: int) -> None:
+        """Let the next slice take about as long as it should."""
+        wanted = self._slice_events * SLICE_NS // max(took_ns, 1)
+        bound = min(max(wanted, self._slice_events // 2), 2 * self._slice_events)
+        self._slice_events = min(max(bound, 64), SLICE_EVENTS_MAX)
+
+    def _where(self, broken: AssertionError) -> str:
+        config = self.world.config
+        return (
+            f"{broken} (seed {int(config.seed)}, event {int(self.world.events)},"
+            f" {self.now_ns} ns, model {MODEL_VERSION})"
+        )
+
+    def take_rows(self) -> tuple[Columns, Columns]:
+        """Return the rows since the last call, as columns of faults and of operations."""
+        faults = _take(self.world.fault_rows, FAULT_COLUMNS)
+        operations = _take(self.world.operation_rows, OPERATION_COLUMNS)
+        return faults, operations
+
+    def summary(self) -> Summary:
+        """Return what the run found out, once it has ended."""
+        assert self._stop is not None, "a run is summarised when it has ended"
+        return summarise(self.world, self._sections, END_OF[self._stop], MODEL_VERSION)
+
+
+def _take(rows: np.record, columns: dict[str, str]) -> Columns:
+    count = int(rows.rows)
+    rows.rows = 0
+    return {name: np.array(rows[name][:count]) for name in columns}
+
+
+def warm_up() -> None:
+    """Load the compiled code, or compile it: a run without faults needs all of it."""
+    idle = ThreadGroup("idle", 1, (Compute(Fixed(1)),))
+    scenario = Scenario(
+        workload=Workload(processes=(Process("process", (), (idle,)),)),
+        machine=Machine(arch="x86", cpus=1),
+        kernel=Kernel(),
+        horizon_ns=1,
+    )
+    simulator = Simulator(scenario)
+    while not simulator.advance():
+        pass

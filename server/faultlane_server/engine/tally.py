@@ -1,0 +1,256 @@
+"""What is counted, collected and written down while a run goes on.
+
+Nothing here decides anything: a run would go the same way without it.
+"""
+
+from faultlane_server.codes import FaultKind, OperationKind, RecordingKind
+from faultlane_server.engine.jit import compiled
+from faultlane_server.engine.world import (
+    HISTOGRAM_BUCKETS,
+    HISTOGRAM_SUB,
+    TRACE_MAX,
+    Cause,
+    Histograms,
+    Locks,
+)
+
+SUB_BITS = HISTOGRAM_SUB.bit_length() - 1
+
+
+@compiled
+def count(world, counter, by):
+    world.tally.counters[counter] += by
+
+
+@compiled
+def bucket_of(value):
+    """Return the bucket of a value: exact below 64, then 64 to an octave."""
+    if value < HISTOGRAM_SUB:
+        return max(value, 0)
+    octave = 0
+    rest = value >> (SUB_BITS + 1)
+    while rest > 0:
+        rest >>= 1
+        octave += 1
+    bucket = ((octave + 1) << SUB_BITS) + ((value >> octave) & (HISTOGRAM_SUB - 1))
+    return min(bucket, HISTOGRAM_BUCKETS - 1)
+
+
+@compiled
+def collect(world, histogram, value, finished):
+    """Add a length of time to a histogram."""
+    row = world.tally.histograms[histogram]
+    if row.total == 0 or value < row.least_ns:
+        row.least_ns = value
+    row.most_ns = max(row.most_ns, value)
+    row.total += 1
+    row.sum_ns += value
+    row.counts[bucket_of(value)] += 1
+    if not finished:
+        row.censored += 1
+
+
+@compiled
+def collect_many(world, histogram, value, times):
+    """Add one finished length of time `times` times."""
+    row = world.tally.histograms[histogram]
+    if row.total == 0 or value < row.least_ns:
+        row.least_ns = value
+    row.most_ns = max(row.most_ns, value)
+    row.total += times
+    row.sum_ns += value * times
+    row.counts[bucket_of(value)] += times
+
+
+@compiled
+def acquired(world, lock, waited_ns, contended):
+    """Write an acquisition into the lock table."""
+    row = world.tally.locks[lock]
+    row.acquired += 1
+    if contended:
+        row.contended += 1
+        row.wait_ns += waited_ns
+        row.wait_ns_max = max(row.wait_ns_max, waited_ns)
+
+
+@compiled
+def held(world, lock, hold_ns):
+    world.tally.locks[lock].hold_ns += hold_ns
+
+
+@compiled
+def trace(world, thread, now_ns):
+    """Note how an attempt ended, if its thread is the one that is traced."""
+    if thread != world.traced or world.trace_rows >= TRACE_MAX:
+        return
+    fault = world.threads[thread]
+    row = world.traces[world.trace_rows]
+    row.time_ns = now_ns
+    row.thread = thread
+    row.lock = fault.lock
+    row.tried = fault.tried
+    row.result = fault.result
+    row.held = fault.held
+    row.step = fault.step
+    world.trace_rows += 1
+
+
+@compiled
+def fault_ended(world, thread, end_ns, finished):
+    """Write a fault down, in the summary and, if it is to be recorded, in the log."""
+    fault = world.threads[thread]
+    duration_ns = end_ns - fault.begin_ns
+    spent_ns = 0
+    for cause in range(len(fault.wait_ns)):
+        spent_ns += fault.wait_ns[cause]
+    assert spent_ns == duration_ns, "causes and CPU time of a fault add up to its duration"
+    if fault.begin_ns < world.config.warmup_ns:
+        return
+    collect(world, Histograms.FAULT, duration_ns, finished)
+    collect(world, _histogram_of(fault), duration_ns, finished)
+    for cause in range(len(fault.wait_ns)):
+        world.tally.waits_ns[cause] += fault.wait_ns[cause]
+    if _is_recorded(world, fault, duration_ns, finished):
+        _write_fault(world, thread, duration_ns, finished)
+
+
+@compiled
+def _histogram_of(fault):
+    if fault.kind == FaultKind.BAD_AREA:
+        return Histograms.FAULT_BAD_AREA
+    if fault.major:
+        return Histograms.FAULT_FILE_READ_MAJOR
+    return Histograms.FAULT_FILE_READ_MINOR
+
+
+@compiled
+def _is_recorded(world, fault, duration_ns, finished):
+    """Whether the log keeps a fault. One that did not end is kept unless nothing is."""
+    kind = world.config.record_kind
+    if kind == RecordingKind.SUMMARY_ONLY:
+        return False
+    if not finished or kind == RecordingKind.ALL:
+        return True
+    if kind == RecordingKind.SAMPLED:
+        world.recorded += 1
+        return world.recorded % world.config.sample_every == 0
+    if kind == RecordingKind.SLOWER_THAN:
+        return duration_ns >= world.config.slower_than_ns
+    assert kind == RecordingKind.RETRIED, "a recording of no known kind"
+    return fault.attempts > 1
+
+
+@compiled
+def _write_fault(world, thread, duration_ns, finished):
+    fault = world.threads[thread]
+    rows = world.fault_rows
+    row = rows.rows
+    rows.thread[row] = thread
+    rows.touch[row] = fault.touches
+    rows.process[row] = fault.mm
+    rows.cpu[row] = fault.cpu
+    rows.vma[row] = fault.vma_id
+    rows.address[row] = fault.page << world.config.page_shift
+    rows.access[row] = fault.access
+    rows.kind[row] = fault.kind
+    rows.start_ns[row] = fault.begin_ns
+    rows.duration_ns[row] = duration_ns
+    rows.finished[row] = finished
+    rows.lock[row] = fault.lock
+    rows.attempts[row] = fault.attempts
+    rows.vma_retries[row] = fault.vma_retries
+    rows.retry_reasons[row] = fault.reasons
+    rows.result[row] = fault.result
+    rows.major[row] = fault.major
+    rows.reads[row] = fault.reads
+    rows.mmap_reads[row] = fault.mmap_reads
+    rows.cpu_ns[row] = fault.wait_ns[Cause.CPU]
+    rows.wait_mmap_lock_ns[row] = fault.wait_ns[Cause.MMAP_LOCK]
+    rows.wait_folio_ns[row] = fault.wait_ns[Cause.FOLIO]
+    rows.wait_device_ns[row] = fault.wait_ns[Cause.DEVICE]
+    rows.wait_run_queue_ns[row] = fault.wait_ns[Cause.RUN_QUEUE]
+    rows.wait_lock_word_ns[row] = fault.wait_ns[Cause.LOCK_WORD]
+    rows.blocker[row] = fault.blocker
+    rows.rows += 1
+
+
+@compiled
+def operation_ended(world, thread, end_ns, finished):
+    """Write an operation down, in the summary and in the log."""
+    caller = world.threads[thread]
+    duration_ns = end_ns - caller.begin_ns
+    spent_ns = 0
+    for cause in range(len(caller.wait_ns)):
+        spent_ns += caller.wait_ns[cause]
+    assert spent_ns == duration_ns, "causes and CPU time of an operation add up to its duration"
+    if caller.begin_ns < world.config.warmup_ns:
+        return
+    collect(world, _histogram_of_operation(caller.op_kind), duration_ns, finished)
+    if world.config.record_kind != RecordingKind.SUMMARY_ONLY:
+        _write_operation(world, thread, duration_ns, finished)
+
+
+@compiled
+def _histogram_of_operation(kind):
+    if kind == OperationKind.MMAP:
+        return Histograms.OPERATION_MMAP
+    if kind == OperationKind.MUNMAP:
+        return Histograms.OPERATION_MUNMAP
+    assert kind == OperationKind.MPROTECT, "an operation of no known kind"
+    return Histograms.OPERATION_MPROTECT
+
+
+@compiled
+def _write_operation(world, thread, duration_ns, finished):
+    caller = world.threads[thread]
+    rows = world.operation_rows
+    row = rows.rows
+    rows.thread[row] = thread
+    rows.ordinal[row] = caller.operations
+    rows.process[row] = caller.mm
+    rows.cpu[row] = caller.cpu
+    rows.kind[row] = caller.op_kind
+    rows.address[row] = caller.op_start << world.config.page_shift
+    rows.pages[row] = caller.op_end - caller.op_start
+    rows.start_ns[row] = caller.begin_ns
+    rows.duration_ns[row] = duration_ns
+    rows.finished[row] = finished
+    rows.wait_mmap_lock_ns[row] = caller.wait_ns[Cause.MMAP_LOCK]
+    rows.wait_vma_ns[row] = caller.wait_ns[Cause.VMA]
+    rows.wait_run_queue_ns[row] = caller.wait_ns[Cause.RUN_QUEUE]
+    rows.wait_lock_word_ns[row] = caller.wait_ns[Cause.LOCK_WORD]
+    rows.cpu_ns[row] = caller.wait_ns[Cause.CPU]
+    rows.hold_ns[row] = caller.hold_ns
+    rows.blocker[row] = caller.blocker
+    rows.rows += 1
+
+
+@compiled
+def mmap_read_released(world, thread, now_ns):
+    """Write the end of a hold of mmap_lock for read into the lock table."""
+    held(world, Locks.MMAP_READ, now_ns - world.threads[thread].held_since_ns)
+
+
+@compiled
+def waited(thread, ns):
+    """Remember who was waited for, if this was the longest wait so far."""
+    if ns > thread.blocker_ns:
+        thread.blocker_ns = ns
+        thread.blocker = thread.waits_for
+
+
+@compiled
+def clear(world):
+    """Forget what was counted: the warm-up is over."""
+    tally = world.tally
+    for counter in range(len(tally.counters)):
+        tally.counters[counter] = 0
+    for cause in range(len(tally.waits_ns)):
+        tally.waits_ns[cause] = 0
+    for lock in range(len(tally.locks)):
+        row = tally.locks[lock]
+        row.acquired = 0
+        row.contended = 0
+        row.wait_ns = 0
+        row.wait_ns_max = 0
+        row.hold_ns = 0
