@@ -10,6 +10,7 @@ from faultlane.report.format import (
     figure_text,
     number_text,
     rate_text,
+    ratio_text,
     table,
     text_table,
 )
@@ -53,6 +54,14 @@ def test_the_end_of_a_name_tells_the_unit(name: str, value: float, text: str) ->
 def test_rates_and_numbers_have_their_forms() -> None:
     assert [rate_text(2), rate_text(2e6), rate_text(3.5e9)] == ["2.00 /s", "2.00 M/s", "3.50 G/s"]
     assert [number_text(0), number_text(1.0), number_text(1234.5)] == ["0", "1", "1,234"]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [(0, "x0.00"), (0.00405, "x0.0041"), (0.5, "x0.50"), (1, "x1.00"), (72469.7, "x72,470")],
+)
+def test_a_ratio_tells_something_however_small(ratio: float, text: str) -> None:
+    assert ratio_text(ratio) == text
 
 
 def test_tables_line_up() -> None:

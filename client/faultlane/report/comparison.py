@@ -5,7 +5,7 @@ from statistics import fmean
 
 from faultlane import v1 as pb
 from faultlane.compare import Comparison, Interval, interval
-from faultlane.report.format import figure_text, number_text, table
+from faultlane.report.format import figure_text, number_text, ratio_text, table
 from faultlane.report.run import ENDS, diagnosis, joined, machine_text, titled
 
 # What is shown, by patterns of figures' names; all others are in the JSON.
@@ -102,7 +102,7 @@ def _ratio(comparison: Comparison, policy: str, name: str) -> str:
     if not first or not values or not fmean(first):
         return MISSING
     mark = MARK if comparison.difference(policy, name).excludes_zero else ""
-    return f"x{fmean(values) / fmean(first):.2f}{mark}"
+    return ratio_text(fmean(values) / fmean(first)) + mark
 
 
 def _chosen(comparison: Comparison, patterns: tuple[str, ...]) -> list[str]:

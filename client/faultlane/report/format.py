@@ -29,6 +29,13 @@ def number_text(value: float) -> str:
     return f"{value:,.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:.4g}"
 
 
+def ratio_text(ratio: float) -> str:
+    """A ratio with two digits behind the point, or as many as tell something: `x0.0041`."""
+    if ratio >= 100:
+        return f"x{ratio:,.0f}"
+    return f"x{ratio:.2f}" if ratio >= 0.1 or ratio == 0 else f"x{ratio:.2g}"
+
+
 def figure_text(name: str, value: float) -> str:
     """A figure in the unit that its name ends in."""
     if name.endswith("_ns"):
