@@ -1,13 +1,13 @@
 """The `faultlane-server` command."""
 
 import asyncio
+import logging
 import signal
 import tempfile
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
-import structlog
 import typer
 from pydantic import ValidationError
 
@@ -17,7 +17,7 @@ from faultlane_server.service.server import CannotListen, Options, Server
 from faultlane_server.telemetry import set_up_logging
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
-logger = structlog.get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def main() -> None:
@@ -78,7 +78,7 @@ async def _serve(settings: Settings, directory: Path) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     limits = Limits(settings.workers, settings.queued_max)
     server = Server(compiled_engine(), Options(settings.address, directory, limits))
-    await server.run(stop, _tell_address, lambda: logger.info("ready", workers=limits.workers))
+    await server.run(stop, _tell_address, lambda: logger.info("ready"))
     logger.info("stopped")
 
 

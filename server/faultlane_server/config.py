@@ -1,10 +1,11 @@
 """Settings of the server: command line over environment (`FAULTLANE_*`) over these defaults."""
 
-import os
 from pathlib import Path
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from faultlane_server.runs import default_workers
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -17,7 +18,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=50051, ge=0, le=65535)
     insecure: bool = False
-    workers: int = Field(default=max(1, (os.cpu_count() or 1) - 1), ge=1, le=1024)
+    workers: int = Field(default_factory=default_workers, ge=1, le=1024)
     queued_max: int = Field(default=256, ge=1)
     data_dir: Path | None = None  # None: a private one, removed at the end
 

@@ -229,7 +229,7 @@ def test_a_damaged_log_is_data_loss_and_no_wrong_rows(servers: Servers) -> None:
 
 
 def test_our_own_bug_is_internal_with_an_incident_that_is_in_the_log(
-    servers: Servers, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    servers: Servers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     peer = servers.start()
 
@@ -246,6 +246,5 @@ def test_our_own_bug_is_internal_with_an_incident_that_is_in_the_log(
     incident = detail(error, details.ErrorInfo).metadata["incident"]
     assert incident in str(error.details())
     assert "ZeroDivisionError" not in str(error.details())
-    logged = capsys.readouterr().err
-    assert incident in logged
-    assert "what only the log may tell" in logged
+    assert incident in caplog.text
+    assert "what only the log may tell" in caplog.text

@@ -216,3 +216,14 @@ def test_shutting_down_cuts_streams_as_unavailable(servers: Servers) -> None:
     assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
     closing.join(PATIENCE_S)
     assert not closing.is_alive()
+
+
+def test_a_server_inside_a_process_does_not_write_to_its_output(
+    servers: Servers, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The output belongs to the process: it may be JSON that somebody reads."""
+    peer = servers.start()
+
+    wait(peer, create(peer).name)
+
+    assert capfd.readouterr().out == ""

@@ -17,7 +17,7 @@ from faultlane_server.runs.errors import (
 from faultlane_server.runs.follow import Part, Window
 from faultlane_server.runs.job import Job, Order
 from faultlane_server.runs.recorder import LOG_COLUMNS, LogKind
-from faultlane_server.runs.runs import Limits, Runs
+from faultlane_server.runs.runs import Limits, Runs, default_workers
 from faultlane_server.runs.simulation import RunError, Simulation
 
 __all__ = [
@@ -40,5 +40,6 @@ __all__ = [
     "Simulation",
     "Window",
     "compiled_engine",
+    "default_workers",
     "digest_of",
 ]

@@ -1,5 +1,6 @@
 """Everything that was asked for: the queue, the workers and the register of simulations."""
 
+import os
 import threading
 import uuid
 from collections import deque
@@ -27,6 +28,11 @@ from faultlane_server.runs.simulation import Simulation
 from faultlane_server.runs.worker import work
 
 RETRY_AFTER_S = 1.0
+
+
+def default_workers() -> int:
+    """One CPU is left to gRPC and to whoever reads."""
+    return max(1, (os.cpu_count() or 1) - 1)
 
 
 class Limits(NamedTuple):

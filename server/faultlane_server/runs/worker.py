@@ -1,15 +1,15 @@
 """Brings one simulation to its end."""
 
+import logging
 from pathlib import Path
-
-import structlog
 
 from faultlane_server.runs.engine import Engine, Simulator
 from faultlane_server.runs.job import Job
 from faultlane_server.runs.recorder import LogKind, Recorder, TooManyRows
+from faultlane_server.runs.simulation import Simulation
 from faultlane_server.store import LogError
 
-logger = structlog.get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class _Cancelled(Exception):
@@ -28,12 +28,18 @@ def work(job: Job, engine: Engine, directory: Path, rows_max: int) -> None:
     except TooManyRows as error:
         job.fail("ROWS_LIMIT", f"{error}: record less, or simulate a shorter time")
     except LogError as error:
-        logger.error("log not written", simulation=job.simulation.name, error=str(error))
+        logger.error("%s: %s", job.simulation.name, error)
         job.fail("STORAGE", str(error))
     except Exception as error:
-        logger.exception("simulator broken", simulation=job.simulation.name)
+        logger.exception("%s: the simulator is broken", job.simulation.name)
         job.fail("INVARIANT_BROKEN", str(error) or type(error).__name__)
-    logger.info("simulation ended", simulation=job.simulation.name, state=job.simulation.state)
+    logger.info("simulation ended", extra=_who_and_how(job.simulation))
+
+
+def _who_and_how(simulation: Simulation) -> dict[str, object]:
+    """Return the fields of a line in the log."""
+    state = simulation.state and simulation.state.name
+    return {"simulation": simulation.name, "state": state, "faults": simulation.progress.faults}
 
 
 def _run(job: Job, engine: Engine, recorder: Recorder) -> None:

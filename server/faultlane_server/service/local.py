@@ -1,9 +1,6 @@
 """A server inside the process that uses it, for `faultlane.local()` and tests."""
 
 import asyncio
-import logging
-import os
-import sys
 import tempfile
 import threading
 from concurrent.futures import Future
@@ -11,15 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-import structlog
-
-from faultlane_server.runs import Engine, Limits, compiled_engine
+from faultlane_server.runs import Engine, Limits, compiled_engine, default_workers
 from faultlane_server.service.server import Options, Server
-
-
-def default_workers() -> int:
-    """One CPU is left to gRPC and to whoever reads."""
-    return max(1, (os.cpu_count() or 1) - 1)
 
 
 class LocalServer:
@@ -31,7 +21,6 @@ class LocalServer:
     def __init__(
         self, workers: int | None = None, engine: Engine | None = None, limits: Limits | None = None
     ) -> None:
-        _log_to_stderr()
         self._engine = engine
         self._limits = limits or Limits(workers or default_workers())
         self._address: Future[str] = Future()
@@ -94,15 +83,3 @@ class LocalServer:
             await server.run(
                 self._stop, self._address.set_result, lambda: self._loaded.set_result(None)
             )
-
-
-def _log_to_stderr() -> None:
-    """Tell of warnings alone, and on standard error, unless the process has its own ideas.
-
-    Standard output belongs to whoever uses the server: a command that prints JSON, say.
-    """
-    if not structlog.is_configured():
-        structlog.configure(
-            wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-            logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
-        )

@@ -1,12 +1,12 @@
 """Which error becomes which status. What is not in the table is our bug: INTERNAL."""
 
+import logging
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, TypeAlias
 
 import grpc
-import structlog
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
@@ -32,7 +32,7 @@ RETRY_LOADING_S = 1.0
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
-logger = structlog.get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class _Rule(NamedTuple):
@@ -120,7 +120,7 @@ def bad_request(violations: Sequence[Violation]) -> details.BadRequest:
 
 def _internal(error: Exception) -> Status:
     incident = uuid.uuid4().hex
-    logger.error("internal error", incident=incident, exc_info=error)
+    logger.error("internal error, incident %s", incident, exc_info=error)
     info = details.ErrorInfo(reason="INTERNAL", domain=DOMAIN, metadata={"incident": incident})
     message = f"a bug of the server: please report it with the incident id {incident}"
     return _status(grpc.StatusCode.INTERNAL, message, [info])
