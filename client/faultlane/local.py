@@ -21,7 +21,7 @@ def local(workers: int | None = None) -> Client:
     """
     try:
         from faultlane_server.service.local import LocalServer
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise MissingExtra(f"no server here ({error}): pip install 'faultlane[server]'") from error
     server = LocalServer(workers=workers)
     return Client.connect(server.start(), on_close=server.close)

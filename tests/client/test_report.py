@@ -58,7 +58,7 @@ def test_rates_and_numbers_have_their_forms() -> None:
 
 @pytest.mark.parametrize(
     ("ratio", "text"),
-    [(0, "x0.00"), (0.00405, "x0.0041"), (0.5, "x0.50"), (1, "x1.00"), (72469.7, "x72,470")],
+    [(0, "x0.00"), (0.00412, "x0.0041"), (0.5, "x0.50"), (1, "x1.00"), (72469.7, "x72,470")],
 )
 def test_a_ratio_tells_something_however_small(ratio: float, text: str) -> None:
     assert ratio_text(ratio) == text
