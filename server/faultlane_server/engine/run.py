@@ -112,6 +112,8 @@ def advance(world, thread, now_ns):
         file.sync_read(world, thread, now_ns)
     elif step == Step.SYNC_READ_DONE:
         file.sync_read_done(world, thread, now_ns)
+    elif step == Step.FIND:
+        file.find_or_create(world, thread, now_ns)
     elif step == Step.MAP_PAGE:
         file.map_page(world, thread, now_ns)
     else:

@@ -109,6 +109,7 @@ class Step(IntEnum):
     APPLY = 22  # change the VMAs
     ZAP = 23  # the part of munmap under the downgraded lock
     OPERATION_END = 24  # back in user mode
+    FIND = 25  # F3 (retry_find): get the folio again
 
 
 class Drain(IntEnum):

@@ -227,7 +227,7 @@ def _check(world, thread, now_ns):
             return
         _unlock_folio(world, thread, now_ns)
         folio.refs -= 1
-        find_or_create(world, thread, now_ns)
+        sched.burst(world, thread, now_ns, 0, Step.FIND)
         return
     if fault.dropped:
         _unlock_folio(world, thread, now_ns)
