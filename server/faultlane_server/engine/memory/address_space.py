@@ -117,6 +117,12 @@ def split(world, slot, page):
 
 
 @compiled
+def cuts(vma, start, end):
+    """Return at how many places a range cuts a VMA: 0 to 2."""
+    return int(vma.start < start) + int(vma.end > end)
+
+
+@compiled
 def continues(world, left, right):
     """Whether two VMAs could be one but for their protection: neighbours of one kind."""
     if left == NOBODY or right == NOBODY:

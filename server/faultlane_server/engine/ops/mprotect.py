@@ -26,10 +26,11 @@ def plan(world, thread):
     _lock(caller, after)
     _lock(caller, before)
     _lock(caller, slot)
-    merges = (before != NOBODY) + (after != NOBODY)
+    merges = int(before != NOBODY) + int(after != NOBODY)
     caller.work_ns = base_ns + merges * cost.vma_merge_ns
     if merges == 0:
-        caller.work_ns += _splits(world, caller, slot) * cost.vma_split_ns
+        cuts = address_space.cuts(world.vmas[slot], caller.op_start, caller.op_end)
+        caller.work_ns += cuts * cost.vma_split_ns
     caller.work_ns += _present(world, caller, slot) * cost.mprotect_page_ns
     return True
 
@@ -89,12 +90,6 @@ def _if_alike(world, caller, left, right, neighbour):
     if world.vmas[neighbour].protection != caller.op_protection:
         return NOBODY
     return neighbour
-
-
-@compiled
-def _splits(world, caller, slot):
-    vma = world.vmas[slot]
-    return (vma.start < caller.op_start) + (vma.end > caller.op_end)
 
 
 @compiled

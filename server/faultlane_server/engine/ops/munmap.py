@@ -1,5 +1,7 @@
-"""munmap: every VMA of the range is drained and detached, then pages are zapped under
-the downgraded lock (vms_complete_munmap_vmas)."""
+"""munmap: every VMA of the range is drained and detached, then its pages are zapped.
+
+The second part runs under the downgraded lock (vms_complete_munmap_vmas).
+"""
 
 from faultlane_server.codes import NOBODY
 from faultlane_server.engine.jit import compiled
@@ -14,7 +16,7 @@ def plan(world, thread):
     if slot == NOBODY:
         return False
     vma = world.vmas[slot]
-    splits = (vma.start < caller.op_start) + (vma.end > caller.op_end)
+    splits = address_space.cuts(vma, caller.op_start, caller.op_end)
     caller.locks[0] = slot
     caller.locks_count = 1
     caller.work_ns = splits * world.config.cost.vma_split_ns
