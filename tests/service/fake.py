@@ -132,10 +132,13 @@ def an_engine(
     slices: int = 3,
     on_slice: Callable[[int], None] = lambda _: None,
     warm_up: Callable[[], None] = lambda: None,
+    on_begin: Callable[[], None] = lambda: None,
 ) -> Engine:
-    return Engine(
-        MODEL_VERSION, warm_up, lambda scenario: FakeSimulator(scenario, slices, on_slice)
-    )
+    def begin(scenario: Scenario) -> FakeSimulator:
+        on_begin()
+        return FakeSimulator(scenario, slices, on_slice)
+
+    return Engine(MODEL_VERSION, warm_up, begin)
 
 
 class Gate:

@@ -156,6 +156,21 @@ def test_cancelling_ends_a_running_simulation_within_100_ms(servers: Servers) ->
     assert took_s < 0.1
 
 
+def test_cancelling_ends_a_simulation_that_takes_long_to_begin(servers: Servers) -> None:
+    gate = Gate()
+    peer = servers.start(an_engine(on_begin=gate.pass_through), Limits(workers=1))
+    name = create(peer).name
+    assert gate.reached.wait(PATIENCE_S)
+
+    cancelled = cancel(peer, name)
+
+    assert cancelled.state == State.SIMULATION_STATE_CANCELLED
+    gate.opened.set()
+    next_one = wait(peer, create(peer).name)
+    assert next_one.state == State.SIMULATION_STATE_SUCCEEDED
+    assert get(peer, name) == cancelled
+
+
 def test_cancelling_ends_a_simulation_that_waits(servers: Servers) -> None:
     gate = Gate()
     peer = servers.start(an_engine(on_slice=lambda _: gate.pass_through()), Limits(workers=1))

@@ -36,6 +36,8 @@ class Job:
         self.bell = Bell()  # rings when `simulation` is replaced
         self.is_cancelled = threading.Event()
         self._log_paths: Mapping[LogKind, Path] = {}
+        self._has_begun = False
+        self._lock = threading.RLock()  # so that nothing changes after the end
 
     def open_log(self, kind: LogKind) -> LogReader | None:
         """Return a reader of a log, or None while there is none."""
@@ -44,6 +46,19 @@ class Job:
 
     def start(self) -> None:
         self._replace(state=SimulationState.RUNNING, start_time=datetime.now(UTC))
+
+    def begin(self) -> bool:
+        """Say that slices come; False if the simulation was cancelled before the first."""
+        with self._lock:
+            self._has_begun = not self.simulation.ended
+            return self._has_begun
+
+    def cancel(self) -> None:
+        """End at the next slice; at once if there was none, however long it takes to begin."""
+        with self._lock:
+            self.is_cancelled.set()
+            if not self._has_begun:
+                self.end_cancelled()
 
     def publish_logs(self, paths: Mapping[LogKind, Path]) -> None:
         """Let readers open the logs."""
@@ -74,5 +89,7 @@ class Job:
         self._replace(state=state, end_time=datetime.now(UTC), **changes)
 
     def _replace(self, **changes: Any) -> None:
-        self.simulation = replace(self.simulation, **changes)
+        with self._lock:
+            if not self.simulation.ended:
+                self.simulation = replace(self.simulation, **changes)
         self.bell.ring()

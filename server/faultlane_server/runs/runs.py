@@ -150,10 +150,9 @@ class Runs:
         return job
 
     def _cancel(self, job: Job) -> None:
-        job.is_cancelled.set()
-        if job.simulation.state is SimulationState.QUEUED and job in self._queue:
+        job.cancel()
+        if job in self._queue:
             self._queue.remove(job)
-            job.end_cancelled()
 
     def _work(self) -> None:
         while job := self._next_job():

@@ -45,6 +45,8 @@ def _who_and_how(simulation: Simulation) -> dict[str, object]:
 def _run(job: Job, engine: Engine, recorder: Recorder) -> None:
     try:
         simulator = engine.simulator(job.scenario)
+        if not job.begin():
+            raise _Cancelled
         try:
             _advance(job, simulator, recorder)
         finally:
