@@ -216,6 +216,18 @@ def test_too_many_rows_are_a_failed_run_whose_log_ends_at_the_limit(servers: Ser
     assert failed.progress.fault_rows == 2500
 
 
+def test_a_log_that_cannot_be_written_is_a_failed_run(servers: Servers) -> None:
+    server = servers.server()
+    peer = servers.peer(server.address)
+    (server.directory / "simulations").write_text("a file where a directory should be")
+
+    failed = wait(peer, create(peer).name)
+
+    assert failed.state == State.SIMULATION_STATE_FAILED
+    assert failed.error.reason == "STORAGE"
+    assert "Not a directory" in failed.error.message
+
+
 def test_shutting_down_cuts_streams_as_unavailable(servers: Servers) -> None:
     server = servers.server(an_engine(slices=0, on_slice=endless))
     peer = servers.peer(server.address)
