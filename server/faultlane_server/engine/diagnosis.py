@@ -79,10 +79,10 @@ def _no_progress(world: np.record) -> Diagnosis:
     thread = int(world.stuck)
     row = world.threads[thread]
     attempts = int(row.awake_attempts)
-    message = f"a fault of thread {thread} made {attempts} attempts without sleeping"
+    message = f"a fault of thread {thread} has not slept for {attempts} attempts, and needs more"
     chain = (
         f"thread {thread} {_doing(row)} since {int(row.begin_ns)} ns",
         f"attempts {int(row.attempts)}, retries to the VMA lock {int(row.vma_retries)}",
-        f"last attempt under {_lock_name(int(row.lock))}, result {int(row.result):#x}",
+        f"last result {int(row.result):#x}, next attempt under {_lock_name(int(row.lock))}",
     )
     return Diagnosis(message, chain)

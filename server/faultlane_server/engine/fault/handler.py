@@ -63,6 +63,9 @@ def _attempt(world, thread, slot, now_ns, spent_ns):
     if not _is_allowed(world, vma, fault):
         _bad_area(world, thread, now_ns)
         return
+    if fault.awake_attempts >= world.config.attempts_max:
+        world.stuck = thread
+        return
     fault.kind = FaultKind.FILE_READ
     fault.attempts += 1
     fault.awake_attempts += 1
@@ -142,8 +145,6 @@ def go_on_after_retry(world, thread, now_ns):
         count(world, Counter.VMA_LOCK_RETRY, 1)
     if fault.lock == FaultLock.MMAP or fault.result & VmFault.MAJOR:
         fault.tried = 1
-    if fault.awake_attempts > world.config.attempts_max:
-        world.stuck = thread
     cost = world.config.cost
     if to_vma:
         fault.vma_retries += 1
