@@ -39,7 +39,7 @@ def step(world, events):
         if world.stuck != NOBODY:
             return Stop.NO_PROGRESS
         if queue.entries == 0:
-            return Stop.DEADLOCK
+            return _nothing_is_left(world)
         if queue.heap[0].time_ns > horizon_ns:
             world.now_ns = horizon_ns
             return Stop.HORIZON
@@ -51,6 +51,16 @@ def step(world, events):
             clear(world)
         _happen(world, time_ns, key)
     return Stop.EVENTS
+
+
+@compiled
+def _nothing_is_left(world):
+    """Tell whether threads wait for what will not happen, or daemons alone have all ended."""
+    for thread in range(world.config.threads):
+        if world.threads[thread].state != ThreadState.DONE:
+            return Stop.DEADLOCK
+    world.now_ns = world.config.horizon_ns
+    return Stop.HORIZON
 
 
 @compiled

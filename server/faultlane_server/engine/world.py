@@ -491,7 +491,6 @@ Config = _record(
     ("cpus", i64),
     ("threads", i64),
     ("processes", i64),
-    ("daemons_alone", i64),  # 1: all threads are daemons
 )
 
 TraceRow = _record(
