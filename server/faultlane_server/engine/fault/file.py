@@ -264,8 +264,11 @@ def map_page(world, thread, now_ns):
     """Set the page-table entry and unlock the folio (a9)."""
     fault = world.threads[thread]
     vma = world.vmas[fault.vma]
-    bits = page_table.entry(world, vma.protection)
-    world.ptes[vma.pte + (fault.page - vma.start)] = bits
+    pte = vma.pte + (fault.page - vma.start)
+    if world.ptes[pte] & PTE_PRESENT:  # another thread was quicker (finish_fault)
+        fault.result |= VmFault.NOPAGE
+    else:
+        world.ptes[pte] = page_table.entry(world, vma.protection)
     _unlock_folio(world, thread, now_ns)
     world.folios[fault.folio].refs -= 1
     fault.result |= VmFault.LOCKED
