@@ -1,0 +1,326 @@
+"""Rows of the kernel model's table of golden scenarios, as whole runs: read faults on files.
+
+What is expected is typed from the table: the columns mainline and rfc as they stand there,
+the columns hold and blind as they follow from what these policies change.
+"""
+
+from functools import partial
+
+import pytest
+
+from faultlane_server.codes import Advice
+from faultlane_server.engine.world import READAHEAD
+from tests.golden.story import (
+    CACHED,
+    Run,
+    a_story,
+    after,
+    cached,
+    marked,
+    moments,
+    mprotect,
+    munmap_page,
+    one,
+    told,
+    touch,
+    written,
+)
+
+pytestmark = pytest.mark.uncompiled_too
+
+FROM_THE_TABLE = ("mainline", "rfc")
+DERIVED = ("hold", "blind")
+
+READY = "V→NOPAGE; S1; PM0; min; mm0"
+READ_AND_RETRIED_UNDER_VMA_LOCK = "V→RETRY+MAJOR+VMA; V(TRIED)→NOPAGE; R1 S1; PM1; maj; mm0"
+READ_WITH_THE_LOCK_HELD = "V→LOCKED+MAJOR; S1; PM1; maj; mm0"
+SINGLE_PAGE_READ = "V→RETRY+MAJOR; M(TRIED)→NOPAGE; R1; PM1; maj; mm1"
+WAITED_AND_RETRIED_UNDER_VMA_LOCK = "V→RETRY+VMA; V(!TRIED)→NOPAGE; R1 S1; PM0; min; mm0"
+REFUSED_BY_A_WRITER = "A1; M(!TRIED)→NOPAGE; PM0; min; mm1"
+REFUSED_AND_READ = "A1; M(!TRIED)→RETRY+MAJOR; M(TRIED)→NOPAGE; PM1; maj; mm2"
+MARKED_AND_RETRIED_UNDER_VMA_LOCK = "V→RETRY+MAJOR+VMA; V(TRIED)→LOCKED; R1 S1; PM1; maj; mm0"
+
+ROWS = {
+    1: {"mainline": READY, "rfc": READY, "hold": READY, "blind": READY},
+    2: {
+        "mainline": "V→RETRY+MAJOR; M(TRIED)→NOPAGE; R1; PM1; maj; mm1",
+        "rfc": READ_AND_RETRIED_UNDER_VMA_LOCK,
+        "hold": READ_WITH_THE_LOCK_HELD,
+        "blind": READ_AND_RETRIED_UNDER_VMA_LOCK,
+    },
+    3: {
+        "mainline": SINGLE_PAGE_READ,
+        "rfc": SINGLE_PAGE_READ,
+        "hold": READ_WITH_THE_LOCK_HELD,
+        "blind": READ_AND_RETRIED_UNDER_VMA_LOCK,
+    },
+    4: {
+        "mainline": "V→RETRY; M(!TRIED)→NOPAGE; R1; PM0; min; mm1",
+        "rfc": WAITED_AND_RETRIED_UNDER_VMA_LOCK,
+        "hold": "V→LOCKED; S1; PM0; min; mm0",
+        "blind": WAITED_AND_RETRIED_UNDER_VMA_LOCK,
+    },
+    12: dict.fromkeys(FROM_THE_TABLE + DERIVED, REFUSED_BY_A_WRITER),
+    26: dict.fromkeys(FROM_THE_TABLE + DERIVED, REFUSED_AND_READ),
+    29: {
+        "mainline": "V→RETRY+MAJOR; M(TRIED)→LOCKED; R1; PM1; maj; mm1",
+        "rfc": MARKED_AND_RETRIED_UNDER_VMA_LOCK,
+        "hold": READ_WITH_THE_LOCK_HELD,
+        "blind": MARKED_AND_RETRIED_UNDER_VMA_LOCK,
+    },
+}
+ROWS |= {5: ROWS[4], 13: ROWS[1], 32: ROWS[2]}
+
+PAGE = 100  # that is read; its fault-around goes from 96 to 111, its read-around from 84 to 115
+
+
+@pytest.fixture(params=["x86", "arm64"])
+def arch(request):
+    return request.param
+
+
+@pytest.fixture(params=FROM_THE_TABLE + DERIVED)
+def policy(request):
+    return request.param
+
+
+@pytest.fixture
+def story(policy, arch):
+    return partial(a_story, policy=policy, arch=arch)
+
+
+def test_row_1_a_cached_page(story, policy):
+    scenario = story(one("reader", touch(PAGE)), data=[CACHED])
+
+    assert told(scenario) == written({"reader": ROWS[1][policy]})
+
+
+def test_row_2_an_absent_page_with_read_around(story, policy):
+    scenario = story(one("reader", touch(PAGE)))
+
+    assert told(scenario) == written({"reader": ROWS[2][policy]})
+    assert Run(scenario).metrics["device.pages"] == 32
+
+
+def test_row_3_an_absent_page_with_random_access(story, policy):
+    scenario = story(one("reader", touch(PAGE)), advice=Advice.RANDOM)
+
+    assert told(scenario) == written({"reader": ROWS[3][policy]})
+    assert Run(scenario).metrics["device.pages"] == 1
+
+
+def test_row_4_a_page_that_another_reader_reads(story, policy):
+    """It is in the window of the other's read, but not in that of the other's fault-around."""
+    scenario = story(one("first", touch(PAGE)), one("second", after(50_000), touch(90)))
+
+    assert told(scenario) == written({"first": ROWS[2][policy], "second": ROWS[4][policy]})
+    second = Run(scenario).faults["second"]
+    assert second["reads"] == 0
+    assert second["wait_device_ns"] > 900_000
+
+
+def test_row_4_the_page_of_another_process(story, policy):
+    scenario = story(
+        one("first", touch(PAGE)), elsewhere=[one("second", after(50_000), touch(PAGE))]
+    )
+
+    assert told(scenario) == written({"first": ROWS[2][policy], "second": ROWS[4][policy]})
+
+
+def mapped_by_the_quicker_one(cell):
+    """Let a fault's last attempt find its page mapped: by another thread that waited for it."""
+    if cell.startswith("V→LOCKED"):
+        return cell.replace("V→LOCKED", "V→LOCKED+NOPAGE")
+    return cell.replace("NOPAGE", "0")
+
+
+def test_row_4_the_same_page_is_mapped_by_the_first_to_wait(story, policy):
+    scenario = story(one("first", touch(PAGE)), one("second", after(50_000), touch(PAGE)))
+
+    second = mapped_by_the_quicker_one(ROWS[4][policy])
+    assert told(scenario) == written({"first": ROWS[2][policy], "second": second})
+
+
+@pytest.mark.parametrize("absent_behind", [False, True])
+def test_row_5_a_ready_page_with_the_readahead_marker(story, policy, absent_behind):
+    pages = range(120) if absent_behind else range(1024)
+    scenario = story(one("reader", touch(PAGE)), data=[cached(pages), marked(PAGE)])
+
+    assert told(scenario) == written({"reader": ROWS[5][policy]})
+    run = Run(scenario)
+    assert run.faults["reader"]["reads"] == (1 if absent_behind else 0)
+    assert run.faults["reader"]["wait_device_ns"] == 0
+    assert run.faults["reader"]["wait_folio_ns"] == 0
+    assert not run.simulator.world.folios[PAGE].state & READAHEAD
+
+
+def test_row_12_a_vma_that_is_write_locked(story, policy):
+    scenario = story(
+        one("writer", mprotect("data")),
+        one("reader", after(20_000), touch(PAGE)),
+        data=[CACHED],
+        costs_ns={"mprotect": 100_000},
+    )
+
+    assert told(scenario) == written({"reader": ROWS[12][policy]})
+    reader = Run(scenario).faults["reader"]
+    assert reader["wait_mmap_lock_ns"] > 50_000
+    assert reader["blocker"] == 0, "the writer"
+
+
+def while_another_vma_is_changed(story, **more):
+    return story(
+        one("writer", mprotect("other")),
+        one("reader", after(20_000), touch(PAGE)),
+        costs_ns={"mprotect": 3_000_000},
+        **more,
+    )
+
+
+def test_row_13_a_writer_of_another_vma_keeps_nobody_from_a_cached_page(story, policy):
+    scenario = while_another_vma_is_changed(story, data=[CACHED])
+
+    assert told(scenario) == written({"reader": ROWS[13][policy]})
+    run = Run(scenario)
+    writer, reader = run.operations["writer"], run.faults["reader"]
+    assert writer["start_ns"] + 10_000 < reader["start_ns"]
+    assert reader["start_ns"] + reader["duration_ns"] < writer["start_ns"] + writer["hold_ns"]
+
+
+def test_row_13_a_writer_of_another_vma_keeps_those_who_retry_under_mmap_lock(story, policy):
+    scenario = while_another_vma_is_changed(story)
+
+    assert told(scenario) == written({"reader": ROWS[2][policy]})
+    waited_ns = Run(scenario).faults["reader"]["wait_mmap_lock_ns"]
+    assert waited_ns > 1_500_000 if policy == "mainline" else waited_ns == 0
+
+
+def test_row_26_an_absent_page_of_a_vma_that_is_write_locked(story, policy):
+    scenario = story(
+        one("writer", mprotect("data")),
+        one("reader", after(20_000), touch(PAGE)),
+        costs_ns={"mprotect": 100_000},
+    )
+
+    assert told(scenario) == written({"reader": ROWS[26][policy]})
+
+
+def test_row_29_an_absent_page_that_gets_the_marker_itself(story, policy):
+    """It is the eighth page from the end: the window is cut there, its last quarter is not."""
+    scenario = story(one("reader", touch(1016)))
+
+    assert told(scenario) == written({"reader": ROWS[29][policy]})
+    run = Run(scenario)
+    assert run.metrics["device.pages"] == 24
+    assert run.simulator.world.folios[1016].state & READAHEAD, "the bit stays set"
+
+
+SLOW_READAHEAD = {"readahead": 100_000}  # time for another one to miss as well
+
+
+def test_row_32_two_readers_both_miss_the_same_page(story, policy):
+    scenario = story(
+        one("first", touch(PAGE)), elsewhere=[one("second", touch(PAGE))], costs_ns=SLOW_READAHEAD
+    )
+
+    assert told(scenario) == written({"first": ROWS[32][policy], "second": ROWS[32][policy]})
+    run = Run(scenario)
+    assert run.metrics["device.pages"] == 32, "each page is read once"
+    assert run.faults["second"]["reads"] == 0, "it just waits"
+
+
+def test_row_32_in_one_process_the_first_to_wait_maps_the_page_for_both(story, policy):
+    scenario = story(one("first", touch(PAGE)), one("second", touch(PAGE)), costs_ns=SLOW_READAHEAD)
+
+    second = mapped_by_the_quicker_one(ROWS[32][policy])
+    assert told(scenario) == written({"first": ROWS[32][policy], "second": second})
+
+
+class TestRow24:
+    """A munmap of a page finds a reader inside the VMA, and drains it with mmap_lock held.
+
+    The reader is slow inside, for 100 us. Whoever comes later needs these 100 us as well.
+    """
+
+    @pytest.fixture(params=["6.12", "6.15"])
+    def played(self, story, request):
+        return partial(
+            story,
+            one("inside", touch(PAGE)),
+            one("unmapper", after(20_000), munmap_page(1000)),
+            data=[CACHED],
+            generation=request.param,
+            costs_ns={"handle": 100_000},
+        )
+
+    def test_the_writer_waits_for_the_reader(self, played, policy):
+        scenario = played()
+
+        assert told(scenario) == written({"inside": READY})
+        run = Run(scenario)
+        inside, unmapper = run.faults["inside"], run.operations["unmapper"]
+        assert unmapper["wait_vma_ns"] > 50_000
+        assert unmapper["hold_ns"] > unmapper["wait_vma_ns"], "mmap_lock is held meanwhile"
+        assert unmapper["blocker"] == 0, "the reader"
+        assert inside["start_ns"] + inside["duration_ns"] > unmapper["start_ns"] + 50_000
+
+    def test_others_of_the_vma_queue_for_mmap_lock(self, played, policy):
+        scenario = played(one("late", after(60_000), touch(500)))
+
+        assert told(scenario) == written({"inside": READY, "late": REFUSED_BY_A_WRITER})
+        late = Run(scenario).faults["late"]
+        assert late["wait_mmap_lock_ns"] > 20_000
+        assert late["blocker"] == 1, "the unmapper"
+
+    def test_others_of_other_vmas_do_not(self, played, policy):
+        scenario = played(one("late", after(60_000), touch(30, "other")))
+
+        assert told(scenario) == written({"inside": READY, "late": READY})
+        assert Run(scenario).faults["late"]["wait_mmap_lock_ns"] == 0
+
+
+class TestRow25:
+    """A munmap is downgraded with a writer at the head of the queue.
+
+    That writer queues instead of spinning because the unmapper sleeps: it drains a reader.
+    """
+
+    def played(self, story):
+        return story(
+            one("inside", touch(PAGE)),
+            one("unmapper", after(20_000), munmap_page(1000)),
+            one("writer", after(50_000), mprotect("other")),
+            one("refused", after(70_000), touch(500)),
+            one("free", after(250_000), touch(600)),
+            data=[CACHED],
+            costs_ns={"handle": 100_000, "munmap_zap": 400_000, "mprotect": 50_000},
+        )
+
+    def test_faults(self, story, policy):
+        assert told(self.played(story)) == written(
+            {"inside": READY, "refused": REFUSED_BY_A_WRITER, "free": READY}
+        )
+
+    def test_queued_readers_stay_queued_until_the_zap_ends(self, story, policy):
+        unmapper, writer, refused = 1, 2, 3
+        found = list(moments(self.played(story)))
+
+        assert [moment[1:] for moment in found] == [
+            (0, "W", []),
+            (0, "W WAIT", [writer]),
+            (0, "W WAIT", [writer, refused]),
+            (1, "WAIT", [writer, refused]),
+            (0, "WAIT", [writer, refused]),
+            (0, "W WAIT", [refused]),
+            (1, "", []),
+            (0, "", []),
+        ]
+        downgraded, zapped = found[3], found[4]
+        assert zapped.since_ns - downgraded.since_ns >= 400_000
+        run = Run(self.played(story))
+        assert run.faults["refused"]["wait_mmap_lock_ns"] > 450_000
+        free = run.faults["free"]
+        assert downgraded.since_ns < free["start_ns"], "the VMA lock works from there on"
+        assert free["start_ns"] + free["duration_ns"] < zapped.since_ns
+        assert run.operations["unmapper"]["blocker"] == 0
+        assert run.operations["writer"]["blocker"] == unmapper
