@@ -122,8 +122,15 @@ def _at_level(compile_, level):
         before = config.OPT
         config.OPT = config._OptLevel(level)
         try:
-            return compile_(signature)
+            return compile_(_without_literals(signature))
         finally:
             config.OPT = before
 
     return compile_at_level
+
+
+def _without_literals(signature):
+    """Compile once for all values of an argument: a constant is a type of its own to numba."""
+    if isinstance(signature, tuple):
+        return tuple(numba.types.unliteral(argument) for argument in signature)
+    return signature

@@ -212,15 +212,13 @@ class _Layer:
     def _mmap(self, row: np.record, step: Mmap) -> None:
         """Give each thread of the group a place of its own, with a guard page behind it."""
         pages = self._pages(step.length_bytes)
-        if step.name not in self.places:
-            distance = pages + 1
-            start = self.compiler.place(self.space, distance * self.group.threads)
-            pte = self.compiler.take_ptes(distance * self.group.threads)
-            self.places[step.name] = Region(start, pages, pte, distance)
-            self.vmas_more += 1
-        region = self.places[step.name]
-        self._range(row, region, 0, 0)
-        row.thread_pages = region.thread_pages
+        distance = pages + 1
+        start = self.compiler.place(self.space, distance * self.group.threads)
+        pte = self.compiler.take_ptes(distance * self.group.threads)
+        self.places[step.name] = Region(start, pages, pte, distance)
+        self.vmas_more += 1
+        self._range(row, self.places[step.name], 0, 0)
+        row.thread_pages = distance
 
     def _munmap(self, row: np.record, step: Munmap) -> None:
         region = self.places.get(step.vma) or self.space.regions[step.vma]

@@ -112,6 +112,7 @@ def leave_cpu(world, cpu, now_ns):
     row.thread = NOBODY
     row.due = -1
     row.stolen_ns = 0
+    row.free_ns = now_ns + world.config.cost.sleep_ns
     count(world, Counter.CONTEXT_SWITCHES, 1)
     source = cpu if row.queued > 0 else _longest_queue(world)
     if source == NOBODY:
@@ -166,7 +167,8 @@ def _dispatch(world, cpu, thread, now_ns, delay_ns):
     row = world.threads[thread]
     row.cpu = cpu
     row.state = ThreadState.RUNNING
-    time_ns = now_ns + delay_ns + world.config.cost.switch_ns
+    free_ns = max(now_ns, world.cpus[cpu].free_ns)
+    time_ns = free_ns + delay_ns + world.config.cost.switch_ns
     row.wait_ns[Cause.RUN_QUEUE] += time_ns - row.since_ns
     row.pending_cause = Cause.RUN_QUEUE
     row.pending_stall_ns = 0

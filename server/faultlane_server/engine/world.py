@@ -254,6 +254,7 @@ Cpu = _record(
     ("due", i64),  # the key of its event, or -1
     ("until_ns", i64),  # the time of its event
     ("stolen_ns", i64),  # by interrupts since the event was scheduled
+    ("free_ns", i64),  # when its last thread is off it
     ("queued", i64),
     ("first", i64),  # its run queue, linked by Thread.runs_behind
     ("last", i64),

@@ -33,6 +33,7 @@ NEUTRAL = MachineProfile(
         "irq_page": _assumed(50),
         "timer": _assumed(800),
         "wake": _assumed(700),
+        "sleep": _assumed(500),
         "switch": _assumed(1200),
         "idle_exit": _assumed(1500),
         "syscall": _assumed(100),

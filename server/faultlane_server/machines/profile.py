@@ -23,6 +23,7 @@ COSTS: dict[str, str] = {
     "irq_page": "the same, for each page of the request",
     "timer": "the interrupt of a timer, charged to the CPU it strikes",
     "wake": "waking one thread, charged to the waker",
+    "sleep": "going to sleep: from the decision until the CPU is free",
     "switch": "switching a CPU to another thread",
     "idle_exit": "from the wake-up of an idle CPU until it begins to switch",
     "syscall": "entering and leaving a system call",

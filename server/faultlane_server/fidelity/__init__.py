@@ -1,0 +1,1 @@
+"""Measured runs of a real kernel, as scenarios: what was measured beside what is simulated."""

@@ -1,0 +1,211 @@
+"""From a row of measurements to the scenario that was measured.
+
+The rows are those of a harness that runs as init in a small guest: fault threads touch
+cold pages in a closed loop, and writers change the address space and sleep. A row's columns
+are all that is read here; costs come from the machine profile.
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+
+from faultlane_server.codes import Advice, Protection, RecordingKind
+from faultlane_server.scenario import (
+    AnonymousMapping,
+    Compute,
+    Device,
+    Explicit,
+    File,
+    FileMapping,
+    Fixed,
+    Kernel,
+    Loop,
+    Machine,
+    Measure,
+    Mmap,
+    Mprotect,
+    Munmap,
+    Process,
+    Recording,
+    Scenario,
+    Sleep,
+    Step,
+    ThreadGroup,
+    Touch,
+    Vma,
+    Workload,
+    check,
+)
+
+Row = Mapping[str, str]
+
+PAGE_BYTES = 4096
+TAIL_PAGES = 1024  # never touched, behind the touched pages of each VMA
+TAIL_WRITTEN_FROM = 64  # where writers strike in the first VMA's tail
+STRIDE_PAGES = 16  # at most one touched page in each window of so many
+LOOP_NS = 70  # assumed: what the harness's loop does between two touches
+HORIZON_NS = 60 * 10**9
+CHANNELS = 1024  # of the null block device: as good as unlimited
+WORD = (1 << 64) - 1
+
+POLICY_OF = {"base": "mainline", "pristine": "mainline", "rfc": "rfc", "hold": "hold"}
+READAHEAD_BYTES = {"advise_random": 131072, "readahead_1page": 4096, "readahead_128k": 131072}
+
+
+def scenario_of(row: Row, *, profile: str, cpus: int, seed: int = 0) -> Scenario:
+    """Return the scenario of a row of cold file read faults, with or without writers.
+
+    Raises
+    ------
+    ValueError
+        If the row asks for what this version cannot simulate.
+    """
+    if row["scenario"] not in ("S1", "S2") or row["variant"] not in POLICY_OF:
+        raise ValueError(f"cannot simulate {row['scenario']} under {row['variant']} yet")
+    harness = _Harness(row, seed)
+    device = Device(
+        name="nullb",
+        latency=Fixed(int(row["device_latency_ns"])),
+        channels=CHANNELS,
+        readahead_bytes=READAHEAD_BYTES[row["readahead"]],
+    )
+    groups = (*harness.readers(), *harness.writers())
+    return check(
+        Scenario(
+            workload=Workload(
+                files=(File("file", harness.file_bytes, "nullb"),),
+                processes=(Process("harness", (*harness.vmas(), *harness.areas()), groups),),
+            ),
+            machine=Machine(arch="x86", cpus=cpus, profile=profile, devices=(device,)),
+            kernel=Kernel(policy=POLICY_OF[row["variant"]], hz=250),
+            horizon_ns=HORIZON_NS,
+            seed=seed,
+            recording=Recording(RecordingKind.SUMMARY_ONLY),
+        )
+    )
+
+
+class _Harness:
+    """The measuring program, as far as a row describes it."""
+
+    def __init__(self, row: Row, repetition: int) -> None:
+        self.threads = int(row["threads"])
+        self.touches = int(row["faults_per_thread"])
+        self.vma_count = int(row["vmas"])
+        self.advice = Advice.RANDOM if row["readahead"] == "advise_random" else Advice.NORMAL
+        self.think_us = int(row["reader_think_us"] or 0)
+        self.writer_count = int(row["writers"] or 0)
+        self.writer_op = row["writer_op"]
+        self.writer_think_us = int(row["writer_think_us"] or 0)
+        needed = self.threads * self.touches * STRIDE_PAGES
+        self.used_pages = -(-needed // self.vma_count)  # of each VMA
+        self.vma_bytes = (self.used_pages + TAIL_PAGES) * PAGE_BYTES
+        self.file_bytes = self.vma_bytes * self.vma_count
+        self.pages = _shuffled_pages(self.used_pages * self.vma_count // STRIDE_PAGES, repetition)
+
+    def vmas(self) -> Iterator[Vma]:
+        """Map the file piece by piece."""
+        for number in range(self.vma_count):
+            mapping = FileMapping("file", offset_bytes=number * self.vma_bytes)
+            yield Vma(f"vma{number}", self.vma_bytes, mapping, advice=self.advice)
+
+    def areas(self) -> Iterator[Vma]:
+        """Give each writer its own memory, if it changes some that nobody else uses."""
+        if self.writer_op == "mprotect_unrelated":
+            protection = (Protection.READ, Protection.WRITE)
+            for number in range(self.writer_count):
+                yield Vma(
+                    f"area{number}", 62 * PAGE_BYTES, AnonymousMapping(), protection=protection
+                )
+
+    def readers(self) -> Iterator[ThreadGroup]:
+        """Let each fault thread touch its part of the shuffled pages."""
+        if self.vma_count == 1:
+            touch = Touch("vma0", self._explicit(self.pages, self.touches), count=1)
+            loop = Loop(self.touches, (touch, *self._between()))
+            yield ThreadGroup("readers", self.threads, (loop,))
+            return
+        for thread in range(self.threads):
+            pages = self.pages[thread * self.touches : (thread + 1) * self.touches]
+            yield ThreadGroup(f"reader{thread}", 1, tuple(self._touches(pages)))
+
+    def _touches(self, pages: list[int]) -> Iterator[Step]:
+        for page in pages:
+            vma, within = divmod(page, self.used_pages)
+            yield Touch(f"vma{vma}", self._explicit([within], 0), count=1)
+            yield from self._between()
+
+    def _explicit(self, pages: list[int], slice_: int) -> Explicit:
+        deltas = (after - before for before, after in zip([0, *pages[:-1]], pages, strict=True))
+        return Explicit(tuple(deltas), slice=slice_)
+
+    def _between(self) -> tuple[Step, ...]:
+        loop = Compute(Fixed(LOOP_NS))
+        return (loop, Sleep(Fixed(self.think_us * 1000))) if self.think_us else (loop,)
+
+    def writers(self) -> Iterator[ThreadGroup]:
+        """Let the writers repeat their pair of operations until the readers are done."""
+        if self.writer_count == 0:
+            return
+        if self.writer_op == "mprotect_unrelated":
+            for number in range(self.writer_count):
+                pair = self._pair(f"area{number}", 15, 1, self._anonymous())
+                yield self._writer(f"writer{number}", 1, pair)
+            return
+        if self.writer_op == "mmap_munmap_unrelated":
+            pair = (Mmap("area", 32 * PAGE_BYTES), Munmap("area"))
+        else:
+            at = self.used_pages + TAIL_WRITTEN_FROM
+            pair = self._pair("vma0", at, 2, self._shared(), thread_pages=4)
+        yield self._writer("writers", self.writer_count, pair)
+
+    def _writer(self, name: str, threads: int, pair: tuple[Step, ...]) -> ThreadGroup:
+        measured = Measure("writer", pair)
+        think = (Sleep(Fixed(self.writer_think_us * 1000)),) if self.writer_think_us else ()
+        return ThreadGroup(name, threads, (Loop(0, (measured, *think)),), daemon=True)
+
+    def _anonymous(self) -> tuple[tuple[Protection, ...], tuple[Protection, ...]]:
+        return (Protection.READ,), (Protection.READ, Protection.WRITE)
+
+    def _shared(self) -> tuple[tuple[Protection, ...], tuple[Protection, ...]]:
+        return (Protection.READ, Protection.EXEC), (Protection.READ,)
+
+    def _pair(
+        self,
+        vma: str,
+        page: int,
+        pages: int,
+        protections: tuple[tuple[Protection, ...], tuple[Protection, ...]],
+        thread_pages: int = 0,
+    ) -> tuple[Step, ...]:
+        """Split a VMA by its protection, and merge it again."""
+        return tuple(
+            Mprotect(
+                vma,
+                offset_bytes=page * PAGE_BYTES,
+                length_bytes=pages * PAGE_BYTES,
+                protection=protection,
+                thread_offset_bytes=thread_pages * PAGE_BYTES,
+            )
+            for protection in protections
+        )
+
+
+def _xorshift(seed: int) -> Iterator[int]:
+    while True:
+        seed ^= (seed << 13) & WORD
+        seed ^= seed >> 7
+        seed ^= (seed << 17) & WORD
+        yield seed
+
+
+def _shuffled_pages(windows: int, repetition: int) -> list[int]:
+    """Return one page of each window in the harness's order: shuffled by its own generator."""
+    words = _xorshift((0x9E3779B97F4A7C15 + repetition) & WORD)
+    pages = [
+        window * STRIDE_PAGES + word % STRIDE_PAGES
+        for window, word in enumerate(islice(words, windows))
+    ]
+    for last in range(windows - 1, 0, -1):
+        other = next(words) % (last + 1)
+        pages[last], pages[other] = pages[other], pages[last]
+    return pages
