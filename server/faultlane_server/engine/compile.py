@@ -257,5 +257,3 @@ def compile_scenario(scenario: Scenario) -> tuple[np.recarray, tuple[str, ...]]:
     compiler = Compiler(scenario)
     compiler.compile()
     return compiler.worlds, tuple(compiler.sections)
-
-
