@@ -1,0 +1,94 @@
+"""The queue of events agrees with a sorted list, and its keys can be read back."""
+
+from bisect import insort
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from faultlane_server.engine.queue import ID_BITS, Kind, id_of, kind_of, pop, push
+from faultlane_server.engine.world import QUEUE_MAX, Queue
+
+pytestmark = pytest.mark.uncompiled_too
+
+ID_MAX = (1 << ID_BITS) - 1
+
+pushes = st.tuples(st.integers(0, 20), st.sampled_from(Kind), st.integers(0, ID_MAX))
+
+
+class NaiveQueue:
+    """A list that is kept in order; what was pushed first stands first among equals."""
+
+    def __init__(self):
+        self.line = []
+        self.pushes = 0
+
+    def push(self, time_ns, kind, ident):
+        insort(self.line, (time_ns, self.pushes, kind, ident))
+        self.pushes += 1
+
+    def pop(self):
+        time_ns, _, kind, ident = self.line.pop(0)
+        return time_ns, kind, ident
+
+
+def an_empty_queue():
+    return np.zeros(1, Queue).view(np.recarray)[0]
+
+
+def popped(queue):
+    time_ns, key = pop(queue)
+    return time_ns, kind_of(key), id_of(key)
+
+
+@given(st.lists(st.one_of(pushes, st.none()), max_size=150))
+def test_agrees_with_a_sorted_list(turns):
+    """A turn pushes an entry, or pops one if there is any."""
+    queue, naive = an_empty_queue(), NaiveQueue()
+    for turn in turns:
+        if turn is not None:
+            push(queue, *turn)
+            naive.push(*turn)
+        elif naive.line:
+            assert popped(queue) == naive.pop()
+        assert queue.entries == len(naive.line)
+    while naive.line:
+        assert popped(queue) == naive.pop()
+
+
+@given(st.lists(st.integers(0, 2**62), min_size=1, max_size=300))
+def test_what_comes_out_is_in_order(times_ns):
+    queue = an_empty_queue()
+    for ident, time_ns in enumerate(times_ns):
+        push(queue, time_ns, Kind.TIMER, ident)
+
+    out = [popped(queue) for _ in times_ns]
+
+    assert [(time_ns, ident) for time_ns, _, ident in out] == sorted(
+        (time_ns, ident) for ident, time_ns in enumerate(times_ns)
+    )
+
+
+def test_entries_of_one_time_come_out_in_the_order_of_their_pushes():
+    queue = an_empty_queue()
+    for ident in (7, 3, 9, 1, 8, 2):
+        push(queue, 100, Kind.READ, ident)
+    push(queue, 99, Kind.CPU, 5)
+
+    assert [popped(queue)[2] for _ in range(7)] == [5, 7, 3, 9, 1, 8, 2]
+
+
+def test_push_returns_the_key_that_pop_will_return():
+    queue = an_empty_queue()
+    keys = [push(queue, 10 - n, Kind.CPU, n) for n in range(4)]
+
+    assert [pop(queue)[1] for _ in keys] == keys[::-1]
+
+
+def test_a_full_queue_is_a_broken_invariant_and_no_overrun():
+    queue = an_empty_queue()
+    queue.entries = QUEUE_MAX
+
+    with pytest.raises(AssertionError, match="queue of events is full"):
+        push(queue, 1, Kind.CPU, 0)
