@@ -1088,7 +1088,7 @@ class Munmap(_message.Message):
     """
     offset_bytes: _builtins.int
     """First byte, from the start of the VMA; a multiple of the page size. Must
-    be 0 for a name bound by `mmap`.
+    be 0 for a name bound by `mmap`, which is unmapped as a whole.
     """
     length_bytes: _builtins.int
     """Bytes; a multiple of the page size, or 0 for "to the end"."""
@@ -1189,7 +1189,7 @@ class Measure(_message.Message):
     """
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
-        """The steps."""
+        """The steps, at least one."""
 
     def __init__(
         self,
@@ -1217,7 +1217,9 @@ class Loop(_message.Message):
     """How often. 0 means until the run ends."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
-        """The steps. A loop without an end must contain a step that takes time."""
+        """The steps, at least one. A loop without an end must contain a step that
+        takes time.
+        """
 
     def __init__(
         self,

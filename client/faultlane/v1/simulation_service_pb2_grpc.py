@@ -104,7 +104,9 @@ class SimulationServiceServicer(object):
         ended. A stream that is cut leaves the simulation alive: read on with
         StreamEvents and StreamOperations.
 
-        Errors: those of CreateSimulation.
+        Errors: those of CreateSimulation, and
+
+        * `DATA_LOSS`: a block of a log is damaged.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -130,6 +132,7 @@ class SimulationServiceServicer(object):
 
         * `OUT_OF_RANGE`: the offset is beyond the end of the log of a simulation
         that has ended.
+        * `DATA_LOSS`: a block of the log is damaged.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

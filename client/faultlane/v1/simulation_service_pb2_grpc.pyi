@@ -57,7 +57,9 @@ class SimulationServiceStub:
     ended. A stream that is cut leaves the simulation alive: read on with
     StreamEvents and StreamOperations.
 
-    Errors: those of CreateSimulation.
+    Errors: those of CreateSimulation, and
+
+    * `DATA_LOSS`: a block of a log is damaged.
     """
     GetSimulation: _grpc.UnaryUnaryMultiCallable[_simulation_service_pb2.GetSimulationRequest, _simulation_service_pb2.GetSimulationResponse]
     """Tells how far a simulation is, and what it found out.
@@ -75,6 +77,7 @@ class SimulationServiceStub:
 
     * `OUT_OF_RANGE`: the offset is beyond the end of the log of a simulation
       that has ended.
+    * `DATA_LOSS`: a block of the log is damaged.
     """
     StreamOperations: _grpc.UnaryStreamMultiCallable[_simulation_service_pb2.StreamOperationsRequest, _simulation_service_pb2.StreamOperationsResponse]
     """Streams the operations of a simulation from an offset on, and follows it
@@ -118,7 +121,9 @@ class SimulationServiceAsyncStub(SimulationServiceStub):
     ended. A stream that is cut leaves the simulation alive: read on with
     StreamEvents and StreamOperations.
 
-    Errors: those of CreateSimulation.
+    Errors: those of CreateSimulation, and
+
+    * `DATA_LOSS`: a block of a log is damaged.
     """
     GetSimulation: _aio.UnaryUnaryMultiCallable[_simulation_service_pb2.GetSimulationRequest, _simulation_service_pb2.GetSimulationResponse]  # type: ignore[assignment]
     """Tells how far a simulation is, and what it found out.
@@ -136,6 +141,7 @@ class SimulationServiceAsyncStub(SimulationServiceStub):
 
     * `OUT_OF_RANGE`: the offset is beyond the end of the log of a simulation
       that has ended.
+    * `DATA_LOSS`: a block of the log is damaged.
     """
     StreamOperations: _aio.UnaryStreamMultiCallable[_simulation_service_pb2.StreamOperationsRequest, _simulation_service_pb2.StreamOperationsResponse]  # type: ignore[assignment]
     """Streams the operations of a simulation from an offset on, and follows it
@@ -188,7 +194,9 @@ class SimulationServiceServicer(metaclass=_abc_1.ABCMeta):
         ended. A stream that is cut leaves the simulation alive: read on with
         StreamEvents and StreamOperations.
 
-        Errors: those of CreateSimulation.
+        Errors: those of CreateSimulation, and
+
+        * `DATA_LOSS`: a block of a log is damaged.
         """
 
     @_abc_1.abstractmethod
@@ -218,6 +226,7 @@ class SimulationServiceServicer(metaclass=_abc_1.ABCMeta):
 
         * `OUT_OF_RANGE`: the offset is beyond the end of the log of a simulation
           that has ended.
+        * `DATA_LOSS`: a block of the log is damaged.
         """
 
     @_abc_1.abstractmethod
