@@ -52,7 +52,7 @@ def unlock_read(world, thread, now_ns):
     must_wake = rwsem.release_read(mm.mmap_lock)
     _spinners_look(world, reader.mm, now_ns)
     if must_wake:
-        _wake_waiters(world, mm.mmap_lock, thread, now_ns, Wake.ANY)
+        _wake_waiters(world, reader.mm, thread, now_ns, Wake.ANY)
 
 
 @compiled
@@ -131,7 +131,7 @@ def unlock_write(world, thread, now_ns):
     _hand_over(world, mm.mmap_lock, now_ns)
     _spinners_look(world, writer.mm, now_ns)
     if must_wake:
-        _wake_waiters(world, mm.mmap_lock, thread, now_ns, Wake.ANY)
+        _wake_waiters(world, writer.mm, thread, now_ns, Wake.ANY)
 
 
 @compiled
@@ -146,7 +146,7 @@ def downgrade(world, thread, now_ns):
     must_wake = rwsem.downgrade(mm.mmap_lock, thread)
     _spinners_look(world, writer.mm, now_ns)
     if must_wake:
-        _wake_waiters(world, mm.mmap_lock, thread, now_ns, Wake.READ_OWNED)
+        _wake_waiters(world, writer.mm, thread, now_ns, Wake.READ_OWNED)
 
 
 @compiled
@@ -221,9 +221,12 @@ def _end_write(world, thread, now_ns):
 
 
 @compiled
-def _wake_waiters(world, lock, waker, now_ns, kind):
+def _wake_waiters(world, mm, waker, now_ns, kind):
+    """Wake whose turn it is; a spinner who was passed by readers begins its watch on them."""
+    lock = world.mms[mm].mmap_lock
     rwsem.wake(lock, world.threads, now_ns, kind)
     _wake_up(world, lock, waker, now_ns)
+    _spinners_look(world, mm, now_ns)
 
 
 @compiled
