@@ -76,6 +76,7 @@ class Compiler:
             self._file(file)
         for mm, process in enumerate(self.scenario.workload.processes):
             self._process(mm, process)
+        self.world.config.processes = len(self.scenario.workload.processes)
         self._threads()
 
     def pages(self, length_bytes: int) -> int:

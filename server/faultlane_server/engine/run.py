@@ -10,9 +10,12 @@ from faultlane_server.engine.draw import mix
 from faultlane_server.engine.fault import file, handler
 from faultlane_server.engine.jit import compiled, entry_point
 from faultlane_server.engine.ops import writer
-from faultlane_server.engine.queue import Kind, id_of, kind_of, pop
+from faultlane_server.engine.queue import Kind, id_of, kind_of, pop, soonest_ns
 from faultlane_server.engine.tally import clear, fault_ended, operation_ended
 from faultlane_server.engine.world import ROWS_MAX, Cause, Step, ThreadState
+
+
+ODD = np.uint64(0x9E3779B97F4A7C15)  # scatters the time over a word
 
 
 class Stop(IntEnum):
@@ -40,7 +43,7 @@ def step(world, events):
             return Stop.NO_PROGRESS
         if queue.entries == 0:
             return _nothing_is_left(world)
-        if queue.heap[0].time_ns > horizon_ns:
+        if soonest_ns(queue) > horizon_ns:
             world.now_ns = horizon_ns
             return Stop.HORIZON
         time_ns, key = pop(queue)
@@ -89,7 +92,7 @@ def _happen(world, now_ns, key):
 def _note(world, now_ns, key):
     """Mix an event into the fingerprint."""
     world.events += 1
-    world.fingerprint = mix(world.fingerprint ^ mix(np.uint64(now_ns)) ^ np.uint64(key))
+    world.fingerprint = mix((world.fingerprint ^ np.uint64(key)) + np.uint64(now_ns) * ODD)
 
 
 @compiled
@@ -126,6 +129,7 @@ def advance(world, thread, now_ns):
         file.find_or_create(world, thread, now_ns)
     elif step == Step.MAP_PAGE:
         file.map_page(world, thread, now_ns)
+        handler.release(world, thread, now_ns)
     else:
         _advance_operation(world, thread, now_ns, step)
 

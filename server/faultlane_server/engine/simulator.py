@@ -8,6 +8,7 @@ from faultlane_server.codes import StopReason
 from faultlane_server.columns import FAULT_COLUMNS, OPERATION_COLUMNS
 from faultlane_server.engine import run
 from faultlane_server.engine.compile import compile_scenario
+from faultlane_server.engine.conservation import assert_conserved
 from faultlane_server.engine.report import summarise
 from faultlane_server.engine.run import Stop
 from faultlane_server.scenario import (
@@ -95,6 +96,8 @@ class Simulator:
                 self._stop = stop
         if self._stop is not None:
             self._closed = bool(run.close(self.world))
+        if self._closed:
+            assert_conserved(self.world)
 
     def _adapt(self, took_ns: int) -> None:
         """Let the next slice take about as long as it should."""

@@ -316,8 +316,6 @@ Thread = _record(
     ("operations", i64),
     ("durations", i64),  # drawn so far
     ("first_cursor", i64),
-    ("loops_left", i64, NESTING_MAX),
-    ("measured_since_ns", i64, NESTING_MAX),
     # Its fault.
     ("in_fault", i64),
     ("in_operation", i64),
@@ -370,6 +368,9 @@ Thread = _record(
     ("locks_count", i64),
     ("work_ns", i64),  # what the next change of the VMAs costs
     ("hold_ns", i64),
+    # Its program's loops and measures.
+    ("loops_left", i64, NESTING_MAX),
+    ("measured_since_ns", i64, NESTING_MAX),
 )
 
 
@@ -461,6 +462,7 @@ Entry = _record(
 Queue = _record(
     ("entries", i64),
     ("pushes", i64),
+    ("top_is_free", i64),  # 1: the place of the last one that was taken out is not filled yet
     ("heap", Entry, QUEUE_MAX),
 )
 

@@ -272,13 +272,13 @@ def map_page(world, thread, now_ns):
     _unlock_folio(world, thread, now_ns)
     world.folios[fault.folio].refs -= 1
     fault.result |= VmFault.LOCKED
-    sched.burst(world, thread, now_ns, 0, Step.RELEASE)
 
 
 @compiled
 def _leave_for_retry(world, thread, now_ns, reason):
     """End an attempt that has dropped its lock (F9)."""
     fault = world.threads[thread]
+    assert fault.held == 0, "VM_FAULT_RETRY means that the fault lock is released"
     world.folios[fault.folio].refs -= 1
     release_invalidate_lock(world, thread)
     fault.result |= VmFault.RETRY

@@ -15,6 +15,7 @@ from faultlane_server.engine.memory.page_table import EXEC, READ, WRITE, pte_bit
 from faultlane_server.engine.tally import count, fault_ended, trace
 from faultlane_server.engine.world import PTE_PRESENT, Counter, Step
 
+ATTEMPTS_WITHOUT_VMA_RETRY = 3
 ERROR = int(VmFault.OOM | VmFault.SIGBUS | VmFault.SIGSEGV)
 
 
@@ -113,6 +114,8 @@ def release(world, thread, now_ns):
     """End an attempt that is the last one: account for it and let go of the lock (V3, M6)."""
     fault = world.threads[thread]
     trace(world, thread, now_ns)
+    if world.config.file_rule.vma_lock_on == 0:
+        assert fault.attempts <= ATTEMPTS_WITHOUT_VMA_RETRY, "VMA, mmap_lock, mmap_lock and TRIED"
     _account(world, fault)
     _count_success(world, fault)
     fault_lock.release(world, thread, now_ns)

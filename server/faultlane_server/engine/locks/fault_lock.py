@@ -15,7 +15,9 @@ def try_vma(world, thread, slot, now_ns):
     fault = world.threads[thread]
     vma = world.vmas[slot]
     mm_seq = world.mms[fault.mm].seq
-    if not vma_lock.is_write_locked(vma, mm_seq):
+    if vma_lock.is_write_locked(vma, mm_seq):
+        assert mm_seq & 1, "a VMA is write-locked only while mmap_lock is held for write"
+    else:
         strike(world, thread, vma.word, now_ns)
     if not vma_lock.start_read(vma, mm_seq, thread):
         world.tally.locks[Locks.VMA_READ].contended += 1

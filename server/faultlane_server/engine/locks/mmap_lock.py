@@ -24,6 +24,7 @@ def lock_read(world, thread, now_ns):
     """
     fault = world.threads[thread]
     mm = world.mms[fault.mm]
+    assert fault.held == 0, "no thread waits for mmap_lock while it holds a fault lock"
     fault.asked_ns = now_ns
     strike(world, thread, mm.word, now_ns)
     if rwsem.try_read(mm.mmap_lock, thread):
@@ -65,6 +66,7 @@ def lock_write(world, thread, now_ns):
     writer = world.threads[thread]
     mm = world.mms[writer.mm]
     lock = mm.mmap_lock
+    assert writer.held == 0, "no thread waits for mmap_lock while it holds a fault lock"
     writer.asked_ns = now_ns
     strike(world, thread, mm.word, now_ns)
     if rwsem.try_write(lock, thread):
