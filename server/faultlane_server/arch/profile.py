@@ -10,8 +10,7 @@ class ArchProfile(NamedTuple):
     source: str  # the handler whose facts these are
     page_sizes: tuple[int, ...]  # bytes, smallest first
     vma_lock_since: tuple[int, int]  # first release whose faults use the VMA lock
-    mmap_lock_killable: bool  # M0 tries first and then waits killably; else it just waits
-    error_before_retry: bool  # the loop under mmap_lock tests VM_FAULT_ERROR before RETRY
+    mmap_trylock_since: tuple[int, int]  # M0 tries, then waits killably; before, it just waits
     read_needs_read: bool  # a load needs VM_READ or VM_WRITE; else any of R, W, X will do
     exec_needs_exec: bool  # an instruction fetch of an absent page needs VM_EXEC
     prot_fault_fails: bool  # a load or fetch from a page that is mapped without the right fails

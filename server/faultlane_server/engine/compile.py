@@ -99,7 +99,10 @@ class Compiler:
         config.fault_around_pages = max(1, scenario.kernel.fault_around_bytes // self.page_bytes)
         hz = scenario.kernel.hz
         config.rwsem_timeout_ns = -(-hz // RWSEM_WAIT_DIVISOR) * (10**9 // hz)
-        config.vma_lock_design = KERNELS[scenario.kernel.generation].vma_lock
+        kernel = KERNELS[scenario.kernel.generation]
+        config.vma_lock_design = kernel.vma_lock
+        config.vma_path = kernel.release >= arch.vma_lock_since
+        config.mmap_trylock = kernel.release >= arch.mmap_trylock_since
         config.read_needs_read = arch.read_needs_read
         config.exec_needs_exec = arch.exec_needs_exec
         config.prot_fault_fails = arch.prot_fault_fails

@@ -151,7 +151,12 @@ def _begin_fault(world, thread, instruction, page, now_ns, spent_ns):
     if fault.touch_since_ns < 0:
         fault.touch_since_ns = fault.begin_ns
     count(world, Counter.PERF_PAGE_FAULTS, 1)
-    sched.burst(world, thread, now_ns, spent_ns + cost.trap_ns + cost.vma_find_ns, Step.LOCK_VMA)
+    if world.config.vma_path:
+        spent_ns += cost.trap_ns + cost.vma_find_ns
+        sched.burst(world, thread, now_ns, spent_ns, Step.LOCK_VMA)
+    else:
+        spent_ns += cost.trap_ns + cost.mmap_lock_ns
+        sched.burst(world, thread, now_ns, spent_ns, Step.LOCK_MMAP)
 
 
 @compiled

@@ -486,6 +486,8 @@ Config = _record(
     ("fault_around_pages", i64),
     ("rwsem_timeout_ns", i64),
     ("vma_lock_design", i64),
+    ("vma_path", i64),  # 1: user faults try the VMA lock first
+    ("mmap_trylock", i64),  # 1: a fault tries mmap_lock before it waits for it
     ("read_needs_read", i64),
     ("exec_needs_exec", i64),
     ("prot_fault_fails", i64),

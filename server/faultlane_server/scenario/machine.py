@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from faultlane_server.arch import ARCHITECTURES
+from faultlane_server.arch import ARCHITECTURES, ArchProfile
 from faultlane_server.kernels import KERNELS
 from faultlane_server.machines import COSTS, MACHINES
 from faultlane_server.policy import POLICIES
@@ -33,6 +33,7 @@ class Hardware:
     hz: int
     costs_ns: dict[str, int]
     devices: tuple[str, ...]
+    arch: ArchProfile
 
 
 def check_machine(place: Place, machine: Machine) -> tuple[Machine, Hardware]:
@@ -51,7 +52,7 @@ def check_machine(place: Place, machine: Machine) -> tuple[Machine, Hardware]:
     )
     costs_ns = _costs(place, filled)
     names = tuple(device.name for device in machine.devices)
-    return filled, Hardware(page_bytes, arch.hz_default, costs_ns, names)
+    return filled, Hardware(page_bytes, arch.hz_default, costs_ns, names, arch)
 
 
 def check_kernel(place: Place, kernel: Kernel, hardware: Hardware) -> Kernel:
@@ -62,11 +63,21 @@ def check_kernel(place: Place, kernel: Kernel, hardware: Hardware) -> Kernel:
         policy=kernel.policy or POLICY,
         hz=kernel.hz or hardware.hz,
     )
-    place.field("generation").want_known(KERNELS, filled.generation)
+    knows_kernel = place.field("generation").want_known(KERNELS, filled.generation)
     place.field("policy_id").want_known(POLICIES, filled.policy)
+    if knows_kernel and filled.policy != POLICY:
+        _check_vma_lock(place.field("generation"), filled, hardware.arch)
     place.field("hz").want_one_of(HZ_CHOICES, filled.hz)
     _check_fault_around(place.field("fault_around_bytes"), filled, hardware.page_bytes)
     return filled
+
+
+def _check_vma_lock(place: Place, kernel: Kernel, arch: ArchProfile) -> None:
+    """Refuse a policy for faults under the VMA lock where there were none."""
+    if KERNELS[kernel.generation].release < arch.vma_lock_since:
+        since = ".".join(str(part) for part in arch.vma_lock_since)
+        want = f"{since} or later, since when {arch.name} has the VMA lock, or policy {POLICY}"
+        place.refuse(want, kernel.generation)
 
 
 def _check_fault_around(place: Place, kernel: Kernel, page_bytes: int) -> None:

@@ -17,7 +17,7 @@ from faultlane_server.engine.world import Cause, Locks, Step, ThreadState
 
 @compiled
 def lock_read(world, thread, now_ns):
-    """Take mmap_lock for read: first try, then wait for it killably (M0).
+    """Take mmap_lock for read (M0): on most architectures, first try and then wait for it.
 
     Returns whether it is held; otherwise the thread sleeps and goes on with
     MMAP_GRANTED.
@@ -30,7 +30,8 @@ def lock_read(world, thread, now_ns):
     if rwsem.try_read(mm.mmap_lock, thread):
         _read_held(world, thread, now_ns, False)
         return True
-    strike(world, thread, mm.word, now_ns)
+    if world.config.mmap_trylock:
+        strike(world, thread, mm.word, now_ns)
     blocker = _in_the_way(mm.mmap_lock)
     timeout_ns = world.config.rwsem_timeout_ns
     is_held = rwsem.read(mm.mmap_lock, world.threads, thread, now_ns, timeout_ns)

@@ -1,0 +1,15 @@
+"""arm (32-bit): do_page_fault() in arch/arm/mm/fault.c."""
+
+from faultlane_server.arch.profile import ArchProfile
+
+ARM = ArchProfile(
+    name="arm",
+    source="arch/arm/mm/fault.c:do_page_fault, Linux 6.12",
+    page_sizes=(4096,),
+    vma_lock_since=(6, 7),  # from memory, not verified
+    mmap_trylock_since=(6, 4),
+    read_needs_read=False,  # the default mask is any of VM_READ, VM_WRITE, VM_EXEC
+    exec_needs_exec=True,  # prefetch abort
+    prot_fault_fails=False,
+    hz_default=100,  # the first entry of a choice without a default
+)

@@ -1,0 +1,15 @@
+"""s390: do_exception() in arch/s390/mm/fault.c."""
+
+from faultlane_server.arch.profile import ArchProfile
+
+S390 = ArchProfile(
+    name="s390",
+    source="arch/s390/mm/fault.c:do_exception, Linux 6.12",
+    page_sizes=(4096,),
+    vma_lock_since=(6, 4),  # from memory, not verified
+    mmap_trylock_since=(6, 18),  # 6.12: plain mmap_read_lock(); the RFC's context: as all others
+    read_needs_read=False,  # DAT exceptions pass any of R, W, X
+    exec_needs_exec=False,
+    prot_fault_fails=False,
+    hz_default=100,
+)
