@@ -222,7 +222,7 @@ def start(home: Path, how: str, scratch: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def home(tmp_path) -> Path:
+def home(tmp_path: Path) -> Path:
     """Make a copy of what is compiled, so that a test may do to it what it likes."""
     home = tmp_path / "home"
     shutil.copytree(jit.CACHE_DIRECTORY, home / jit.CACHE_DIRECTORY.name)
