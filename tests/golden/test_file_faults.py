@@ -171,6 +171,19 @@ def test_row_26_an_absent_page_of_a_vma_that_is_write_locked(story, policy):
     assert told(scenario) == written({"reader": ROWS[26][policy]})
 
 
+def test_row_31_two_attempts_under_mmap_lock_make_a_fault_major(story, policy):
+    """The table tells it of a fault in kernel mode; here it is a writer that keeps it from V."""
+    scenario = story(
+        one("writer", mprotect("data")),
+        one("reader", after(20_000), touch(PAGE)),
+        elsewhere=[one("first", touch(PAGE))],
+        costs_ns={"mprotect": 100_000},
+    )
+
+    reader = "A1; M(!TRIED)→RETRY; M(TRIED)→NOPAGE; PM0; maj; mm2"
+    assert told(scenario) == written({"reader": reader, "first": ROWS[2][policy]})
+
+
 def test_row_29_an_absent_page_that_gets_the_marker_itself(story, policy):
     """It is the eighth page from the end: the window is cut there, its last quarter is not."""
     scenario = story(one("reader", touch(1016)))
@@ -200,6 +213,18 @@ def test_row_32_in_one_process_the_first_to_wait_maps_the_page_for_both(story, p
 
     second = mapped_by_the_quicker_one(ROWS[32][policy])
     assert told(scenario) == written({"first": ROWS[32][policy], "second": second})
+
+
+def test_rows_29_and_32_the_second_attempt_waits_with_its_lock_held(story, policy):
+    """Both missed, so both have TRIED set: no drop when one finds the folio locked by the other."""
+    scenario = story(
+        one("first", touch(1016)),
+        elsewhere=[one("second", touch(1016))],
+        costs_ns=SLOW_READAHEAD | {"map_page": 100_000},
+    )
+
+    assert told(scenario) == written({"first": ROWS[29][policy], "second": ROWS[29][policy]})
+    assert Run(scenario).faults["second"]["wait_folio_ns"] > 90_000
 
 
 class TestRow24:
@@ -298,7 +323,13 @@ class TestRow25:
             one("refused", after(70_000), touch(500)),
             one("free", after(250_000), touch(600)),
             data=[CACHED],
-            costs_ns={"handle": 100_000, "munmap_zap": 400_000, "mprotect": 50_000},
+            costs_ns={
+                "handle": 100_000,
+                "munmap_zap": 400_000,
+                "mprotect": 50_000,
+                "idle_exit": 2_000,
+                "switch": 1_000,
+            },
         )
 
     def test_faults(self, story, policy):
@@ -329,3 +360,4 @@ class TestRow25:
         assert free["start_ns"] + free["duration_ns"] < zapped.since_ns
         assert run.operations["unmapper"]["blocker"] == 0
         assert run.operations["writer"]["blocker"] == unmapper
+        assert run.operations["writer"]["wait_run_queue_ns"] == 3_000, "it is woken once"

@@ -204,6 +204,32 @@ def test_q3_readers_that_come_while_a_writer_spins_get_in(stage):
 
 
 @pytest.mark.uncompiled_too
+@pytest.mark.parametrize(("generation", "sleeps_from"), [("6.12", 180.5), ("6.15", 170)])
+def test_a_writer_that_spins_on_a_writer_queues_when_that_one_sleeps(
+    stage, generation, sleeps_from
+):
+    """With a rwsem the owner first spins on the VMA's reader itself, for (20 + 1) / 2 us."""
+    stage = replace(stage, generation=generation)
+    inside, h = stage.draining("munmap", at=130)
+    w1 = 3
+    scenario = stage.set(
+        inside,
+        h,
+        one("w0", after(120 * US), mprotect("data")),
+        stage.writer("w1", at=140),
+    )
+
+    assert told(scenario) == [
+        (120, 0, "W", []),  # w0, and h from 170 on
+        (sleeps_from, 0, "W WAIT", [w1]),
+        (250, 1, "WAIT", [w1]),
+        (550, 0, "WAIT", [w1]),
+        (550, 0, "W", []),
+        (600, 0, "", []),
+    ]
+
+
+@pytest.mark.uncompiled_too
 def test_q4_spinners_steal_until_the_head_has_waited_too_long(stage):
     stage = replace(stage, wake=5, write=2500)
     _a, w1, *_spinners = range(6)
