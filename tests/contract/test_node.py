@@ -9,7 +9,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from faultlane import Client, FaultEvents, OperationEvents, Run
@@ -54,7 +53,7 @@ def as_node_tells_it(events: FaultEvents | OperationEvents) -> dict[str, object]
         "columns": {
             name: {
                 "sum": str(sum(column.tolist())),
-                "sha256": sha256(np.ascontiguousarray(column)).hexdigest(),
+                "sha256": sha256(column.tobytes()).hexdigest(),
             }
             for name, column in columns.items()
         },
