@@ -41,7 +41,7 @@ from faultlane_server.scenario import (
 )
 
 PAGE = 4096
-PAGES = 4 * 2**20  # of each of the two files
+PAGES = 3 * 2**20  # of each of the two files
 SECONDS = 4.0
 THREADS = (100, 10_000, 50_000)
 # By name: which files a round touches, and the readahead window in pages.

@@ -121,7 +121,7 @@ def busy_scenarios() -> dict[str, Scenario]:
             policy="blind",
             arch="arm64",
             page_size_bytes=65536,
-            reads=15,
+            reads=8,
             file_pages=256,
             mappers=1,
             protectors=1,
@@ -140,11 +140,11 @@ def busy_scenarios() -> dict[str, Scenario]:
             fault_around_bytes=PAGE,
             latency=Fixed(100_000),
             mappers=1,
-            warmup_ns=500_000,
-            horizon_ns=1_200_000,
+            warmup_ns=200_000,
+            horizon_ns=500_000,
             seed=6,
         ),
         "a random VMA": a_scenario(
-            advice=Advice.RANDOM, mappers=3, cpus=8, hz=1000, file_pages=100, seed=7
+            reads=25, advice=Advice.RANDOM, mappers=3, cpus=8, hz=1000, file_pages=100, seed=7
         ),
     }
