@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from faultlane_server.config import Settings
 from faultlane_server.runs import Limits, compiled_engine
+from faultlane_server.service.probe import health_of
 from faultlane_server.service.server import CannotListen, Options, Server
 from faultlane_server.telemetry import set_up_logging
 
@@ -70,6 +71,17 @@ def serve(
     except CannotListen as error:
         typer.echo(error, err=True)
         raise typer.Exit(1) from error
+
+
+@app.command()
+def health(
+    address: Annotated[str, typer.Option(help="Where the server listens.")] = "127.0.0.1:50051",
+    timeout_s: Annotated[float, typer.Option(min=0, help="Seconds to wait for an answer.")] = 2.0,
+) -> None:
+    """Say how a server is; exit with 0 if it can run simulations and with 1 if not."""
+    found = health_of(address, timeout_s)
+    typer.echo(found)
+    raise typer.Exit(0 if found == "SERVING" else 1)
 
 
 async def _serve(settings: Settings, directory: Path) -> None:

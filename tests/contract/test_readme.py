@@ -1,9 +1,14 @@
 """What the README shows can be done as it stands there."""
 
+import json
+import os
 import re
 import shlex
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -12,8 +17,11 @@ import faultlane
 from faultlane.cli.app import app as client_app
 from faultlane.scenario import scenario_from, yaml_plain
 from faultlane_server.cli import app as server_app
+from tests.npm import installed
+from tests.serving import ready_server
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
+NODE = Path(__file__).parent / "node"
 APPS = {"faultlane": client_app, "faultlane-server": server_app}
 
 
@@ -22,9 +30,24 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
+def buf() -> str:
+    """Return the path of buf: $BUF, or the one in the PATH, or one from npm."""
+    found = os.environ.get("BUF") or shutil.which("buf")
+    return found or str(installed(NODE / "package.json") / ".bin" / "buf")
+
+
+def objects(text: str) -> Iterator[Any]:
+    """Return the JSON objects that follow each other in a text."""
+    while text := text.lstrip():
+        value, end = json.JSONDecoder().raw_decode(text)
+        yield value
+        text = text[end:]
+
+
 def commands() -> list[list[str]]:
     """Return the calls of our own commands, as words."""
-    parts = re.split(r"\n| && ", "".join(blocks("sh")))
+    ours = [block for block in blocks("sh") if not block.startswith("buf")]
+    parts = re.split(r"\n| && ", "".join(ours))
     calls = [shlex.split(part.replace(".venv/bin/", "")) for part in parts]
     return [call for call in calls if call and call[0] in APPS]
 
@@ -61,3 +84,21 @@ def test_the_policies_of_the_table_are_those_of_the_server(client: faultlane.Cli
     told = re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE)
 
     assert sorted(told) == sorted(policy.id for policy in client.list_policies())
+
+
+def test_the_calls_with_buf_list_the_policies_and_run_a_simulation() -> None:
+    [script] = [block for block in blocks("sh") if block.startswith("buf")]
+    with ready_server() as address:
+        path = f"{Path(buf()).parent}:{os.environ['PATH']}"
+        done = subprocess.run(
+            ["bash", "-e", "-c", script.replace("127.0.0.1:50051", address)],
+            env={**os.environ, "PATH": path},
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+
+    listed, created, *messages = objects(done.stdout.decode())
+    assert "rfc" in [policy["id"] for policy in listed["policies"]]
+    assert created["simulation"]["state"] == "SIMULATION_STATE_QUEUED"
+    assert messages[-1]["simulation"]["state"] == "SIMULATION_STATE_SUCCEEDED"
+    assert sum(len(message["faults"]["thread"]) for message in messages if "faults" in message) > 0

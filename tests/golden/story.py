@@ -293,13 +293,16 @@ class Moment(NamedTuple):
     queue: list[int]
 
 
-def moments(scenario: Scenario) -> Iterator[Moment]:
-    """Play a story event by event, and tell whenever mmap_lock has become another one."""
+def moments(scenario: Scenario, since_ns: int = 0) -> Iterator[Moment]:
+    """Play a story event by event, and tell whenever mmap_lock has become another one.
+
+    What happens before `since_ns` is not looked at.
+    """
     simulator = Simulator(scenario)
     lock = RwsemStory()
     lock.lock, lock.threads = simulator.world.mms[0].mmap_lock, simulator.world.threads
     state = lock.state
     while not simulator.advance(events=1):
-        if lock.state != state:
+        if simulator.now_ns >= since_ns and lock.state != state:
             state = lock.state
             yield Moment(simulator.now_ns, *state)

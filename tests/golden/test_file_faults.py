@@ -1,15 +1,12 @@
-"""Rows of the kernel model's table of golden scenarios, as whole runs: read faults on files.
-
-What is expected is typed from the table: the columns mainline and rfc as they stand there,
-the columns hold and blind as they follow from what these policies change.
-"""
+"""Rows of the kernel model's table of golden scenarios, as whole runs: read faults on files."""
 
 from functools import partial
 
 import pytest
 
-from faultlane_server.codes import Advice
+from faultlane_server.codes import Advice, VmFault
 from faultlane_server.engine.world import READAHEAD
+from faultlane_server.scenario import Munmap
 from tests.golden.story import (
     CACHED,
     Run,
@@ -25,51 +22,9 @@ from tests.golden.story import (
     touch,
     written,
 )
+from tests.golden.table import DERIVED, FROM_THE_TABLE, READY, REFUSED_BY_A_WRITER, ROWS
 
 pytestmark = pytest.mark.uncompiled_too
-
-FROM_THE_TABLE = ("mainline", "rfc")
-DERIVED = ("hold", "blind")
-
-READY = "V→NOPAGE; S1; PM0; min; mm0"
-READ_AND_RETRIED_UNDER_VMA_LOCK = "V→RETRY+MAJOR+VMA; V(TRIED)→NOPAGE; R1 S1; PM1; maj; mm0"
-READ_WITH_THE_LOCK_HELD = "V→LOCKED+MAJOR; S1; PM1; maj; mm0"
-SINGLE_PAGE_READ = "V→RETRY+MAJOR; M(TRIED)→NOPAGE; R1; PM1; maj; mm1"
-WAITED_AND_RETRIED_UNDER_VMA_LOCK = "V→RETRY+VMA; V(!TRIED)→NOPAGE; R1 S1; PM0; min; mm0"
-REFUSED_BY_A_WRITER = "A1; M(!TRIED)→NOPAGE; PM0; min; mm1"
-REFUSED_AND_READ = "A1; M(!TRIED)→RETRY+MAJOR; M(TRIED)→NOPAGE; PM1; maj; mm2"
-MARKED_AND_RETRIED_UNDER_VMA_LOCK = "V→RETRY+MAJOR+VMA; V(TRIED)→LOCKED; R1 S1; PM1; maj; mm0"
-
-ROWS = {
-    1: {"mainline": READY, "rfc": READY, "hold": READY, "blind": READY},
-    2: {
-        "mainline": "V→RETRY+MAJOR; M(TRIED)→NOPAGE; R1; PM1; maj; mm1",
-        "rfc": READ_AND_RETRIED_UNDER_VMA_LOCK,
-        "hold": READ_WITH_THE_LOCK_HELD,
-        "blind": READ_AND_RETRIED_UNDER_VMA_LOCK,
-    },
-    3: {
-        "mainline": SINGLE_PAGE_READ,
-        "rfc": SINGLE_PAGE_READ,
-        "hold": READ_WITH_THE_LOCK_HELD,
-        "blind": READ_AND_RETRIED_UNDER_VMA_LOCK,
-    },
-    4: {
-        "mainline": "V→RETRY; M(!TRIED)→NOPAGE; R1; PM0; min; mm1",
-        "rfc": WAITED_AND_RETRIED_UNDER_VMA_LOCK,
-        "hold": "V→LOCKED; S1; PM0; min; mm0",
-        "blind": WAITED_AND_RETRIED_UNDER_VMA_LOCK,
-    },
-    12: dict.fromkeys(FROM_THE_TABLE + DERIVED, REFUSED_BY_A_WRITER),
-    26: dict.fromkeys(FROM_THE_TABLE + DERIVED, REFUSED_AND_READ),
-    29: {
-        "mainline": "V→RETRY+MAJOR; M(TRIED)→LOCKED; R1; PM1; maj; mm1",
-        "rfc": MARKED_AND_RETRIED_UNDER_VMA_LOCK,
-        "hold": READ_WITH_THE_LOCK_HELD,
-        "blind": MARKED_AND_RETRIED_UNDER_VMA_LOCK,
-    },
-}
-ROWS |= {5: ROWS[4], 13: ROWS[1], 32: ROWS[2]}
 
 PAGE = 100  # that is read; its fault-around goes from 96 to 111, its read-around from 84 to 115
 
@@ -154,6 +109,17 @@ def test_row_5_a_ready_page_with_the_readahead_marker(story, policy, absent_behi
     assert not run.simulator.world.folios[PAGE].state & READAHEAD
 
 
+def test_row_5_the_marker_of_a_read_around(story, policy):
+    """Page 24 gets it with the window of page 16, and keeps it: fault-around skips it."""
+    scenario = story(one("first", touch(16)), one("second", after(3_000_000), touch(24)))
+
+    assert told(scenario) == written({"first": ROWS[2][policy], "second": ROWS[5][policy]})
+    run = Run(scenario)
+    assert run.metrics["device.pages"] == 32 + 32
+    folios = run.simulator.world.folios
+    assert [page for page in range(64) if folios[page].state & READAHEAD] == [32]
+
+
 def test_row_12_a_vma_that_is_write_locked(story, policy):
     scenario = story(
         one("writer", mprotect("data")),
@@ -205,6 +171,19 @@ def test_row_26_an_absent_page_of_a_vma_that_is_write_locked(story, policy):
     assert told(scenario) == written({"reader": ROWS[26][policy]})
 
 
+def test_row_31_two_attempts_under_mmap_lock_make_a_fault_major(story, policy):
+    """The table tells it of a fault in kernel mode; here it is a writer that keeps it from V."""
+    scenario = story(
+        one("writer", mprotect("data")),
+        one("reader", after(20_000), touch(PAGE)),
+        elsewhere=[one("first", touch(PAGE))],
+        costs_ns={"mprotect": 100_000},
+    )
+
+    reader = "A1; M(!TRIED)→RETRY; M(TRIED)→NOPAGE; PM0; maj; mm2"
+    assert told(scenario) == written({"reader": reader, "first": ROWS[2][policy]})
+
+
 def test_row_29_an_absent_page_that_gets_the_marker_itself(story, policy):
     """It is the eighth page from the end: the window is cut there, its last quarter is not."""
     scenario = story(one("reader", touch(1016)))
@@ -234,6 +213,18 @@ def test_row_32_in_one_process_the_first_to_wait_maps_the_page_for_both(story, p
 
     second = mapped_by_the_quicker_one(ROWS[32][policy])
     assert told(scenario) == written({"first": ROWS[32][policy], "second": second})
+
+
+def test_rows_29_and_32_the_second_attempt_waits_with_its_lock_held(story, policy):
+    """Both missed, so both have TRIED set: no drop when one finds the folio locked by the other."""
+    scenario = story(
+        one("first", touch(1016)),
+        elsewhere=[one("second", touch(1016))],
+        costs_ns=SLOW_READAHEAD | {"map_page": 100_000},
+    )
+
+    assert told(scenario) == written({"first": ROWS[29][policy], "second": ROWS[29][policy]})
+    assert Run(scenario).faults["second"]["wait_folio_ns"] > 90_000
 
 
 class TestRow24:
@@ -278,6 +269,45 @@ class TestRow24:
         assert told(scenario) == written({"inside": READY, "late": READY})
         assert Run(scenario).faults["late"]["wait_mmap_lock_ns"] == 0
 
+    def test_who_comes_while_the_writer_spins_gets_in_if_the_vma_lock_is_a_rwsem(
+        self, story, played, policy
+    ):
+        """It spins for (20 + 1) / 2 us. A reference count excludes readers at once."""
+        scenario = played(one("early", after(26_000), touch(500)))
+
+        is_rwsem = scenario.kernel.generation == "6.12"
+        early = READY if is_rwsem else REFUSED_BY_A_WRITER
+        assert told(scenario) == written({"inside": READY, "early": early})
+        run = Run(scenario)
+        waited_ns = run.operations["unmapper"]["wait_vma_ns"]
+        assert (waited_ns > 95_000) == is_rwsem, "for both of them"
+        assert run.operations["unmapper"]["blocker"] == (2 if is_rwsem else 0)
+
+    def test_who_queued_finds_that_the_vma_is_gone(self, story, policy):
+        scenario = story(
+            one("inside", touch(PAGE)),
+            one("unmapper", after(20_000), Munmap("data")),
+            one("late", after(60_000), touch(500)),
+            data=[CACHED],
+            costs_ns={"handle": 100_000},
+        )
+
+        run = Run(scenario)
+        assert run.faults["late"]["result"] == VmFault.SIGSEGV
+        assert run.faults["late"]["attempts"] == 0
+        assert run.faults["late"]["mmap_reads"] == 1
+        counted = written({"inside": READY}).counters
+        assert run.counters() == counted._replace(abort=1, mmap_reads=1, page_faults=2)
+
+
+def test_a_writer_waits_for_the_io_of_a_fault_that_holds_the_vma_lock(story, policy):
+    """Hold pays for what it saves: its reader is inside for the whole read."""
+    scenario = story(one("reader", touch(PAGE)), one("writer", after(50_000), mprotect("data")))
+
+    assert told(scenario) == written({"reader": ROWS[2][policy]})
+    waited_ns = Run(scenario).operations["writer"]["wait_vma_ns"]
+    assert waited_ns > 900_000 if policy == "hold" else waited_ns == 0
+
 
 class TestRow25:
     """A munmap is downgraded with a writer at the head of the queue.
@@ -293,7 +323,13 @@ class TestRow25:
             one("refused", after(70_000), touch(500)),
             one("free", after(250_000), touch(600)),
             data=[CACHED],
-            costs_ns={"handle": 100_000, "munmap_zap": 400_000, "mprotect": 50_000},
+            costs_ns={
+                "handle": 100_000,
+                "munmap_zap": 400_000,
+                "mprotect": 50_000,
+                "idle_exit": 2_000,
+                "switch": 1_000,
+            },
         )
 
     def test_faults(self, story, policy):
@@ -324,3 +360,4 @@ class TestRow25:
         assert free["start_ns"] + free["duration_ns"] < zapped.since_ns
         assert run.operations["unmapper"]["blocker"] == 0
         assert run.operations["writer"]["blocker"] == unmapper
+        assert run.operations["writer"]["wait_run_queue_ns"] == 3_000, "it is woken once"

@@ -8,7 +8,6 @@ mmap_lock by every policy of the table. It then holds mmap_lock while it is INSI
 A moment is (since, R, flags, [queue]). The numbers Q1 to Q9 are those of the kernel model.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import pytest
@@ -90,13 +89,8 @@ class Stage:
 Told = tuple[float, int, str, list[int]]
 
 
-def told(scenario: Scenario) -> list[Told]:
-    return list(_told(scenario))
-
-
-def _told(scenario: Scenario) -> Iterator[Told]:
-    for moment in moments(scenario):
-        yield (moment.since_ns / US, *moment[1:])
+def told(scenario: Scenario, since: int = 0) -> list[Told]:
+    return [(moment.since_ns / US, *moment[1:]) for moment in moments(scenario, since * US)]
 
 
 @pytest.fixture(params=["x86", "arm64"])
@@ -200,6 +194,32 @@ def test_q3_readers_that_come_while_a_writer_spins_get_in(stage):
         (345, 0, "W WAIT", [d]),
         (395, 1, "", []),
         (495, 0, "", []),
+    ]
+
+
+@pytest.mark.uncompiled_too
+@pytest.mark.parametrize(("generation", "sleeps_from"), [("6.12", 180.5), ("6.15", 170)])
+def test_a_writer_that_spins_on_a_writer_queues_when_that_one_sleeps(
+    stage, generation, sleeps_from
+):
+    """With a rwsem the owner first spins on the VMA's reader itself, for (20 + 1) / 2 us."""
+    stage = replace(stage, generation=generation)
+    inside, h = stage.draining("munmap", at=130)
+    w1 = 3
+    scenario = stage.set(
+        inside,
+        h,
+        one("w0", after(120 * US), mprotect("data")),
+        stage.writer("w1", at=140),
+    )
+
+    assert told(scenario) == [
+        (120, 0, "W", []),  # w0, and h from 170 on
+        (sleeps_from, 0, "W WAIT", [w1]),
+        (250, 1, "WAIT", [w1]),
+        (550, 0, "WAIT", [w1]),
+        (550, 0, "W", []),
+        (600, 0, "", []),
     ]
 
 
@@ -377,7 +397,7 @@ class TestQ8:
     def played(self, stage: Stage, *more: ThreadGroup) -> list[Told]:
         stage = replace(stage, write=200)
         cast = stage.writer("h", at=150), stage.readers("r", 300, at=200, first_page=0)
-        return [moment for moment in told(stage.set(*cast, *more)) if moment[0] >= 350]
+        return told(stage.set(*cast, *more), since=350)
 
     def test_the_last_of_them_lets_in_the_rest(self, stage):
         found = self.played(stage)
@@ -414,7 +434,7 @@ def test_q9_a_batch_goes_past_a_writer_which_then_holds_back_the_rest(stage):
     w1, c = 12, 303
     held_back = [w1, *range(13 + 246, 13 + 290)]
 
-    found = [moment for moment in told(scenario) if moment[0] >= 300]
+    found = told(scenario, since=300)
     assert found[0] == (300, 256, "WAIT", held_back)
     assert found[1] == (310, 256, "WAIT", [*held_back, c])
     assert found[257:260] == [

@@ -3,43 +3,17 @@
 import signal
 import socket
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from faultlane.v1 import simulation_pb2
 from faultlane.v1 import simulation_service_pb2 as pb
 from tests.service.fake import Peer, a_scenario
+from tests.serving import COMMAND, LOADING_S_MAX, serving, wait_until_it_serves
 
-LOADING_S_MAX = 240.0
 ENDING_S_MAX = 20.0
-
-COMMAND = [sys.executable, "-m", "faultlane_server", "serve", "--port", "0"]
-
-
-@contextmanager
-def serving(*options: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """A server in a process of its own, and its address as it printed it."""
-    with subprocess.Popen([*COMMAND, *options], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        try:
-            yield process, line.removeprefix("faultlane-server listening on ").strip()
-        finally:
-            process.kill()
-
-
-def wait_until_it_serves(channel: grpc.Channel) -> None:
-    stub: Any = health_pb2_grpc.HealthStub(channel)
-    for response in stub.Watch(health_pb2.HealthCheckRequest(), timeout=LOADING_S_MAX):
-        if response.status == health_pb2.HealthCheckResponse.SERVING:
-            return
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -89,7 +89,9 @@ def is_cold() -> bool:
 
 
 def compiled(function):
-    """Compile a function of the engine: no GIL, whole numbers as they are.
+    """Compile a function of the engine: no GIL, no memory of its own, whole numbers as they are.
+
+    All memory is the world's, so no references are counted.
 
     It is optimised together with whoever calls it, so by itself it is left as it is:
     optimising every function with all that it calls, again in each of its callers,
@@ -107,7 +109,7 @@ def _njit(function, level):
     before = config.CACHE_DIR
     config.CACHE_DIR = str(CACHE_DIRECTORY)
     try:
-        dispatcher = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
+        dispatcher = numba.njit(nogil=True, cache=True, error_model="numpy", _nrt=False)(function)
     finally:
         config.CACHE_DIR = before
     if hasattr(dispatcher, "py_func"):
