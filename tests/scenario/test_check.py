@@ -365,8 +365,17 @@ def test_all_that_is_wrong_is_said_at_once():
             " got 'mainlin'",
         ),
         (
-            plain(machine=Machine("arm", 2, devices=(DEVICE,))),
-            "machine.arch: want one of x86, arm64 (did you mean arm64?), got 'arm'",
+            plain(machine=Machine("amd64", 2, devices=(DEVICE,))),
+            "machine.arch: want one of arm, arm64, loongarch, powerpc, riscv, s390, x86"
+            " (did you mean arm64?), got 'amd64'",
+        ),
+        (
+            plain(
+                machine=Machine("loongarch", 2, devices=(DEVICE,)),
+                kernel=Kernel(generation="6.12", policy="rfc"),
+            ),
+            "kernel.generation: want 6.18 or later, since when loongarch has the VMA lock,"
+            " or policy mainline, got '6.12'",
         ),
         (
             plain(machine=Machine("x86", 2, costs_ns={"reatry": 1}, devices=(DEVICE,))),
@@ -377,7 +386,7 @@ def test_all_that_is_wrong_is_said_at_once():
             "horizon_ns: want 1 to 1000000000000000, got 0",
         ),
     ],
-    ids=["policy", "architecture", "cost", "number"],
+    ids=["policy", "architecture", "combination", "cost", "number"],
 )
 def test_a_violation_says_what_there_is_and_what_may_have_been_meant(scenario, text):
     with pytest.raises(InvalidScenario) as error:
