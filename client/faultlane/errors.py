@@ -19,6 +19,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from reprlib import Repr
 from typing import NamedTuple, TypeVar, cast
 
 import grpc
@@ -28,6 +29,9 @@ from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 Detail = TypeVar("Detail", bound=Message)
+
+_SHORT = Repr()  # of what may be a whole file
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 100
 
 
 class FaultlaneError(Exception):
@@ -39,14 +43,15 @@ class Violation(NamedTuple):
 
     field: str
     description: str  # "want ..., got ..."
+    place: str = ""  # `file:line`, if the value was read from a file
 
     def __str__(self) -> str:
-        return f"{self.field}: {self.description}" if self.field else self.description
+        return ": ".join(filter(None, [self.place, self.field, self.description]))
 
 
 def want_got(field: str, want: str, got: object) -> Violation:
     """A violation in the one form that all of them have."""
-    return Violation(field, f"want {want}, got {got!r}")
+    return Violation(field, f"want {want}, got {_SHORT.repr(got)}")
 
 
 class InvalidRequest(FaultlaneError):

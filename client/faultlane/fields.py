@@ -1,18 +1,23 @@
 """Messages filled from dictionaries and from text, with everything that does not fit collected."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Any, NamedTuple, cast
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from faultlane.errors import InvalidScenario, Violation, want_got
+from faultlane.places import field_path, item_path
 from faultlane.units import units_of, whole_number
 
 _SEGMENT = re.compile(r"(\w+)(?:\[([^\[\]]+)\])?")
 _PATH = re.compile(rf"{_SEGMENT.pattern}(?:\.{_SEGMENT.pattern})*")
+
+VIOLATIONS_MAX = 100  # after so many it is no use to read on
+NAME_CHARACTERS_MAX = 100  # of a name for which another is looked for
 
 _RANGE_OF: dict[int, tuple[int, int]] = {
     FieldDescriptor.TYPE_UINT32: (0, 2**32 - 1),
@@ -54,7 +59,7 @@ class Reader:
             self._refuse(path or "scenario", _any_field_of(_descriptor(message)), plain)
             return
         for name, value in plain.items():
-            with self._refusing(where := f"{path}.{name}" if path else str(name)):
+            with self._refusing(where := field_path(path, str(name))):
                 field = _field_named(message, name)
                 _refuse_rival(message, field, value)
                 if value is not None:
@@ -97,7 +102,7 @@ class Reader:
         message.ClearField(field.name)
         items = getattr(message, field.name)
         for number, item in enumerate(value):
-            with self._refusing(where := f"{path}[{number}]"):
+            with self._refusing(where := item_path(path, number)):
                 if field.message_type is None:
                     items.append(_scalar(field, item))
                 else:
@@ -107,7 +112,7 @@ class Reader:
         if not isinstance(value, Mapping):
             raise _Unfit("names with values", value)
         for key, item in value.items():
-            with self._refusing(f"{path}.{key}"):
+            with self._refusing(field_path(path, str(key))):
                 _set_entry(message, field, str(key), item)
 
     @contextmanager
@@ -119,13 +124,27 @@ class Reader:
 
     def _refuse(self, path: str, want: str, got: object) -> None:
         self._violations.append(want_got(path, want, got))
+        if len(self._violations) == VIOLATIONS_MAX:
+            enough = f"these are the first {VIOLATIONS_MAX}: what comes after them was not read"
+            raise InvalidScenario([*self._violations, Violation("", enough)])
 
 
 def _field_named(message: Message, name: object) -> FieldDescriptor:
     for field in message.DESCRIPTOR.fields:
         if name in (field.name, field.json_name):
             return cast(FieldDescriptor, field)
-    raise _Unfit(_any_field_of(_descriptor(message)), name)
+    names = [field.name for field in message.DESCRIPTOR.fields]
+    raise _Unfit(_any_field_of(_descriptor(message)) + _meant(name, names), name)
+
+
+def _meant(got: object, names: Iterable[str]) -> str:
+    """Which of some names may have been meant."""
+    if not isinstance(got, str) or len(got) > NAME_CHARACTERS_MAX:
+        return ""
+    names = list(names)
+    near = [name for name in names if name.startswith(f"{got}_")]
+    near += get_close_matches(got, names, n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def _descriptor(message: Message) -> Descriptor:
@@ -177,7 +196,8 @@ def _chosen(items: list[Message], name: str, item: str | None) -> Message:
     if item is not None and item.isdecimal() and int(item) < len(items):
         return items[int(item)]
     known = ", ".join(filter(None, names)) or "none has a name"
-    raise _Unfit(f"{name}[...] with a number below {len(items)} or a name ({known})", item or name)
+    want = f"{name}[...] with a number below {len(items)} or a name ({known})"
+    raise _Unfit(want + _meant(item, filter(None, names)), item or name)
 
 
 def _key(field: FieldDescriptor, item: str | None, rest: list[_Segment]) -> str:
@@ -236,7 +256,8 @@ def _member(enum: EnumDescriptor, value: Any) -> int:
         return value
     short = str(value).upper().removeprefix(prefix)
     if short not in numbers:
-        raise _Unfit(" or ".join(name for name in numbers if name != "UNSPECIFIED"), value)
+        names = [name for name in numbers if name != "UNSPECIFIED"]
+        raise _Unfit(" or ".join(names) + _meant(short, names), value)
     return numbers[short]
 
 

@@ -5,14 +5,20 @@ the proto (or in camelCase), times and sizes may have units (`4ms`, `64KiB`), an
 enum may leave out the enum's name (`RANDOM` or `random` for `ADVICE_RANDOM`).
 """
 
-import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+from faultlane import json_text
 from faultlane import v1 as pb
 from faultlane.errors import InvalidScenario, MissingExtra, Violation
 from faultlane.fields import Reader
+from faultlane.places import Lines, Unreadable
+
+# A document, and what tells where some of its fields stand.
+_Read: TypeAlias = tuple[Any, Callable[[Iterable[str]], Lines]]
+
+FILE_BYTES_MAX = 16 << 20  # what a server takes in one request
 
 
 def read_scenario(path: str | Path) -> pb.Scenario:
@@ -23,15 +29,20 @@ def read_scenario(path: str | Path) -> pb.Scenario:
     OSError
         If the file cannot be read.
     InvalidScenario
-        If it does not hold a scenario; `.violations` has everything that is wrong.
+        If it does not hold a scenario; `.violations` has everything that is wrong, and where.
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
-        plain = json_plain(text) if path.suffix == ".json" else yaml_plain(text)
-    except ValueError as error:
-        raise InvalidScenario([Violation(str(path), str(error))]) from error
-    return scenario_from(plain)
+        text = _text_of(path)
+        plain, lines_of = _json(text) if path.suffix == ".json" else _yaml(text)
+    except Unreadable as error:
+        place = f"{path}:{error.line}"
+        raise InvalidScenario([Violation("", error.problem, place)]) from error
+    try:
+        return scenario_from(plain)
+    except InvalidScenario as error:
+        lines = lines_of([violation.field for violation in error.violations])
+        raise InvalidScenario(lines.placed(str(path), error.violations)) from error
 
 
 def scenario_from(plain: Any) -> pb.Scenario:
@@ -72,24 +83,39 @@ def set_fields(scenario: pb.Scenario, assignments: Iterable[tuple[str, str]]) ->
     reader.finish()
 
 
-def json_plain(text: str) -> Any:
-    """Read JSON, and raise a ValueError if it is none or has a key twice."""
-    return json.loads(text, object_pairs_hook=_without_repetition)
-
-
 def yaml_plain(text: str) -> Any:
-    """Read YAML, leaving every scalar as text, and raise a ValueError if it is none."""
+    """Read YAML, leaving every scalar as text.
+
+    Raises
+    ------
+    Unreadable
+        If it is none, which is a ValueError.
+    """
+    plain, _ = _yaml(text)
+    return plain
+
+
+def _text_of(path: Path) -> str:
+    with path.open("rb") as file:
+        content = file.read(FILE_BYTES_MAX + 1)
+    if len(content) > FILE_BYTES_MAX:
+        raise Unreadable(1, f"more than {FILE_BYTES_MAX} bytes, which no server takes")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise Unreadable(line, f"no text in UTF-8: {error.reason}") from error
+
+
+def _json(text: str) -> _Read:
+    """Read JSON; where its fields stand takes longer and is seldom asked."""
+    return json_text.load(text), lambda fields: json_text.lines_of(text, fields)
+
+
+def _yaml(text: str) -> _Read:
     try:
         from faultlane import yaml_text
     except ImportError as error:
         raise MissingExtra("YAML needs PyYAML: pip install 'faultlane[cli]'") from error
-    return yaml_text.load(text)
-
-
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    plain = dict(pairs)
-    if len(plain) < len(pairs):
-        names = [name for name, _ in pairs]
-        again = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {again!r} again")
-    return plain
+    plain, lines = yaml_text.load(text)
+    return plain, lambda fields: lines

@@ -22,6 +22,8 @@ BYTES = {
 BYTES_PER_S = {f"{unit}/s": scale for unit, scale in BYTES.items()}
 MILLIONTHS = {"%": 10**4}
 
+CHARACTERS_MAX = 100  # of a number with its unit
+
 _NUMBER = re.compile(r"([+-]?[0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][0-9]{1,2})?)\s*(\D*)")
 
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
@@ -49,6 +51,8 @@ def whole_number(text: str, units: dict[str, int]) -> int:
     ValueError
         If it is no number, not whole, or has another unit.
     """
+    if len(text) > CHARACTERS_MAX:
+        raise ValueError(f"a number of {len(text)} characters")
     if _ADDRESS.fullmatch(text):
         return int(text, 16)
     match = _NUMBER.fullmatch(text.strip())

@@ -200,12 +200,25 @@ def test_bad_input_is_told_on_stderr(
 
 def test_a_file_that_is_no_scenario_is_bad_input(server: FakeServer, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text("seed: [")
+    path.write_text("machine:\n  cpu: 8\n  cpus: 4ms\n")
 
     done = faultlane(server, "run", str(path))
 
     assert done.exit_code == 2
-    assert done.stderr.startswith(f"{path}: line 1, column")
+    assert done.stdout == ""
+    cpu, cpus = done.stderr.splitlines()
+    assert cpu.startswith(f"{path}:2: machine.cpu: want the fields arch, ")
+    assert cpu.endswith("(did you mean cpus?), got 'cpu'")
+    assert cpus == f"{path}:3: machine.cpus: want a whole number, 0 to 4294967295, got '4ms'"
+
+
+def test_a_directory_is_no_scenario(server: FakeServer, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.mkdir()
+
+    done = faultlane(server, "run", str(path))
+
+    assert (done.exit_code, done.stderr) == (2, f"{path}: Is a directory\n")
 
 
 ENDS = [

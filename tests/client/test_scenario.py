@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from faultlane import InvalidScenario, errors, read_scenario, scenario_from, set_field, set_fields
 from faultlane import v1 as pb
+from faultlane.scenario import yaml_plain
 from faultlane.units import BYTES, BYTES_PER_S, MILLIONTHS, NANOSECONDS, whole_number
 
 YAML = """
@@ -229,26 +230,160 @@ def test_everything_that_does_not_fit_is_told_at_once() -> None:
     ]
 
 
-UNREADABLE = [
-    ("a.yaml", "seed: 1\nseed: 2\n", "line 2, column 1: the key 'seed' again"),
-    ("a.yaml", "seed: [1\n", "line 2, column 1: "),
-    ("a.yaml", "seed: \x00", "special characters are not allowed"),
-    ("a.json", '{"seed": 1, "seed": 2}', "the key 'seed' again"),
-    ("a.json", "{", "line 1 column 2"),
+def a_bomb(levels: int) -> str:
+    """A document of which each level repeats the one before nine times."""
+    repeats = [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]\n" for n in range(1, levels)]
+    return f"l0: &l0 [{', '.join('x' * 9)}]\n{''.join(repeats)}"
+
+
+UNREADABLE: list[tuple[str, str | bytes, str]] = [
+    ("a.yaml", "seed: 1\nseed: 2\n", "2: the key 'seed' again"),
+    ("a.yaml", "seed: [1\n", "2: "),
+    ("a.yaml", "seed:\n\t- 1\n", "2: "),
+    ("a.yaml", "seed: 1\nmachine: \x00", "2: control characters are not allowed"),
+    ("a.yaml", "seed: 1\n---\nseed: 2\n", "2: a second document"),
+    ("a.yaml", "seed: 1\n? [1, 2]\n: 3\n", "2: a key that is no name"),
+    ("a.yaml", "seed: *none\n", "1: *none, of which there is no &none that ended before"),
+    ("a.yaml", "machine: &m\n  devices:\n  - *m\n", "3: *m, of which there is no &m"),
+    ("a.yaml", "- " * 100_000, "1: nested more than 100 deep"),
+    ("a.yaml", "[" * 100_000, "1: nested more than 100 deep"),
+    ("a.yaml", a_bomb(9), "7: more than 1048576 values, aliases included"),
+    ("a.yaml", b"seed: 1\n# \xff", "2: no text in UTF-8: invalid start byte"),
+    ("a.yaml", "", "1: scenario: want the fields workload, "),
+    ("a.yaml", "# nothing", "1: scenario: want the fields workload, "),
+    ("a.yaml", "- seed\n", "1: scenario: want the fields workload, "),
+    ("a.yaml", "only words", "1: scenario: want the fields workload, "),
+    ("a.json", "", "1: Expecting value"),
+    ("a.json", "{", "1: Expecting property name"),
+    ("a.json", '{"seed":\n1,}', "2: "),
+    ("a.json", '{"machine": {\n"cpus": 1,\n"cpus": 2}, oops', "3: the key 'cpus' again"),
+    ("a.json", '{"machine": {"cpus": 1},\n"seed": 2,\n"seed": 2}', "3: the key 'seed' again"),
+    ("a.json", "[" * 100_000, "1: nested too deep"),
+    ("a.json", b"\xff\xfe{\x00", "1: no text in UTF-8: invalid start byte"),
+    ("a.json", '{"seed": ' + "9" * 10_000_000 + "}", "1: seed: want a whole number, "),
 ]
 
 
-@pytest.mark.parametrize(("name", "text", "problem"), UNREADABLE)
-def test_a_file_that_cannot_be_read_says_where(
-    tmp_path: Path, name: str, text: str, problem: str
-) -> None:
+def read_from(tmp_path: Path, name: str, content: str | bytes) -> pb.Scenario:
     path = tmp_path / name
-    path.write_text(text)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return read_scenario(path)
 
-    with pytest.raises(InvalidScenario, match=re.escape(problem)) as caught:
-        read_scenario(path)
 
-    assert caught.value.violations[0].field == str(path)
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(("name", "content", "problem"), UNREADABLE)
+def test_a_file_that_cannot_be_read_says_where(
+    tmp_path: Path, name: str, content: str | bytes, problem: str
+) -> None:
+    with pytest.raises(InvalidScenario) as caught:
+        read_from(tmp_path, name, content)
+
+    [told] = violations(caught)
+    assert told.startswith(f"{tmp_path / name}:{problem}")
+    assert len(told) < 500
+
+
+MISFITS_IN_A_FILE = """\
+seed: x
+machine:
+  archs: x86  # a field that there is not
+  devices:
+    - {name: disk, channels: 4ms}
+    - name: tape
+      latency:
+        fixed_ns:
+          16MiB
+  costs_ns:
+    wake: soon
+recording: {kind: SAMPLE}
+"""
+
+
+@pytest.mark.parametrize("name", ["a.yaml", "a.json"])
+def test_what_does_not_fit_is_told_with_its_line(tmp_path: Path, name: str) -> None:
+    text = MISFITS_IN_A_FILE
+    if name == "a.json":
+        text = json.dumps(yaml_plain(text), indent=2)
+    line_of = {line.strip(' "-').split('"')[0].split(":")[0]: n for n, line in numbered(text)}
+
+    with pytest.raises(InvalidScenario) as caught:
+        read_from(tmp_path, name, text)
+
+    assert [(v.field, v.place) for v in caught.value.violations] == [
+        (field, f"{tmp_path / name}:{line_of[key]}")
+        for field, key in [
+            ("seed", "seed"),
+            ("machine.archs", "archs"),
+            ("machine.devices[0].channels", "channels" if name == "a.json" else "{name"),
+            ("machine.devices[1].latency.fixed_ns", "fixed_ns"),
+            ("machine.costs_ns.wake", "wake"),
+            ("recording.kind", "kind" if name == "a.json" else "recording"),
+        ]
+    ]
+
+
+def numbered(text: str) -> list[tuple[int, str]]:
+    return list(enumerate(text.splitlines(), start=1))
+
+
+def test_what_an_alias_repeats_is_told_with_the_line_where_it_was_written(tmp_path: Path) -> None:
+    text = "machine:\n  devices:\n  - &disk\n    name: disk\n    chanels: 3\n  - *disk\n"
+
+    with pytest.raises(InvalidScenario) as caught:
+        read_from(tmp_path, "a.yaml", text)
+
+    assert [(v.field, v.place) for v in caught.value.violations] == [
+        ("machine.devices[0].chanels", f"{tmp_path / 'a.yaml'}:5"),
+        ("machine.devices[1].chanels", f"{tmp_path / 'a.yaml'}:5"),
+    ]
+
+
+def test_an_alias_repeats_what_its_anchor_holds(tmp_path: Path) -> None:
+    text = "machine: {devices: [{latency: &t {fixed_ns: 1us}}, {latency: *t}]}"
+
+    devices = read_from(tmp_path, "a.yaml", text).machine.devices
+
+    assert [device.latency.fixed_ns for device in devices] == [1000, 1000]
+
+
+def test_a_file_larger_than_any_request_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").symlink_to("/dev/zero")
+
+    with pytest.raises(InvalidScenario, match="more than 16777216 bytes"):
+        read_scenario(tmp_path / "a.yaml")
+
+
+def test_a_byte_order_mark_is_left_out(tmp_path: Path) -> None:
+    assert read_from(tmp_path, "a.yaml", b"\xef\xbb\xbfseed: 5").seed == 5
+
+
+@pytest.mark.timeout(10)
+def test_after_a_hundred_violations_nothing_more_is_read(tmp_path: Path) -> None:
+    with pytest.raises(InvalidScenario) as caught:
+        read_from(tmp_path, "a.yaml", "machine: {devices: [" + "{nme: 1}, " * 100_000 + "]}")
+
+    *first, last = violations(caught)
+    assert len(first) == 100
+    assert last == "these are the first 100: what comes after them was not read"
+
+
+MEANT = [
+    ({"machine": {"cpu": 1}}, "cpus"),
+    ({"horizon": 1}, "horizon_ns"),
+    ({"workload": {"files": [{"size": 1}]}}, "size_bytes"),
+    ({"workload": {"proceses": []}}, "processes"),
+    ({"recording": {"kind": "SAMPLE"}}, "SAMPLED"),
+    ({"workload": {"processes": [{"vmas": [{"advice": "ADVICE_RNADOM"}]}]}}, "RANDOM"),
+]
+
+
+@pytest.mark.parametrize(("plain", "meant"), MEANT)
+def test_a_name_that_is_nearly_right_is_answered_with_the_right_one(plain: Any, meant: str) -> None:
+    with pytest.raises(InvalidScenario) as caught:
+        scenario_from(plain)
+
+    [told] = violations(caught)
+    assert f" (did you mean {meant}?), got " in told
 
 
 def test_without_pyyaml_json_still_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -231,11 +231,14 @@ def test_row_32_in_one_process_the_first_to_wait_maps_the_page_for_both(story, p
 
 
 def test_rows_29_and_32_the_second_attempt_waits_with_its_lock_held(story, policy):
-    """Both missed, so both have TRIED set: no drop when one finds the folio locked by the other."""
+    """Both missed, so both have TRIED set: no drop when one finds the folio locked by the other.
+
+    Getting ready to retry takes long enough for both to have left their first attempts.
+    """
     scenario = story(
         one("first", touch(1016)),
         elsewhere=[one("second", touch(1016))],
-        costs_ns=SLOW_READAHEAD | {"map_page": 100_000},
+        costs_ns=SLOW_READAHEAD | {"retry": 20_000, "map_page": 100_000},
     )
 
     assert told(scenario) == written({"first": ROWS[29][policy], "second": ROWS[29][policy]})

@@ -171,6 +171,7 @@ def test_q3a_a_writer_that_spins_on_readers_takes_the_lock_from_the_last_one(sta
         (302, 0, "W", []),
         (352, 0, "", []),
     ]
+    assert Run(scenario).operations["w1"]["blocker"] == 1, "the last reader out"
 
 
 @pytest.mark.uncompiled_too
