@@ -15,9 +15,10 @@ COMMAND = [sys.executable, "-m", "faultlane_server", "serve", "--port", "0"]
 
 
 @contextmanager
-def serving(*options: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+def serving(*options: str, **of_process: Any) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """A server that listens, and its address as it printed it."""
-    with subprocess.Popen([*COMMAND, *options], stdout=subprocess.PIPE, text=True) as process:
+    command = [*COMMAND, *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **of_process) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         try:
@@ -27,9 +28,9 @@ def serving(*options: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
 
 
 @contextmanager
-def ready_server() -> Iterator[str]:
+def ready_server(**of_process: Any) -> Iterator[str]:
     """The address of a server that has loaded its kernels."""
-    with serving() as (_, address), grpc.insecure_channel(address) as channel:
+    with serving(**of_process) as (_, address), grpc.insecure_channel(address) as channel:
         wait_until_it_serves(channel)
         yield address
 
