@@ -13,9 +13,11 @@ from faultlane_server.engine.layout import Space, lay_programs
 from faultlane_server.engine.memory.page_table import entry
 from faultlane_server.engine.world import (
     OPENS_MAX,
+    PAGES_MAX,
     PRESENT,
     READAHEAD,
     UPTODATE,
+    VMA_ORDER_MAX,
     ThreadState,
     empty_world,
     free_rwsem,
@@ -98,7 +100,8 @@ class Compiler:
         config.table_pages = self.page_bytes // 8
         config.fault_around_pages = max(1, scenario.kernel.fault_around_bytes // self.page_bytes)
         hz = scenario.kernel.hz
-        config.rwsem_timeout_ns = -(-hz // RWSEM_WAIT_DIVISOR) * (10**9 // hz)
+        config.jiffy_ns = 10**9 // hz
+        config.rwsem_timeout_jiffies = -(-hz // RWSEM_WAIT_DIVISOR)
         kernel = KERNELS[scenario.kernel.generation]
         config.vma_lock_design = kernel.vma_lock
         config.vma_path = kernel.release >= arch.vma_lock_since
@@ -180,11 +183,27 @@ class Compiler:
         row.order_first += self.world.mms[mm - 1].order_room if mm else 0
         placed = [v.address + v.length_bytes for v in process.vmas if v.address]
         space = Space(mm, self, self._align(max([PLACE_FIRST, *placed]) // self.page_bytes + 1))
-        for vma in process.vmas:
-            self._vma(space, vma)
+        starts = [self._start_of(space, vma) for vma in process.vmas]
+        ptes = self._ptes_by_address(process.vmas, starts)
+        for vma, start, pte in zip(process.vmas, starts, ptes, strict=True):
+            self._vma(space, vma, start, pte)
         order = self.world.vma_order[row.order_first : row.order_first + row.order_count]
         order[:] = sorted(order, key=lambda slot: self.world.vmas[slot].start)
         row.order_room = row.order_count + lay_programs(self, space, process)
+        room = int(row.order_first + row.order_room)
+        assert room <= VMA_ORDER_MAX, "the check has counted the VMAs that programs may make"
+
+    def _start_of(self, space: Space, vma: Vma) -> int:
+        if vma.address:
+            return vma.address // self.page_bytes
+        return self.place(space, vma.length_bytes // self.page_bytes)
+
+    def _ptes_by_address(self, vmas: tuple[Vma, ...], starts: list[int]) -> list[int]:
+        """Return the first page-table entry of each VMA: neighbours can become one VMA."""
+        ptes = [0] * len(vmas)
+        for number in sorted(range(len(vmas)), key=starts.__getitem__):
+            ptes[number] = self.take_ptes(vmas[number].length_bytes // self.page_bytes)
+        return ptes
 
     def _align(self, page: int) -> int:
         """Return the first page of a page table that is not before `page`."""
@@ -201,18 +220,17 @@ class Compiler:
         """Return the first of some page-table entries that are used by nobody else."""
         first = self.ptes
         self.ptes += pages
+        assert self.ptes <= PAGES_MAX, "the check has counted the pages of VMAs and mmaps"
         return first
 
-    def _vma(self, space: Space, vma: Vma) -> None:
+    def _vma(self, space: Space, vma: Vma, start: int, pte: int) -> None:
         slot = int(self.world.vma_slots)
         self.world.vma_slots += 1
         self.world.vma_ids += 1
         row, mm = self.world.vmas[slot], self.world.mms[space.mm]
         pages = vma.length_bytes // self.page_bytes
         row.id, row.mm = slot, space.mm
-        row.start = vma.address // self.page_bytes if vma.address else self.place(space, pages)
-        row.end = row.start + pages
-        row.pte = self.take_ptes(pages)
+        row.start, row.end, row.pte = start, start + pages, pte
         row.protection = sum(1 << bit for bit in vma.protection)
         row.advice = vma.advice
         row.seq, row.reader, row.drainer, row.word.cpu = -1, NOBODY, NOBODY, NOBODY
@@ -222,12 +240,12 @@ class Compiler:
             row.offset = vma.backing.offset_bytes // self.page_bytes
         bits = entry(self.world, int(row.protection))
         for part in vma.mapped:
-            start = int(row.pte) + part.offset_bytes // self.page_bytes
+            first = pte + part.offset_bytes // self.page_bytes
             length = self.pages(part.length_bytes) if part.length_bytes else pages
-            self.world.ptes[start : min(start + length, int(row.pte) + pages)] = bits
+            self.world.ptes[first : min(first + length, pte + pages)] = bits
         self.world.vma_order[mm.order_first + mm.order_count] = slot
         mm.order_count += 1
-        space.name(vma.name, int(row.start), pages, int(row.pte))
+        space.name(vma.name, start, pages, pte)
 
     def _open(self, mapping: FileMapping) -> int:
         """Return the struct file of a mapping, with a readahead state of its own."""

@@ -86,7 +86,7 @@ def _unlock(world, page, now_ns, cpu, delay_ns):
     if np.int64(folio.first) == NOBODY:
         folio_lock.unlock(folio, world.threads)
         return delay_ns
-    _wait_for_folio_now(world, folio, now_ns)
+    _waiters_wait_for(world, folio, now_ns, Cause.FOLIO)
     thread = folio_lock.unlock(folio, world.threads)
     while thread != NOBODY:
         behind = world.threads[thread].behind
@@ -97,9 +97,14 @@ def _unlock(world, page, now_ns, cpu, delay_ns):
 
 
 @compiled
-def _wait_for_folio_now(world, folio, now_ns):
-    """Charge the waits so far to the device: whoever waits on, waits for other threads."""
+def wait_for_read(world, folio, now_ns):
+    """Charge who waits for a folio to the device from now on: a read holds it."""
+    _waiters_wait_for(world, folio, now_ns, Cause.DEVICE)
+
+
+@compiled
+def _waiters_wait_for(world, folio, now_ns, cause):
     thread = np.int64(folio.first)
     while thread != NOBODY:
-        sched.change_cause(world, thread, now_ns, Cause.FOLIO, NOBODY)
+        sched.change_cause(world, thread, now_ns, cause, NOBODY)
         thread = world.threads[thread].behind

@@ -36,7 +36,8 @@ def _deadlock(world: np.record) -> Diagnosis:
     if cycle:
         message = f"{len(cycle)} threads wait for each other, and nothing else can happen"
         return Diagnosis(message, tuple(_line(world, thread) for thread in cycle))
-    message = f"{len(waiting)} threads wait for what will not happen"
+    who = "1 thread waits" if len(waiting) == 1 else f"{len(waiting)} threads wait"
+    message = f"{who} for what will not happen"
     return Diagnosis(message, tuple(_line(world, thread) for thread in waiting[:CHAIN_MAX]))
 
 

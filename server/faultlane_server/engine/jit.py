@@ -6,6 +6,7 @@ named after everything that compiled code depends on. A directory that cannot be
 written is copied to a private one: a read-only image still starts warm.
 """
 
+import atexit
 import hashlib
 import os
 import shutil
@@ -77,6 +78,7 @@ def _cache_directory() -> Path:
     private = Path(tempfile.mkdtemp(prefix="faultlane-kernels-"))
     if directory.is_dir():
         shutil.copytree(directory, private, dirs_exist_ok=True)
+    atexit.register(shutil.rmtree, private, ignore_errors=True)
     return private
 
 

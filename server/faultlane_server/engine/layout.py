@@ -84,6 +84,7 @@ class _Layer:
     def lay(self) -> int:
         """Lay the program, and give the group its threads."""
         first = self.compiler.instructions
+        self._take_places()
         self._steps(self.group.program, 0)
         self._instruction(Op.END, 0)
         self._threads(first)
@@ -210,15 +211,30 @@ class _Layer:
         row.entries = len(table)
 
     def _mmap(self, row: np.record, step: Mmap) -> None:
-        """Give each thread of the group a place of its own, with a guard page behind it."""
-        pages = self._pages(step.length_bytes)
-        distance = pages + 1
-        start = self.compiler.place(self.space, distance * self.group.threads)
-        pte = self.compiler.take_ptes(distance * self.group.threads)
-        self.places[step.name] = Region(start, pages, pte, distance)
-        self.vmas_more += 1
-        self._range(row, self.places[step.name], 0, 0)
-        row.thread_pages = distance
+        """Map in the thread's own place for the name, which has room for the longest mapping."""
+        region = self.places[step.name]
+        self._range(row, region, 0, step.length_bytes)
+        row.thread_pages = region.thread_pages
+
+    def _find_places(self, steps: tuple[Step, ...]) -> dict[str, int]:
+        """Return how many pages the longest mapping of each name has."""
+        pages: dict[str, int] = {}
+        for step in steps:
+            inner = self._find_places(step.steps) if isinstance(step, Loop | Measure) else {}
+            if isinstance(step, Mmap):
+                inner = {step.name: self._pages(step.length_bytes)}
+            for name, longest in inner.items():
+                pages[name] = max(pages.get(name, 0), longest)
+        return pages
+
+    def _take_places(self) -> None:
+        """Give each thread a place of its own for each name, with a guard page behind it."""
+        for name, pages in self._find_places(self.group.program).items():
+            distance = pages + 1
+            start = self.compiler.place(self.space, distance * self.group.threads)
+            pte = self.compiler.take_ptes(distance * self.group.threads)
+            self.places[name] = Region(start, pages, pte, distance)
+            self.vmas_more += 1
 
     def _munmap(self, row: np.record, step: Munmap) -> None:
         region = self.places.get(step.vma) or self.space.regions[step.vma]

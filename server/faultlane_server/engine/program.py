@@ -124,6 +124,7 @@ def _touched(world, thread, instruction, end_ns):
 @compiled
 def skip_touch(world, thread, now_ns):
     """Go past a touch that ended in a signal: the program has a handler that skips it."""
+    sched.owe(world, thread, world.config.cost.touch_ns)
     _touched(world, thread, world.instructions[world.threads[thread].pc], now_ns)
 
 

@@ -34,7 +34,7 @@ COUNTER_NAMES = {
     Counter.DEVICE_READS: "device.reads",
     Counter.DEVICE_PAGES: "device.pages",
     Counter.CONTEXT_SWITCHES: "cpu.context_switches",
-    Counter.CPU_BUSY_NS: "cpu.interrupts_ns",
+    Counter.INTERRUPTS_NS: "cpu.interrupts_ns",
     Counter.MMAP_DOWNGRADES: "mmap_lock.downgrades",
 }
 

@@ -14,7 +14,6 @@ from faultlane_server.engine.queue import Kind, id_of, kind_of, pop, soonest_ns
 from faultlane_server.engine.tally import clear, fault_ended, operation_ended
 from faultlane_server.engine.world import ROWS_MAX, Cause, Step, ThreadState
 
-
 ODD = np.uint64(0x9E3779B97F4A7C15)  # scatters the time over a word
 
 
@@ -30,8 +29,9 @@ class Stop(IntEnum):
 
 
 @entry_point
-def step(world, events):
+def step(worlds, events):
     """Let at most `events` events happen, and tell why no more did."""
+    world = worlds[0]
     queue = world.queue
     horizon_ns = world.config.horizon_ns
     for _ in range(events):
@@ -60,7 +60,9 @@ def step(world, events):
 def _nothing_is_left(world):
     """Tell whether threads wait for what will not happen, or daemons alone have all ended."""
     for thread in range(world.config.threads):
-        if world.threads[thread].state != ThreadState.DONE:
+        state = world.threads[thread].state
+        if state != ThreadState.DONE:
+            assert state == ThreadState.BLOCKED, "in a deadlock all threads sleep"
             return Stop.DEADLOCK
     world.now_ns = world.config.horizon_ns
     return Stop.HORIZON
@@ -160,13 +162,17 @@ def _advance_operation(world, thread, now_ns, step):
 
 
 @entry_point
-def close(world):
+def close(worlds):
     """Write down what has not ended, in the order of threads, as far as there are rows.
 
     Returns whether everything is written down. Time that was charged beyond the end
     of the run is taken back.
     """
+    world = worlds[0]
     end_ns = world.now_ns
+    if not world.warm:
+        world.warm = 1
+        clear(world)
     while world.closing < world.config.threads:
         if world.fault_rows.rows >= ROWS_MAX or world.operation_rows.rows >= ROWS_MAX:
             return False
@@ -196,8 +202,9 @@ def _settle_to(world, row, end_ns):
 
 
 @entry_point
-def start(world):
+def start(worlds):
     """Give the threads their CPUs, in the order of their numbers."""
+    world = worlds[0]
     for thread in range(world.config.threads):
         world.threads[thread].step = Step.PROGRAM
         sched.make_runnable(world, thread, 0, 0)

@@ -69,6 +69,7 @@ def spin_until(world, thread, time_ns, step):
 def stop_spinning(world, thread, now_ns, step):
     """End a thread's spin: it does `step` at once."""
     _settle(world, thread, now_ns)
+    world.cpus[world.threads[thread].cpu].stolen_ns = 0
     burst(world, thread, now_ns, 0, step)
 
 
@@ -228,15 +229,13 @@ def _idle_remove(world, cpu):
 def interrupt(world, cpu, ns):
     """Let an interrupt take time from whoever runs on a CPU.
 
-    Returns how long an idle CPU is kept from its next thread.
+    Returns how long it takes, which is how much later a thread that it wakes can run.
     """
-    count(world, Counter.CPU_BUSY_NS, ns)
+    count(world, Counter.INTERRUPTS_NS, ns)
     row = world.cpus[cpu]
-    if row.is_idle:
-        return ns
-    if row.due >= 0:
+    if not row.is_idle and row.due >= 0:
         row.stolen_ns += ns
-    return 0
+    return ns
 
 
 @compiled
@@ -266,12 +265,15 @@ def settle_spin(world, thread, now_ns):
 def begin_account(world, thread, now_ns, spent_ns):
     """Begin to account for a fault or an operation that starts `spent_ns` from now.
 
-    The next burst pays for the time until then as well; it is not the fault's.
+    The next burst pays for the time until then as well, and for what the thread owes
+    already; neither is the fault's.
     """
     row = world.threads[thread]
+    before_ns = spent_ns + row.owed_ns
     for cause in range(CAUSES):
         row.wait_ns[cause] = 0
-    row.wait_ns[Cause.CPU] = -spent_ns
-    row.begin_ns = now_ns + spent_ns
+    row.wait_ns[Cause.CPU] = -before_ns
+    row.wait_ns[Cause.LOCK_WORD] = -row.stall_ns
+    row.begin_ns = now_ns + before_ns + row.stall_ns
     row.blocker = NOBODY
     row.blocker_ns = 0

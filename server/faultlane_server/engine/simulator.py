@@ -23,7 +23,7 @@ from faultlane_server.scenario import (
 )
 from faultlane_server.summary import Summary
 
-MODEL_VERSION = 2  # raised whenever the fingerprint of a scenario moves
+MODEL_VERSION = 3  # raised whenever the fingerprint of a scenario moves
 
 SLICE_NS = 2_000_000  # what a slice should take
 SLICE_EVENTS_FIRST = 4096
@@ -49,11 +49,15 @@ class Simulator:
     def __init__(self, scenario: Scenario) -> None:
         self._worlds, self._sections = compile_scenario(scenario)
         self.world = self._worlds[0]
+        self._fault_columns = {name: self.world.fault_rows[name] for name in FAULT_COLUMNS}
+        self._operation_columns = {
+            name: self.world.operation_rows[name] for name in OPERATION_COLUMNS
+        }
         self._slice_events = SLICE_EVENTS_FIRST
         self._stop: Stop | None = None
         self._closed = False
         with np.errstate(over="ignore"):
-            run.start(self.world)
+            run.start(self._worlds)
 
     @property
     def now_ns(self) -> int:
@@ -91,11 +95,11 @@ class Simulator:
 
     def _step(self, events: int) -> None:
         if self._stop is None:
-            stop = Stop(run.step(self.world, events))
+            stop = Stop(run.step(self._worlds, events))
             if stop in END_OF:
                 self._stop = stop
         if self._stop is not None:
-            self._closed = bool(run.close(self.world))
+            self._closed = bool(run.close(self._worlds))
         if self._closed:
             assert_conserved(self.world)
 
@@ -114,8 +118,8 @@ class Simulator:
 
     def take_rows(self) -> tuple[Columns, Columns]:
         """Return the rows since the last call, as columns of faults and of operations."""
-        faults = _take(self.world.fault_rows, FAULT_COLUMNS)
-        operations = _take(self.world.operation_rows, OPERATION_COLUMNS)
+        faults = _take(self.world.fault_rows, self._fault_columns)
+        operations = _take(self.world.operation_rows, self._operation_columns)
         return faults, operations
 
     def summary(self) -> Summary:
@@ -124,10 +128,10 @@ class Simulator:
         return summarise(self.world, self._sections, END_OF[self._stop], MODEL_VERSION)
 
 
-def _take(rows: np.record, columns: dict[str, str]) -> Columns:
+def _take(rows: np.record, columns: Columns) -> Columns:
     count = int(rows.rows)
     rows.rows = 0
-    return {name: np.array(rows[name][:count]) for name in columns}
+    return {name: column[:count].copy() for name, column in columns.items()}
 
 
 def warm_up() -> None:

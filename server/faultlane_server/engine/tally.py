@@ -3,7 +3,7 @@
 Nothing here decides anything: a run would go the same way without it.
 """
 
-from faultlane_server.codes import FaultKind, OperationKind, RecordingKind
+from faultlane_server.codes import FaultKind, OperationKind, RecordingKind, VmFault
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.world import (
     HISTOGRAM_BUCKETS,
@@ -118,7 +118,7 @@ def fault_ended(world, thread, end_ns, finished):
 def _histogram_of(fault):
     if fault.kind == FaultKind.BAD_AREA:
         return Histograms.FAULT_BAD_AREA
-    if fault.major:
+    if fault.major or fault.tried or fault.result & VmFault.MAJOR:
         return Histograms.FAULT_FILE_READ_MAJOR
     return Histograms.FAULT_FILE_READ_MINOR
 

@@ -396,7 +396,7 @@ class Counter(IntEnum):
     DEVICE_READS = 16
     DEVICE_PAGES = 17
     CONTEXT_SWITCHES = 18
-    CPU_BUSY_NS = 19
+    INTERRUPTS_NS = 19
     FAULTS_VIA_MMAP_LOCK = 20  # attempts that began under mmap_lock
     MMAP_DOWNGRADES = 21
 
@@ -484,7 +484,8 @@ Config = _record(
     ("page_shift", i64),
     ("table_pages", i64),  # page-table entries in one page table
     ("fault_around_pages", i64),
-    ("rwsem_timeout_ns", i64),
+    ("jiffy_ns", i64),
+    ("rwsem_timeout_jiffies", i64),
     ("vma_lock_design", i64),
     ("vma_path", i64),  # 1: user faults try the VMA lock first
     ("mmap_trylock", i64),  # 1: a fault tries mmap_lock before it waits for it

@@ -59,11 +59,11 @@ def _fault_around(world, thread):
     window = world.config.fault_around_pages
     fault = world.threads[thread]
     vma = world.vmas[fault.vma]
-    first = max(fault.page & ~(window - 1), vma.start)
-    table_end = (fault.page & ~(world.config.table_pages - 1)) + world.config.table_pages
+    table = fault.page & ~(world.config.table_pages - 1)
+    first = max(max(fault.page & ~(window - 1), vma.start), table)
     file = world.files[fault.file]
     file_end = vma.start + (file.pages - vma.offset)
-    end = min(min(first + window, vma.end), min(table_end, file_end))
+    end = min(min(first + window, vma.end), min(table + world.config.table_pages, file_end))
     folios = file.first + vma.offset - vma.start
     ptes = vma.pte - vma.start
     bits = page_table.entry(world, vma.protection)
@@ -244,6 +244,7 @@ def sync_read(world, thread, now_ns):
     folio = world.folios[fault.folio]
     assert folio.state & LOCKED, "a page is read with its folio locked"
     folio.holder = NOBODY
+    device.wait_for_read(world, folio, now_ns)
     device.submit(world, thread, world.files[fault.file].device_id, fault.folio, 1, now_ns)
     _wait_for_folio(world, thread, now_ns, False, Step.SYNC_READ_DONE)
 

@@ -161,6 +161,8 @@ def go_on_after_retry(world, thread, now_ns):
 def end(world, thread, now_ns):
     """Write the fault down, and go back to the access, or past it if it ended in a signal."""
     fault = world.threads[thread]
+    assert fault.held == 0, "a fault that ends holds no lock"
+    assert fault.invalidate_held == 0, "a fault that ends holds no invalidate_lock"
     fault_ended(world, thread, now_ns, 1)
     count(world, Counter.FAULTS, 1)
     world.faults_ended += 1

@@ -32,8 +32,8 @@ def lock_read(world, thread, now_ns):
         return True
     if world.config.mmap_trylock:
         strike(world, thread, mm.word, now_ns)
-    blocker = _in_the_way(mm.mmap_lock)
-    timeout_ns = world.config.rwsem_timeout_ns
+    blocker = _in_the_way(mm.mmap_lock, thread)
+    timeout_ns = _timeout_ns(world, now_ns)
     is_held = rwsem.read(mm.mmap_lock, world.threads, thread, now_ns, timeout_ns)
     if is_held:
         _read_held(world, thread, now_ns, True)
@@ -75,7 +75,7 @@ def lock_write(world, thread, now_ns):
         return True
     if not rwsem.may_spin(lock, _is_running(world, lock.writer)):
         return queue_write(world, thread, now_ns)
-    sched.wait_spinning(world, thread, now_ns, Cause.MMAP_LOCK, _in_the_way(lock))
+    sched.wait_spinning(world, thread, now_ns, Cause.MMAP_LOCK, _in_the_way(lock, thread))
     rwsem.join_spinners(lock, world.threads, thread)
     _spinners_look(world, writer.mm, now_ns)
     return False
@@ -87,8 +87,8 @@ def queue_write(world, thread, now_ns):
     writer = world.threads[thread]
     mm = world.mms[writer.mm]
     strike(world, thread, mm.word, now_ns)
-    blocker = _in_the_way(mm.mmap_lock)
-    timeout_ns = world.config.rwsem_timeout_ns
+    blocker = _in_the_way(mm.mmap_lock, thread)
+    timeout_ns = _timeout_ns(world, now_ns)
     is_held = rwsem.queue_write(mm.mmap_lock, world.threads, thread, now_ns, timeout_ns)
     if is_held:
         _write_held(world, thread, now_ns)
@@ -108,7 +108,7 @@ def retry_write(world, thread, now_ns):
         _write_held(world, thread, now_ns)
         _spinners_look(world, writer.mm, now_ns)
         return True
-    _wait_queued(world, thread, now_ns, _in_the_way(mm.mmap_lock))
+    _wait_queued(world, thread, now_ns, _in_the_way(mm.mmap_lock, thread))
     return False
 
 
@@ -147,6 +147,7 @@ def downgrade(world, thread, now_ns):
     writer.held_since_ns = now_ns
     strike(world, thread, mm.word, now_ns)
     must_wake = rwsem.downgrade(mm.mmap_lock, thread)
+    _watcher_sleeps(world, mm.mmap_lock, now_ns)
     _spinners_look(world, writer.mm, now_ns)
     if must_wake:
         _wake_waiters(world, writer.mm, thread, now_ns, Wake.READ_OWNED)
@@ -170,8 +171,22 @@ def owner_left_cpu(world, mm, now_ns):
     """Tell the writers that watch an owner that it sleeps: they queue, or sleep too."""
     lock = world.mms[mm].mmap_lock
     _spinners_look(world, mm, now_ns)
+    _watcher_sleeps(world, lock, now_ns)
+
+
+@compiled
+def _watcher_sleeps(world, lock, now_ns):
+    """Let the head of the queue try and sleep: who has the lock is no running writer any more."""
     if lock.first != NOBODY and world.threads[lock.first].state == ThreadState.SPINNING:
         sched.stop_spinning(world, lock.first, now_ns, Step.WRITE_WOKEN)
+
+
+@compiled
+def _timeout_ns(world, now_ns):
+    """Return for how long a waiter is not expired: jiffies are counted, not nanoseconds."""
+    jiffy_ns = world.config.jiffy_ns
+    last_jiffy = now_ns // jiffy_ns + world.config.rwsem_timeout_jiffies
+    return (last_jiffy + 1) * jiffy_ns - 1 - now_ns
 
 
 @compiled
@@ -184,11 +199,11 @@ def _is_running(world, thread):
 
 
 @compiled
-def _in_the_way(lock):
+def _in_the_way(lock, thread):
     """Return whom a thread waits for: the writer, else the queue's head, else a reader."""
     if lock.writer != NOBODY:
         return lock.writer
-    if lock.first != NOBODY:
+    if lock.first != NOBODY and lock.first != thread:
         return lock.first
     return lock.owner
 
@@ -299,7 +314,9 @@ def _keeps_spinning(world, lock, thread, now_ns):
         lock.spins_on_readers = 0
         world.cpus[world.threads[thread].cpu].due = -1
         return _is_running(world, lock.writer)
-    if lock.readers > 0 and not lock.spins_on_readers:
+    if not lock.reader_owned:
+        return world.threads[lock.first].state != ThreadState.RUNNABLE
+    if not lock.spins_on_readers:
         lock.spins_on_readers = 1
         limit_ns = rwsem.reader_spin_ns(lock.readers)
         sched.spin_until(world, thread, now_ns + limit_ns, Step.SPIN_EXPIRED)

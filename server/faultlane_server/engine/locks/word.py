@@ -12,11 +12,13 @@ from faultlane_server.engine.jit import compiled
 def strike(world, thread, word, now_ns):
     """Make one atomic on a lock word, and charge it with the thread's next burst."""
     runner = world.threads[thread]
-    if word.cpu == runner.cpu:
-        runner.owed_ns += world.config.cost.word_local_ns
-        word.free_ns = now_ns + world.config.cost.word_local_ns
-        return
+    cost = world.config.cost
     begin_ns = max(now_ns, word.free_ns)
-    word.free_ns = begin_ns + world.config.cost.word_remote_ns
+    if word.cpu == runner.cpu:
+        runner.stall_ns += begin_ns - now_ns
+        runner.owed_ns += cost.word_local_ns
+        word.free_ns = begin_ns + cost.word_local_ns
+        return
+    word.free_ns = begin_ns + cost.word_remote_ns
     word.cpu = runner.cpu
     runner.stall_ns += word.free_ns - now_ns

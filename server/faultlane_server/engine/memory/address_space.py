@@ -130,6 +130,7 @@ def continues(world, left, right):
     one, other = world.vmas[left], world.vmas[right]
     return (
         one.end == other.start
+        and one.pte + (one.end - one.start) == other.pte
         and one.open == other.open
         and one.advice == other.advice
         and (one.open == NOBODY or one.offset + (one.end - one.start) == other.offset)

@@ -45,15 +45,21 @@ def _plan_nothing(caller, work_ns):
 
 @compiled
 def _next_place(world, caller):
-    """Return the place of the next VMA in the range whose flags change, or -1."""
+    """Return the place of the next VMA in the range whose flags change, or -1.
+
+    A hole ends the call, as ENOMEM ends the kernel's: what lies before it has changed.
+    """
     place = address_space.place_of(world, caller.mm, caller.op_at)
-    while True:
+    covered = caller.op_at
+    while covered < caller.op_end:
         slot = address_space.slot_at(world, caller.mm, place)
-        if slot == NOBODY or world.vmas[slot].start >= caller.op_end:
+        if slot == NOBODY or world.vmas[slot].start > covered:
             return -1
         if world.vmas[slot].protection != caller.op_protection:
             return place
+        covered = world.vmas[slot].end
         place += 1
+    return -1
 
 
 @compiled

@@ -14,7 +14,7 @@ def plan(world, thread):
     caller = world.threads[thread]
     slot = _next(world, caller)
     if slot == NOBODY:
-        return False
+        return _plan_nothing(world, caller)
     vma = world.vmas[slot]
     splits = address_space.cuts(vma, caller.op_start, caller.op_end)
     caller.locks[0] = slot
@@ -23,6 +23,14 @@ def plan(world, thread):
     if caller.op_at == caller.op_start:
         caller.work_ns += world.config.cost.munmap_ns
     return True
+
+
+@compiled
+def _plan_nothing(world, caller):
+    """Pay for a call that found nothing to unmap, once."""
+    caller.locks_count = 0
+    caller.work_ns = world.config.cost.munmap_ns
+    return caller.op_at == caller.op_start
 
 
 @compiled
@@ -40,6 +48,9 @@ def apply(world, thread):
     """Cut the VMA to the range."""
     caller = world.threads[thread]
     slot = _next(world, caller)
+    if slot == NOBODY:
+        caller.op_at = caller.op_end
+        return
     if world.vmas[slot].start < caller.op_start:
         slot = address_space.split(world, slot, caller.op_start)
     if world.vmas[slot].end > caller.op_end:
