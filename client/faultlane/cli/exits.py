@@ -54,6 +54,8 @@ def errors_as_exits() -> Iterator[None]:
     except errors.FaultlaneError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(_exit_of(error)) from error
+    except BrokenPipeError:  # nobody reads on: no reason to say anything
+        raise
     except OSError as error:
         typer.echo(f"{error.filename}: {error.strerror}", err=True)
         raise typer.Exit(Exit.BAD_INPUT) from error

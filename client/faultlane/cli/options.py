@@ -37,6 +37,8 @@ Seed = Annotated[
 @contextmanager
 def connected(server: str | None) -> Iterator[Client]:
     """A client of the server that was named, or of one that lives as long as the client."""
+    if server == "":
+        raise typer.BadParameter("want HOST:PORT, got ''", param_hint="--server")
     if server is not None:
         client = Client.connect(server)
     else:
