@@ -234,6 +234,40 @@ def test_who_reads_no_further_is_not_told_of_it(server: FakeServer, command: lis
     assert (done.returncode, done.stderr) == (1, "")
 
 
+def in_latin_1(server: FakeServer, *arguments: str | bytes) -> "subprocess.CompletedProcess[bytes]":
+    """The command on a terminal that shows nothing but Latin-1."""
+    return subprocess.run(
+        [*COMMAND, *arguments, "--server", server.address],
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        check=False,
+    )
+
+
+def test_what_a_terminal_cannot_show_is_written_in_latin_1(
+    server: FakeServer, tmp_path: Path
+) -> None:
+    path = tmp_path / "Ω.yaml"
+    path.write_text("workload: {files: [{name: Ω}]}")
+
+    text, plain = (
+        in_latin_1(server, "run", str(path)),
+        in_latin_1(server, "run", str(path), "--json"),
+    )
+
+    assert (text.returncode, text.stderr) == (0, b"")
+    assert b"\\u03a9.yaml: policy mainline" in text.stdout
+    scenario = json.loads(plain.stdout)["simulation"]["scenario"]
+    assert scenario["workload"]["files"][0]["name"] == "Ω"
+
+
+def test_bytes_that_are_no_text_are_bad_input(server: FakeServer) -> None:
+    done = in_latin_1(server, "run", b"\xff")
+
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr == b"want text in UTF-8, got '\\udcff'\n"
+
+
 @pytest.mark.parametrize("command", ["run", "compare"])
 def test_an_interrupt_cancels_the_run(
     server: FakeServer, monkeypatch: pytest.MonkeyPatch, command: str
