@@ -24,4 +24,8 @@ def local(workers: int | None = None) -> Client:
     except ModuleNotFoundError as error:
         raise MissingExtra(f"no server here ({error}): pip install 'faultlane[server]'") from error
     server = LocalServer(workers=workers)
-    return Client.connect(server.start(), on_close=server.close)
+    try:
+        return Client.connect(server.start(), on_close=server.close)
+    except BaseException:  # an interrupt too: it may take minutes to start
+        server.close()
+        raise

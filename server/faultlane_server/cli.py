@@ -1,24 +1,14 @@
-"""The `faultlane-server` command."""
+"""The `faultlane-server` command.
 
-import asyncio
-import logging
-import signal
-import tempfile
-from contextlib import AbstractContextManager, nullcontext
+Each subcommand imports what it needs: `health` is asked for every few seconds.
+"""
+
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from pydantic import ValidationError
-
-from faultlane_server.config import Settings
-from faultlane_server.runs import Limits, compiled_engine
-from faultlane_server.service.probe import health_of
-from faultlane_server.service.server import CannotListen, Options, Server
-from faultlane_server.telemetry import set_up_logging
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
-logger = logging.getLogger(__name__)
 
 
 def main() -> None:
@@ -51,7 +41,9 @@ def serve(
     ] = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT. Every option can be set as FAULTLANE_<OPTION> as well."""
-    asked: dict[str, Any] = {
+    from faultlane_server import wiring
+
+    asked = {
         "host": host,
         "port": port,
         "workers": workers,
@@ -59,16 +51,10 @@ def serve(
         "insecure": insecure,
     }
     try:
-        settings = Settings(**{name: value for name, value in asked.items() if value is not None})
-    except ValidationError as error:
-        raise typer.BadParameter(
-            "; ".join(str(problem["msg"]) for problem in error.errors())
-        ) from error
-    set_up_logging()
-    try:
-        with _data_dir(settings) as directory:
-            asyncio.run(_serve(settings, Path(directory)))
-    except CannotListen as error:
+        wiring.serve(wiring.settings_of(asked))
+    except wiring.BadSettings as error:
+        raise typer.BadParameter(str(error)) from error
+    except wiring.CannotListen as error:
         typer.echo(error, err=True)
         raise typer.Exit(1) from error
 
@@ -79,26 +65,8 @@ def health(
     timeout_s: Annotated[float, typer.Option(min=0, help="Seconds to wait for an answer.")] = 2.0,
 ) -> None:
     """Say how a server is; exit with 0 if it can run simulations and with 1 if not."""
+    from faultlane_server.service.probe import health_of
+
     found = health_of(address, timeout_s)
     typer.echo(found)
     raise typer.Exit(0 if found == "SERVING" else 1)
-
-
-async def _serve(settings: Settings, directory: Path) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    limits = Limits(settings.workers, settings.queued_max)
-    server = Server(compiled_engine(), Options(settings.address, directory, limits))
-    await server.run(stop, _tell_address, lambda: logger.info("ready"))
-    logger.info("stopped")
-
-
-def _tell_address(address: str) -> None:
-    print(f"faultlane-server listening on {address}", flush=True)
-
-
-def _data_dir(settings: Settings) -> AbstractContextManager[str | Path]:
-    if settings.data_dir is None:
-        return tempfile.TemporaryDirectory(prefix="faultlane-")
-    return nullcontext(settings.data_dir)

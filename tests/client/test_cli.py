@@ -1,6 +1,9 @@
 """The command does what its options say, prints nothing else, and ends with the right code."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,8 @@ from tests.client.fake import (
     some_faults,
     some_operations,
 )
+
+COMMAND = [sys.executable, "-c", "from faultlane.cli import main; main()"]
 
 SCENARIO = pb.Scenario(
     horizon_ns=10**9,
@@ -210,6 +215,80 @@ def test_a_file_that_is_no_scenario_is_bad_input(server: FakeServer, tmp_path: P
     assert cpu.startswith(f"{path}:2: machine.cpu: want the fields arch, ")
     assert cpu.endswith("(did you mean cpus?), got 'cpu'")
     assert cpus == f"{path}:3: machine.cpus: want a whole number, 0 to 4294967295, got '4ms'"
+
+
+@pytest.mark.parametrize("command", [["run", "first-look"], ["compare", "first-look"], ["presets"]])
+def test_who_reads_no_further_is_not_told_of_it(server: FakeServer, command: list[str]) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+
+    done = subprocess.run(
+        [*COMMAND, *command, "--server", server.address],
+        stdout=writes,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def in_latin_1(server: FakeServer, *arguments: str | bytes) -> "subprocess.CompletedProcess[bytes]":
+    """The command on a terminal that shows nothing but Latin-1."""
+    return subprocess.run(
+        [*COMMAND, *arguments, "--server", server.address],
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        check=False,
+    )
+
+
+def test_what_a_terminal_cannot_show_is_written_in_latin_1(
+    server: FakeServer, tmp_path: Path
+) -> None:
+    path = tmp_path / "Ω.yaml"
+    path.write_text("workload: {files: [{name: Ω}]}")
+
+    text, plain = (
+        in_latin_1(server, "run", str(path)),
+        in_latin_1(server, "run", str(path), "--json"),
+    )
+
+    assert (text.returncode, text.stderr) == (0, b"")
+    assert b"\\u03a9.yaml: policy mainline" in text.stdout
+    scenario = json.loads(plain.stdout)["simulation"]["scenario"]
+    assert scenario["workload"]["files"][0]["name"] == "Ω"
+
+
+def test_bytes_that_are_no_text_are_bad_input(server: FakeServer) -> None:
+    done = in_latin_1(server, "run", b"\xff")
+
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr == b"want text in UTF-8, got '\\udcff'\n"
+
+
+@pytest.mark.parametrize("command", ["run", "compare"])
+def test_an_interrupt_cancels_the_run(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("faultlane.cli.terminal.RunProgress.see", interrupt)
+    server.says["CancelSimulation"] = pb.CancelSimulationResponse(simulation=a_simulation())
+
+    done = faultlane(server, command, "first-look")
+
+    assert (done.exit_code, done.stdout, done.stderr) == (130, "", "")
+    assert server.heard[-1] == pb.CancelSimulationRequest(name=NAME)
+
+
+def test_an_empty_address_is_bad_input(server: FakeServer) -> None:
+    done = CliRunner().invoke(app, ["presets", "--server", ""])
+
+    assert done.exit_code == 2
+    assert "want HOST:PORT, got ''" in done.stderr
 
 
 def test_a_directory_is_no_scenario(server: FakeServer, tmp_path: Path) -> None:

@@ -321,3 +321,25 @@ def _last_of(rpc: str) -> Any:
 
 def _response_of(rpc: str) -> Any:
     return getattr(pb, f"{rpc}Response")
+
+
+def test_a_local_server_that_is_interrupted_while_it_starts_is_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closed = []
+
+    class Interrupted:
+        def __init__(self, workers: int | None) -> None: ...
+
+        def start(self) -> str:
+            raise KeyboardInterrupt
+
+        def close(self) -> None:
+            closed.append(True)
+
+    monkeypatch.setattr("faultlane_server.service.local.LocalServer", Interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        faultlane.local()
+
+    assert closed == [True]

@@ -12,7 +12,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 
 from faultlane.v1 import catalog_service_pb2
 from faultlane.v1 import simulation_service_pb2 as pb
-from faultlane_server.runs import Limits
+from faultlane_server.runs import Limits, ShuttingDown
 from faultlane_server.service.local import LocalServer
 from tests.service.fake import PATIENCE_S, Gate, Peer, Servers, a_scenario, an_engine, detail
 
@@ -74,6 +74,21 @@ def test_a_server_whose_kernels_do_not_load_says_why() -> None:
 
     with pytest.raises(MemoryError, match="no room for kernels"):
         LocalServer(engine=an_engine(warm_up=fail)).start()
+
+
+def test_a_server_can_be_ended_while_its_kernels_load() -> None:
+    """They may compile for minutes, for which nobody waits who presses Ctrl-C."""
+    gate = Gate()
+    server = LocalServer(engine=an_engine(warm_up=gate.pass_through))
+    server.listen()
+    assert gate.reached.wait(PATIENCE_S)
+
+    server.close()
+
+    assert not gate.opened.is_set()
+    with pytest.raises(ShuttingDown):
+        server.wait_until_ready()
+    gate.opened.set()
 
 
 def test_two_servers_never_share_a_port(servers: Servers) -> None:

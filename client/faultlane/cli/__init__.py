@@ -1,6 +1,7 @@
 """The `faultlane` command."""
 
 import sys
+from io import TextIOWrapper
 
 
 def main() -> None:
@@ -9,4 +10,6 @@ def main() -> None:
         from faultlane.cli.app import app
     except ModuleNotFoundError as error:
         sys.exit(f"the command needs {error.name}: pip install 'faultlane[cli]'")
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for what the terminal cannot show
     app()

@@ -54,6 +54,11 @@ def errors_as_exits() -> Iterator[None]:
     except errors.FaultlaneError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(_exit_of(error)) from error
+    except UnicodeEncodeError as error:  # bytes of the command line that are no text
+        typer.echo(f"want text in UTF-8, got {error.object!a}", err=True)
+        raise typer.Exit(Exit.BAD_INPUT) from error
+    except BrokenPipeError:  # nobody reads on: no reason to say anything
+        raise
     except OSError as error:
         typer.echo(f"{error.filename}: {error.strerror}", err=True)
         raise typer.Exit(Exit.BAD_INPUT) from error

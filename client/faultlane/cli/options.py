@@ -37,6 +37,8 @@ Seed = Annotated[
 @contextmanager
 def connected(server: str | None) -> Iterator[Client]:
     """A client of the server that was named, or of one that lives as long as the client."""
+    if server == "":
+        raise typer.BadParameter("want HOST:PORT, got ''", param_hint="--server")
     if server is not None:
         client = Client.connect(server)
     else:
@@ -47,9 +49,9 @@ def connected(server: str | None) -> Iterator[Client]:
 
 
 def find(client: Client, source: str) -> pb.Preset:
-    """The preset of that id, or a file as if it were one."""
+    """The preset of that id, or a file as if it were one without an id."""
     if source.endswith(FILE_ENDINGS) or Path(source).is_file():
-        return pb.Preset(id=source, scenario=read_scenario(source))
+        return pb.Preset(scenario=read_scenario(source))
     try:
         return client.get_preset(source)
     except NoSuchPreset as error:

@@ -13,8 +13,8 @@ from faultlane.report.streamed import Streamed
 
 
 def to_json(plain: Any) -> str:
-    """One document, indented."""
-    return json.dumps(plain, indent=2, ensure_ascii=False)
+    """One document, indented, in ASCII: whatever the terminal's encoding is, it stays JSON."""
+    return json.dumps(plain, indent=2)
 
 
 def message_plain(message: Message) -> Any:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from faultlane_server.runs import Engine, Limits, compiled_engine, default_workers
+from faultlane_server.runs import Engine, Limits, ShuttingDown, compiled_engine, default_workers
 from faultlane_server.service.server import Options, Server
 
 
@@ -68,6 +68,8 @@ class LocalServer:
     def _work(self) -> None:
         try:
             asyncio.run(self._serve())
+            if not self._loaded.done():
+                self._loaded.set_exception(ShuttingDown())
         except BaseException as error:
             for future in (self._address, self._loaded):
                 if not future.done():

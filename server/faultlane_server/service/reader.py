@@ -35,6 +35,10 @@ _HARMLESS: dict[str, Any] = {
 }
 
 
+# What stands in for a number that no enum has, if its first member is not harmless.
+_HARMLESS_CODES: dict[type[IntEnum], IntEnum] = {codes.PageState: codes.PageState.CACHED}
+
+
 class TooManyMessages(Exception):
     """The scenario is so large that it cannot be read in a reasonable time."""
 
@@ -121,7 +125,7 @@ class ScenarioReader:
             names = ", ".join(member.name for member in members)
             self.violations.append(Violation(path, f"one of {names}", number))
             self._replaced.add(path)
-            return next(iter(members))
+            return _HARMLESS_CODES.get(members) or next(iter(members))
 
 
 class _Slot(NamedTuple):

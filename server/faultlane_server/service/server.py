@@ -1,7 +1,9 @@
 """The gRPC server: what it serves, where it listens, and how it begins and ends."""
 
 import asyncio
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -76,7 +78,7 @@ class Server:
 
     async def load(self) -> None:
         """Load the kernels and let simulations run."""
-        await asyncio.to_thread(self.runs.start)
+        await _in_daemon_thread(self.runs.start)
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
     async def stop(self) -> None:
@@ -93,17 +95,39 @@ class Server:
         is_loaded: Callable[[], None],
     ) -> None:
         """Serve until `stop` is set; tell when the port is open and when simulations can run."""
+        stopped = asyncio.ensure_future(stop.wait())
         try:
             listens(await self.start())
-            await self.load()
-            is_loaded()
-            await stop.wait()
+            loading = asyncio.ensure_future(self.load())
+            await asyncio.wait([loading, stopped], return_when=asyncio.FIRST_COMPLETED)
+            if loading.done():
+                loading.result()
+                is_loaded()
+            await stopped
         finally:
+            stopped.cancel()
             await self.stop()
 
     async def _set_health(self, status: int) -> None:
         for name in ("", *_NAMES):
             await self._health.set(name, status)
+
+
+async def _in_daemon_thread(work: Callable[[], None]) -> None:
+    """Wait for `work`, but let the process end without: it may compile for minutes."""
+    done: Future[None] = Future()
+    done.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    threading.Thread(target=run, name="loading", daemon=True).start()
+    await asyncio.wrap_future(done)
 
 
 def _info(runs: Runs) -> catalog_service_pb2.GetServerInfoResponse:
