@@ -63,7 +63,7 @@ def a_run(
     )
     simulator = Simulator(check(scenario))
     while not simulator.advance():
-        pass
+        simulator.take_rows()
     return simulator
 
 
