@@ -77,7 +77,7 @@ def counting_calls(dispatcher: Any) -> dict[str, list[str]]:
     return {name: calls for name, calls in found.items() if calls}
 
 
-@pytest.mark.parametrize("entry_point", ENTRY_POINTS, ids=lambda entry: entry.py_func.__name__)
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS, ids=lambda entry: entry.__name__)
 def test_no_reference_is_counted(entry_point):
     assert counting_calls(entry_point) == {}
 
