@@ -224,6 +224,7 @@ def start(home: Path, how: str, scratch: Path) -> dict[str, Any]:
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """Make a copy of what is compiled, so that a test may do to it what it likes."""
+    assert jit.CACHE_DIRECTORY is not None
     home = tmp_path / "home"
     shutil.copytree(jit.CACHE_DIRECTORY, home / jit.CACHE_DIRECTORY.name)
     return home
@@ -257,3 +258,17 @@ def test_a_cache_that_cannot_be_written_is_used_through_a_private_copy(home, tmp
     assert (told["hits"], told["misses"]) == (len(ENTRY_POINTS), 0)
     assert Path(told["directory"]).parent == scratch
     assert files_of(home) == before
+
+
+def test_the_engine_can_be_imported_where_nothing_can_be_written() -> None:
+    program = f"""
+import tempfile
+
+def refuse(*args, **others):
+    raise PermissionError
+
+tempfile.TemporaryFile = tempfile.mkdtemp = refuse
+from {NAME}.engine import is_cold, jit
+assert jit.CACHE_DIRECTORY is None and is_cold()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -10,6 +10,7 @@ import atexit
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 
@@ -70,15 +71,23 @@ def _is_writable(directory: Path) -> bool:
         return False
 
 
-def _cache_directory() -> Path:
-    """Return a directory that can be written and holds what was compiled before, if anything."""
+def _cache_directory() -> Path | None:
+    """Return a directory that can be written and holds what was compiled before, if anything.
+
+    None if nothing can be written anywhere: then every process compiles for itself.
+    """
     directory = _home() / f"kernels-{_depends_on()}"
     if _is_writable(directory):
         return directory
-    private = Path(tempfile.mkdtemp(prefix="faultlane-kernels-"))
+    try:
+        private = Path(tempfile.mkdtemp(prefix="faultlane-kernels-"))
+    except OSError:
+        return None
+    atexit.register(shutil.rmtree, private, ignore_errors=True)
     if directory.is_dir():
         shutil.copytree(directory, private, dirs_exist_ok=True)
-    atexit.register(shutil.rmtree, private, ignore_errors=True)
+        for copy in (private, *private.rglob("*")):
+            copy.chmod(copy.stat().st_mode | stat.S_IWUSR)
     return private
 
 
@@ -87,7 +96,7 @@ CACHE_DIRECTORY = _cache_directory()
 
 def is_cold() -> bool:
     """Whether nothing was compiled yet: the first run will take its time."""
-    return not any(CACHE_DIRECTORY.rglob("*.nbi"))
+    return CACHE_DIRECTORY is None or not any(CACHE_DIRECTORY.rglob("*.nbi"))
 
 
 def compiled(function):
@@ -95,9 +104,7 @@ def compiled(function):
 
     All memory is the world's, so no references are counted.
 
-    It is optimised together with whoever calls it, so by itself it is left as it is:
-    optimising every function with all that it calls, again in each of its callers,
-    takes three times as long.
+    It is optimised together with whoever calls it, so by itself only lightly.
     """
     return _njit(function, 1)
 
@@ -108,10 +115,12 @@ def entry_point(function):
 
 
 def _njit(function, level):
+    keep = CACHE_DIRECTORY is not None
     before = config.CACHE_DIR
-    config.CACHE_DIR = str(CACHE_DIRECTORY)
+    if keep:
+        config.CACHE_DIR = str(CACHE_DIRECTORY)
     try:
-        dispatcher = numba.njit(nogil=True, cache=True, error_model="numpy", _nrt=False)(function)
+        dispatcher = numba.njit(nogil=True, cache=keep, error_model="numpy", _nrt=False)(function)
     finally:
         config.CACHE_DIR = before
     if hasattr(dispatcher, "py_func"):
