@@ -29,6 +29,7 @@ from tests.golden.story import (
 
 US = 1000
 READ = 100
+HZ = 1000  # a waiter is expired when the fifth jiffy after it queued begins: after 4 to 5 ms
 DRAINED = 250  # when the slow reader leaves `other`
 
 
@@ -74,7 +75,7 @@ class Stage:
             "mprotect": self.write,
             "munmap_zap": self.zap,
         }
-        return a_story(
+        story = a_story(
             *cast,
             data_pages=8192,
             advice=Advice.RANDOM,
@@ -84,6 +85,7 @@ class Stage:
             read_ns=READ * US,
             costs_ns=dict.fromkeys(COSTS, 0) | {name: us * US for name, us in costs_us.items()},
         )
+        return replace(story, kernel=replace(story.kernel, hz=HZ))
 
 
 Told = tuple[float, int, str, list[int]]
@@ -242,7 +244,7 @@ def test_q4_spinners_steal_until_the_head_has_waited_too_long(stage):
         (250.5, 1, "WAIT NONSPINNABLE", [w1]),
         (315, 0, "WAIT", [w1]),  # woken, and running from 320 on
         (317, 0, "W WAIT", [w1]),  # s1, then s2 from 2817 on and s3 from 5317 on
-        (5322, 0, "W WAIT HO", [w1]),  # 4 ms after it queued, no earlier: there is no timer
+        (5322, 0, "W WAIT HO", [w1]),  # expired when it is tried, no earlier: there is no timer
         (7817, 0, "W", []),  # w1, and s4 behind it
         (12817, 0, "", []),
     ]
