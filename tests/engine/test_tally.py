@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from faultlane_server.codes import StopReason
 from faultlane_server.engine.report import bucket_low, bucket_middle, summarise
-from faultlane_server.engine.tally import bucket_of, collect, collect_many
+from faultlane_server.engine.tally import bucket_of, collect
 from faultlane_server.engine.world import HISTOGRAM_BUCKETS, Histograms, empty_world
 from faultlane_server.scenario.limits import HORIZON_NS_MAX
 from faultlane_server.summary import Latency
@@ -85,18 +85,6 @@ def test_every_length_of_time_of_a_run_has_a_bucket_of_its_own_size():
 
 def test_what_is_larger_than_any_run_lands_in_the_last_bucket():
     assert bucket_of(1 << 62) == HISTOGRAM_BUCKETS - 1
-
-
-def test_many_at_once_are_as_many_one_by_one():
-    one_by_one, at_once = empty_world(), empty_world()
-    for value, times in ((700, 3), (5, 2), (100_000, 4)):
-        for _ in range(times):
-            collect(one_by_one[0], Histograms.TOUCH, value, 1)
-        collect_many(at_once[0], Histograms.TOUCH, value, times)
-
-    one, other = (worlds[0].tally.histograms[Histograms.TOUCH] for worlds in (one_by_one, at_once))
-
-    assert one.tobytes() == other.tobytes()
 
 
 def test_what_has_not_ended_is_censored_and_counted():

@@ -12,7 +12,7 @@ from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.memory.page_table import pte_bit
 from faultlane_server.engine.ops import entry
 from faultlane_server.engine.queue import Kind, push
-from faultlane_server.engine.tally import collect, collect_many, count
+from faultlane_server.engine.tally import collect, count
 from faultlane_server.engine.world import (
     Cause,
     Counter,
@@ -118,7 +118,7 @@ def _touched(world, thread, instruction, end_ns):
         ns = end_ns - runner.touch_since_ns
         runner.touch_since_ns = -1
     if end_ns - ns >= world.config.warmup_ns:
-        collect_many(world, Histograms.TOUCH, ns, 1)
+        collect(world, Histograms.TOUCH, ns, 1)
 
 
 @compiled

@@ -51,18 +51,6 @@ def collect(world, histogram, value, finished):
 
 
 @compiled
-def collect_many(world, histogram, value, times):
-    """Add one finished length of time `times` times."""
-    row = world.tally.histograms[histogram]
-    if row.total == 0 or value < row.least_ns:
-        row.least_ns = value
-    row.most_ns = max(row.most_ns, value)
-    row.total += times
-    row.sum_ns += value * times
-    row.counts[bucket_of(value)] += times
-
-
-@compiled
 def acquired(world, lock, waited_ns, contended):
     """Write an acquisition into the lock table."""
     row = world.tally.locks[lock]
@@ -96,14 +84,21 @@ def trace(world, thread, now_ns):
 
 
 @compiled
+def _duration_of(thread, end_ns):
+    """Return how long a fault or an operation took: as long as its causes and CPU time."""
+    duration_ns = end_ns - thread.begin_ns
+    spent_ns = 0
+    for cause in range(len(thread.wait_ns)):
+        spent_ns += thread.wait_ns[cause]
+    assert spent_ns == duration_ns, "causes and CPU time add up to the duration"
+    return duration_ns
+
+
+@compiled
 def fault_ended(world, thread, end_ns, finished):
     """Write a fault down, in the summary and, if it is to be recorded, in the log."""
     fault = world.threads[thread]
-    duration_ns = end_ns - fault.begin_ns
-    spent_ns = 0
-    for cause in range(len(fault.wait_ns)):
-        spent_ns += fault.wait_ns[cause]
-    assert spent_ns == duration_ns, "causes and CPU time of a fault add up to its duration"
+    duration_ns = _duration_of(fault, end_ns)
     if fault.begin_ns < world.config.warmup_ns:
         return
     collect(world, Histograms.FAULT, duration_ns, finished)
@@ -178,11 +173,7 @@ def _write_fault(world, thread, duration_ns, finished):
 def operation_ended(world, thread, end_ns, finished):
     """Write an operation down, in the summary and in the log."""
     caller = world.threads[thread]
-    duration_ns = end_ns - caller.begin_ns
-    spent_ns = 0
-    for cause in range(len(caller.wait_ns)):
-        spent_ns += caller.wait_ns[cause]
-    assert spent_ns == duration_ns, "causes and CPU time of an operation add up to its duration"
+    duration_ns = _duration_of(caller, end_ns)
     if caller.begin_ns < world.config.warmup_ns:
         return
     collect(world, _histogram_of_operation(caller.op_kind), duration_ns, finished)

@@ -47,6 +47,10 @@ HORIZON_NS = 60 * 10**9
 CHANNELS = 1024  # of the null block device: as good as unlimited
 WORD = (1 << 64) - 1
 
+# What the two mprotects of a pair ask for.
+UNRELATED = ((Protection.READ,), (Protection.READ, Protection.WRITE))
+SAME_VMA = ((Protection.READ, Protection.EXEC), (Protection.READ,))
+
 POLICY_OF = {"base": "mainline", "pristine": "mainline", "rfc": "rfc", "hold": "hold"}
 READAHEAD_BYTES = {"advise_random": 131072, "readahead_1page": 4096, "readahead_128k": 131072}
 
@@ -148,14 +152,14 @@ class _Harness:
             return
         if self.writer_op == "mprotect_unrelated":
             for number in range(self.writer_count):
-                pair = self._pair(f"area{number}", 15, 1, self._anonymous())
+                pair = self._pair(f"area{number}", 15, 1, UNRELATED)
                 yield self._writer(f"writer{number}", 1, pair)
             return
         if self.writer_op == "mmap_munmap_unrelated":
             pair = (Mmap("area", 32 * PAGE_BYTES), Munmap("area"))
         else:
             at = self.used_pages + TAIL_WRITTEN_FROM
-            pair = self._pair("vma0", at, 2, self._shared(), thread_pages=4)
+            pair = self._pair("vma0", at, 2, SAME_VMA, thread_pages=4)
         yield self._writer("writers", self.writer_count, pair)
 
     def _writer(self, name: str, threads: int, pair: tuple[Step, ...]) -> ThreadGroup:
@@ -163,18 +167,12 @@ class _Harness:
         think = (Sleep(Fixed(self.writer_think_us * 1000)),) if self.writer_think_us else ()
         return ThreadGroup(name, threads, (Loop(0, (measured, *think)),), daemon=True)
 
-    def _anonymous(self) -> tuple[tuple[Protection, ...], tuple[Protection, ...]]:
-        return (Protection.READ,), (Protection.READ, Protection.WRITE)
-
-    def _shared(self) -> tuple[tuple[Protection, ...], tuple[Protection, ...]]:
-        return (Protection.READ, Protection.EXEC), (Protection.READ,)
-
     def _pair(
         self,
         vma: str,
         page: int,
         pages: int,
-        protections: tuple[tuple[Protection, ...], tuple[Protection, ...]],
+        protections: tuple[tuple[Protection, ...], ...],
         thread_pages: int = 0,
     ) -> tuple[Step, ...]:
         """Split a VMA by its protection, and merge it again."""
