@@ -16,6 +16,17 @@ class PageState(IntEnum):
     ABSENT = 1
     CACHED = 2
     CACHED_READAHEAD = 3
+    NOT_UPTODATE = 4
+    DIRTY = 5
+    HOLE = 6
+
+
+class FileKind(IntEnum):
+    """Which vm_ops the mappings of a file have."""
+
+    REGULAR = 1
+    TMPFS = 2
+    SPECIAL = 3
 
 
 class Protection(IntEnum):
@@ -39,6 +50,14 @@ class Access(IntEnum):
 
     READ = 1
     EXEC = 2
+    WRITE = 3
+
+
+class SignalKind(IntEnum):
+    """What a signal does to who gets it."""
+
+    HANDLED = 1
+    FATAL = 2
 
 
 class RecordingKind(IntEnum):
@@ -56,6 +75,9 @@ class FaultKind(IntEnum):
 
     BAD_AREA = 1
     FILE_READ = 2
+    FILE_COW = 3
+    FILE_SHARED = 4
+    WP = 5
 
 
 class FaultLock(IntEnum):
@@ -66,10 +88,14 @@ class FaultLock(IntEnum):
 
 
 class RetryReason(IntEnum):
-    """Where in filemap_fault an attempt was that ended in VM_FAULT_RETRY."""
+    """Where an attempt was that ended in VM_FAULT_RETRY."""
 
     F7 = 1
     F8 = 2
+    KILLED = 3
+    NO_MAP_PAGES = 4
+    ANON_VMA = 5
+    UNSUPPORTED = 6
 
 
 class OperationKind(IntEnum):
@@ -78,6 +104,10 @@ class OperationKind(IntEnum):
     MMAP = 1
     MUNMAP = 2
     MPROTECT = 3
+    FTRUNCATE = 4
+    PUNCH_HOLE = 5
+    SYNC_FILE_RANGE = 6
+    FADVISE_DONTNEED = 7
 
 
 class StopReason(IntEnum):
@@ -124,8 +154,33 @@ class DropForIo(IntEnum):
     NEVER = 3
 
 
+class UptodateDirect(IntEnum):
+    """Whether a locked folio that is up to date is waited for with the fault lock held."""
+
+    NO = 1
+    YES = 2
+    YES_NOT_WRITEBACK = 3
+
+
+class RelockAndMap(IntEnum):
+    """Whether an attempt that let its lock go takes it again and maps the page."""
+
+    NO = 1
+    TRY = 2
+    BLOCKING = 3
+
+
+class VmaLockFaults(IntEnum):
+    """Which faults on file mappings a kernel can handle under the VMA lock."""
+
+    NONE = 1
+    FAULT_AROUND = 2
+    ALL = 3
+
+
 class VmaLockDesign(IntEnum):
     """What the per-VMA lock is made of."""
 
     RWSEM = 1
     REFCOUNT = 2
+    NONE = 3

@@ -32,6 +32,9 @@ FAULT_COLUMNS: dict[str, str] = {
     "wait_run_queue_ns": "<u8",
     "wait_lock_word_ns": "<u8",
     "blocker": "<u4",
+    "wait_invalidate_lock_ns": "<u8",
+    "wait_writeback_ns": "<u8",
+    "wait_throttle_ns": "<u8",
 }
 
 OPERATION_COLUMNS: dict[str, str] = {
@@ -52,4 +55,8 @@ OPERATION_COLUMNS: dict[str, str] = {
     "cpu_ns": "<u8",
     "hold_ns": "<u8",
     "blocker": "<u4",
+    "wait_invalidate_lock_ns": "<u8",
+    "wait_folio_ns": "<u8",
+    "wait_device_ns": "<u8",
+    "wait_writeback_ns": "<u8",
 }

@@ -2,48 +2,129 @@
 
 A policy is a row and a row holds no code: what the columns mean is decided in
 `engine/fault/retry.py`. Sources: "mm: continue using per-VMA lock when retrying
-page faults after I/O" (linux-mm, 2025-11-27 to 30) and the alternatives named
-in that thread.
+page faults after I/O" (linux-mm, 2025-11-27 to 30), its second version (April to
+June 2026), and the alternatives named in these threads.
 """
 
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from faultlane_server.codes import DropForIo, RetryReason
+from faultlane_server.codes import DropForIo, RelockAndMap, RetryReason, UptodateDirect
 
-NO_EXIT = 0
-F7 = 1 << RetryReason.F7
-F8 = 1 << RetryReason.F8
-ANY_EXIT = 0x7FFFFFFF
+F7 = (RetryReason.F7,)
+F7_F8 = (RetryReason.F7, RetryReason.F8)
+ANY = tuple(RetryReason)
+HARD = (RetryReason.NO_MAP_PAGES, RetryReason.ANON_VMA, RetryReason.UNSUPPORTED)
 
 
-class RetryRule(NamedTuple):
-    """What a fault does that must be tried again."""
+@dataclass(frozen=True, slots=True)
+class RetryRule:
+    """What a fault does that must be tried again, or that waits. Fields as in the proto."""
 
-    vma_lock_on: int  # mask over RetryReason: the exits that go back to the VMA lock
-    drop_for_io: DropForIo  # when the fault lock is let go while a page is read
+    vma_lock_on: tuple[RetryReason, ...] = ()
+    vma_retries_max: int = 0
+    vma_retry_sets_tried: bool = False
+    drop_for_io: DropForIo = DropForIo.ALWAYS
+    uptodate_direct: UptodateDirect = UptodateDirect.NO
+    uptodate_killable: bool = False
+    relock_and_map: RelockAndMap = RelockAndMap.NO
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """The columns of a policy. Fields as in the proto."""
+
+    mmap_lock_only: bool = False
+    file: RetryRule = RetryRule()
 
 
 class Policy(NamedTuple):
     """A row of the table."""
 
     description: str
-    file: RetryRule  # for faults on file mappings
+    source: str
+    columns: RetryPolicy
 
 
-MAINLINE = RetryRule(NO_EXIT, DropForIo.ALWAYS)
+RFC = "RFC, 2025-11-27"
+THREAD = "proposed in the RFC's thread, 2025-11-27 to 30"
+
+FILE_RFC = RetryRule(vma_lock_on=F7)
+HOLD = RetryRule(drop_for_io=DropForIo.MMAP_ONLY)
+
+
+def _file(rule: RetryRule) -> RetryPolicy:
+    return RetryPolicy(file=rule)
+
 
 POLICIES: dict[str, Policy] = {
-    "mainline": Policy("let the lock go for I/O and retry under mmap_lock", MAINLINE),
-    "rfc": Policy(
-        "retry under the VMA lock after readahead or a wait for another's read"
-        " (both patches of the RFC)",
-        MAINLINE._replace(vma_lock_on=F7),
+    "mainline": Policy(
+        "let the lock go for I/O and retry under mmap_lock", "Linux 6.12", RetryPolicy()
     ),
-    "hold": Policy(
-        "hold the VMA lock across I/O; faults on mmap_lock behave as mainline",
-        MAINLINE._replace(drop_for_io=DropForIo.MMAP_ONLY),
+    "mmap_lock_only": Policy(
+        "no fault uses the VMA lock", "Linux before 6.4", RetryPolicy(mmap_lock_only=True)
+    ),
+    "rfc_file": Policy(
+        "retry under the VMA lock after readahead or a wait for another's read: patch 1 of the RFC",
+        RFC,
+        _file(FILE_RFC),
+    ),
+    "rfc": Policy(
+        "as rfc_file, and swap-in as well: both patches of the RFC",
+        RFC,
+        _file(FILE_RFC),
+    ),
+    "rfc_all_reads": Policy(
+        "as rfc, and after the synchronous read of one page as well",
+        "derived from the RFC: its uncovered exit",
+        _file(RetryRule(vma_lock_on=F7_F8)),
+    ),
+    "rfc_uptodate": Policy(
+        "as rfc, and wait for the lock of a folio that is up to date without letting go",
+        THREAD,
+        _file(replace(FILE_RFC, uptodate_direct=UptodateDirect.YES)),
+    ),
+    "v2": Policy(
+        "as rfc_uptodate, but that wait can be killed: the second version",
+        "PATCH v2, 2026-04-30",
+        _file(
+            replace(FILE_RFC, uptodate_direct=UptodateDirect.YES, uptodate_killable=True),
+        ),
     ),
     "blind": Policy(
-        "retry under the VMA lock whatever the reason", MAINLINE._replace(vma_lock_on=ANY_EXIT)
+        "retry under the VMA lock whatever the reason", THREAD, _file(RetryRule(vma_lock_on=ANY))
+    ),
+    "blind_once": Policy(
+        "as blind, but once for each fault; then mmap_lock",
+        "a test patch for LoongArch",
+        _file(RetryRule(vma_lock_on=ANY, vma_retries_max=1)),
+    ),
+    "retry_hard": Policy(
+        "retry under the VMA lock unless that cannot work (VM_FAULT_RETRY_HARD)",
+        "proposed 2026-05-22",
+        _file(RetryRule(vma_lock_on=tuple(reason for reason in ANY if reason not in HARD))),
+    ),
+    "hold": Policy(
+        "hold the VMA lock across I/O; faults on mmap_lock behave as mainline", THREAD, _file(HOLD)
+    ),
+    "never_drop": Policy(
+        "hold whichever lock the fault has across I/O, mmap_lock too",
+        THREAD,
+        _file(replace(HOLD, drop_for_io=DropForIo.NEVER)),
+    ),
+    "relock": Policy(
+        "let the lock go for I/O, then try to take it again and map the page in the same attempt",
+        THREAD,
+        _file(RetryRule(relock_and_map=RelockAndMap.TRY)),
+    ),
+    "relock_blocking": Policy(
+        "as relock, but wait for mmap_lock with the folio locked: deadlocks, a counterexample",
+        "derived from the lock order",
+        _file(RetryRule(relock_and_map=RelockAndMap.BLOCKING)),
+    ),
+    "split_by_kind": Policy(
+        "hold for file mappings, rfc for anonymous memory",
+        "third approach of 2026",
+        _file(HOLD),
     ),
 }

@@ -27,7 +27,7 @@ from faultlane_server.scenario import (
     LogNormal,
     Loop,
     Machine,
-    MappedRange,
+    ByteRange,
     Measure,
     Mmap,
     Mprotect,
@@ -213,15 +213,15 @@ BROKEN: list[tuple[str, Scenario, str]] = [
      f"{PROCESS}.vmas[0].protection[1]"),
     ("no such advice", plain(vmas=(replace(VMA, advice=7),)),  # type: ignore[arg-type]
      f"{PROCESS}.vmas[0].advice"),
-    ("mapped, but not cached", plain(vmas=(replace(VMA, mapped=(MappedRange(),)),)),
+    ("mapped, but not cached", plain(vmas=(replace(VMA, mapped=(ByteRange(),)),)),
      f"{PROCESS}.vmas[0].mapped[0]"),
     ("mapped, but every second not cached",
      plain(files=(file_of(16, FileRange(PageState.CACHED, every_pages=2)),),
-           vmas=(replace(VMA, mapped=(MappedRange(0, PAGE), MappedRange(0, 2 * PAGE))),)),
+           vmas=(replace(VMA, mapped=(ByteRange(0, PAGE), ByteRange(0, 2 * PAGE))),)),
      f"{PROCESS}.vmas[0].mapped[1]"),
-    ("mapped past the end", plain(vmas=(replace(VMA, mapped=(MappedRange(0, 17 * PAGE),)),)),
+    ("mapped past the end", plain(vmas=(replace(VMA, mapped=(ByteRange(0, 17 * PAGE),)),)),
      f"{PROCESS}.vmas[0].mapped[0].length_bytes"),
-    ("mapped anonymous memory", plain(vmas=(VMA, replace(HEAP, mapped=(MappedRange(),)))),
+    ("mapped anonymous memory", plain(vmas=(VMA, replace(HEAP, mapped=(ByteRange(),)))),
      f"{PROCESS}.vmas[1].mapped"),
     # groups and threads
     ("no group", replace(plain(), workload=Workload((Process("app", (VMA,), ()),), (FILE,))),
@@ -415,7 +415,7 @@ def test_what_is_left_out_is_filled_in():
             Munmap("mine"),
             files=(File("data", 15 * PAGE + 1, "disk", (FileRange(PageState.CACHED, PAGE),)),),
             vmas=(
-                replace(VMA, protection=(), advice=0, mapped=(MappedRange(PAGE),)),  # type: ignore[arg-type]
+                replace(VMA, protection=(), advice=0, mapped=(ByteRange(PAGE),)),  # type: ignore[arg-type]
                 HEAP,
             ),
             machine=Machine("arm64", 2, 0, "", devices=(Device("disk", Fixed(0), 0, 0, 10_000),)),
@@ -432,7 +432,7 @@ def test_what_is_left_out_is_filled_in():
     assert filled.kernel == Kernel("6.12", "mainline", 250)
     assert filled.attempts_max == 65536
     assert file.initial == (FileRange(PageState.CACHED, PAGE, 15 * PAGE, 1),)
-    assert process.vmas[0] == replace(VMA, mapped=(MappedRange(PAGE, 15 * PAGE),))
+    assert process.vmas[0] == replace(VMA, mapped=(ByteRange(PAGE, 15 * PAGE),))
     assert one == replace(TOUCH, count=1, length_bytes=16 * PAGE)
     assert whole == Touch("data", Explicit((1, 1, 1)), count=3)
     assert slice_of_one == Touch("data", Explicit((1, 1, 1, 0), 1), count=1)
@@ -583,7 +583,7 @@ def test_wrong_numbers_and_names_raise_nothing_else(data):
         Sleep(Quantiles((Quantile(0, 1), Quantile(10**6, 2)))),
         Compute(LogNormal(5, 6)),
         files=(file_of(16, FileRange(PageState.CACHED)),),
-        vmas=(replace(VMA, mapped=(MappedRange(),)), HEAP),
+        vmas=(replace(VMA, mapped=(ByteRange(),)), HEAP),
     )
     broken = with_wrong_values(right, data.draw)
 

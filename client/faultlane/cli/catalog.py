@@ -83,12 +83,49 @@ def _arch_lines(archs: Sequence[pb.Architecture]) -> list[str]:
 
 
 def _policy_lines(policies: Sequence[pb.Policy]) -> list[str]:
-    head = ["policy", "VMA lock on", "drop for I/O", "what it does"]
+    head = ["policy", "VMA lock on", "drop for I/O", "more", "what it does", "source"]
     rows = [
-        [policy.id, ", ".join(policy.vma_lock_on) or "-", policy.drop_for_io, policy.description]
+        [
+            policy.id,
+            _exits(policy.columns.file),
+            _short(pb.DropForIo.Name(policy.columns.file.drop_for_io)),
+            _more(policy.columns),
+            policy.description,
+            policy.source,
+        ]
         for policy in policies
     ]
     return text_table([head, *rows])
+
+
+def _exits(rule: pb.RetryRule) -> str:
+    """Say which exits go back to the VMA lock."""
+    names = [_short(pb.RetryReason.Name(reason)) for reason in rule.vma_lock_on]
+    if len(names) == len(pb.RetryReason.values()) - 1:
+        return "any"
+    return ", ".join(names) or "-"
+
+
+def _more(columns: pb.RetryPolicy) -> str:
+    """Say what else a policy has."""
+    rule = columns.file
+    parts = []
+    if columns.mmap_lock_only:
+        parts.append("no VMA lock")
+    if rule.vma_retries_max:
+        parts.append(f"at most {rule.vma_retries_max} times")
+    if rule.uptodate_direct > pb.UptodateDirect.UPTODATE_DIRECT_NO:
+        parts.append("waits for folios that are up to date")
+    if rule.relock_and_map > pb.RelockAndMap.RELOCK_AND_MAP_NO:
+        parts.append(f"relock {_short(pb.RelockAndMap.Name(rule.relock_and_map))}")
+    return ", ".join(parts) or "-"
+
+
+def _short(name: str) -> str:
+    """Leave the name of its enum out of a member's name."""
+    for enum in ("RETRY_REASON_", "DROP_FOR_IO_", "RELOCK_AND_MAP_"):
+        name = name.removeprefix(enum)
+    return name.lower()
 
 
 def _machine_lines(machines: Sequence[pb.MachineProfile]) -> list[str]:
@@ -104,4 +141,9 @@ def _machine_lines(machines: Sequence[pb.MachineProfile]) -> list[str]:
 
 
 def _kernel_lines(kernels: Sequence[pb.KernelGeneration]) -> list[str]:
-    return text_table([[kernel.name, kernel.description] for kernel in kernels])
+    head = ["kernel", "VMA lock", "enough for", "what it stands for"]
+    rows = [
+        [kernel.name, kernel.vma_lock, kernel.vma_lock_faults, kernel.description]
+        for kernel in kernels
+    ]
+    return text_table([head, *rows])

@@ -150,6 +150,12 @@ class Architecture(_message.Message):
     HZ_FIELD_NUMBER: _builtins.int
     VMA_LOCK_SINCE_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    MMAP_LOCK_TRYLOCK_SINCE_FIELD_NUMBER: _builtins.int
+    MMAP_LOCK_KILLABLE_SINCE_FIELD_NUMBER: _builtins.int
+    ERROR_BEFORE_RETRY_FIELD_NUMBER: _builtins.int
+    READ_NEEDS_READ_FIELD_NUMBER: _builtins.int
+    EXEC_NEEDS_EXEC_FIELD_NUMBER: _builtins.int
+    PROTECTION_FAULT_FAILS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name in a scenario."""
     hz: _builtins.int
@@ -158,6 +164,28 @@ class Architecture(_message.Message):
     """The first release whose faults use the VMA lock."""
     source: _builtins.str
     """Where in the kernel its fault handler is."""
+    mmap_lock_trylock_since: _builtins.str
+    """The first release in which a fault tries mmap_lock before it waits for it.
+    Empty if it always did.
+    """
+    mmap_lock_killable_since: _builtins.str
+    """The first release in which a fatal signal ends a fault's wait for
+    mmap_lock.
+    """
+    error_before_retry: _builtins.bool
+    """Whether its loop under mmap_lock looks for an error before it looks for
+    VM_FAULT_RETRY. It makes no difference: no attempt ends in both.
+    """
+    read_needs_read: _builtins.bool
+    """Whether a load needs VM_READ or VM_WRITE. Otherwise any access right of the
+    VMA will do.
+    """
+    exec_needs_exec: _builtins.bool
+    """Whether an instruction fetch from a page that is not mapped needs VM_EXEC."""
+    protection_fault_fails: _builtins.bool
+    """Whether a load or a fetch from a page that is mapped without the right to
+    do so fails at once.
+    """
     @_builtins.property
     def page_sizes_bytes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The page sizes it can have. Bytes."""
@@ -170,10 +198,16 @@ class Architecture(_message.Message):
         hz: _builtins.int = ...,
         vma_lock_since: _builtins.str = ...,
         source: _builtins.str = ...,
+        mmap_lock_trylock_since: _builtins.str = ...,
+        mmap_lock_killable_since: _builtins.str = ...,
+        error_before_retry: _builtins.bool = ...,
+        read_needs_read: _builtins.bool = ...,
+        exec_needs_exec: _builtins.bool = ...,
+        protection_fault_fails: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hz", b"hz", "name", b"name", "page_sizes_bytes", b"page_sizes_bytes", "source", b"source", "vma_lock_since", b"vma_lock_since"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error_before_retry", b"error_before_retry", "exec_needs_exec", b"exec_needs_exec", "hz", b"hz", "mmap_lock_killable_since", b"mmap_lock_killable_since", "mmap_lock_trylock_since", b"mmap_lock_trylock_since", "name", b"name", "page_sizes_bytes", b"page_sizes_bytes", "protection_fault_fails", b"protection_fault_fails", "read_needs_read", b"read_needs_read", "source", b"source", "vma_lock_since", b"vma_lock_since"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -337,19 +371,49 @@ class KernelGeneration(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
+    VMA_LOCK_FIELD_NUMBER: _builtins.int
+    VMA_LOCK_FAULTS_FIELD_NUMBER: _builtins.int
+    VMA_ACCESS_ERRORS_FIELD_NUMBER: _builtins.int
+    ANON_VMA_TRYLOCK_FIELD_NUMBER: _builtins.int
+    MAJOR_SETS_TRIED_FIELD_NUMBER: _builtins.int
+    PGFAULT_PER_ATTEMPT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name in a scenario."""
     description: _builtins.str
     """What it stands for, in a sentence."""
+    vma_lock: _builtins.str
+    """What the VMA lock is made of: `rwsem`, `refcount`, or `none`."""
+    vma_lock_faults: _builtins.str
+    """Which faults on file mappings the VMA lock is enough for: `none`,
+    `fault_around` or `all`.
+    """
+    vma_access_errors: _builtins.bool
+    """Whether a refused access ends under the VMA lock. Otherwise mmap_lock is
+    taken to refuse it.
+    """
+    anon_vma_trylock: _builtins.bool
+    """Whether the first private write of a VMA tries mmap_lock under the VMA
+    lock. Otherwise it is retried under mmap_lock.
+    """
+    major_sets_tried: _builtins.bool
+    """Whether VM_FAULT_MAJOR under the VMA lock sets FAULT_FLAG_TRIED."""
+    pgfault_per_attempt: _builtins.bool
+    """Whether PGFAULT counts attempts. Otherwise it counts faults."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         description: _builtins.str = ...,
+        vma_lock: _builtins.str = ...,
+        vma_lock_faults: _builtins.str = ...,
+        vma_access_errors: _builtins.bool = ...,
+        anon_vma_trylock: _builtins.bool = ...,
+        major_sets_tried: _builtins.bool = ...,
+        pgfault_per_attempt: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anon_vma_trylock", b"anon_vma_trylock", "description", b"description", "major_sets_tried", b"major_sets_tried", "name", b"name", "pgfault_per_attempt", b"pgfault_per_attempt", "vma_access_errors", b"vma_access_errors", "vma_lock", b"vma_lock", "vma_lock_faults", b"vma_lock_faults"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -404,33 +468,29 @@ class Policy(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
-    VMA_LOCK_ON_FIELD_NUMBER: _builtins.int
-    DROP_FOR_IO_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Its id in a scenario."""
     description: _builtins.str
     """What it does, in a sentence."""
-    drop_for_io: _builtins.str
-    """When the fault lock is let go while a page is read: `always`,
-    `mmap_only` or `never`.
-    """
+    source: _builtins.str
+    """Where it comes from."""
     @_builtins.property
-    def vma_lock_on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Which exits of an attempt go back to the VMA lock, by the names of
-        `RetryReason`; `any` stands for all.
-        """
+    def columns(self) -> _scenario_pb2.RetryPolicy:
+        """Its columns, as a scenario can give them."""
 
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         description: _builtins.str = ...,
-        vma_lock_on: _abc.Iterable[_builtins.str] | None = ...,
-        drop_for_io: _builtins.str = ...,
+        columns: _scenario_pb2.RetryPolicy | None = ...,
+        source: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "drop_for_io", b"drop_for_io", "id", b"id", "vma_lock_on", b"vma_lock_on"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "description", b"description", "id", b"id", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -31,6 +31,16 @@ class _FaultKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FaultKind.V
     """It found no VMA, or one that did not allow the access."""
     FAULT_KIND_FILE_READ: _FaultKind.ValueType  # 2
     """A read of a file mapping."""
+    FAULT_KIND_FILE_COW: _FaultKind.ValueType  # 3
+    """A write to a page of a private file mapping that is not mapped
+    (do_cow_fault).
+    """
+    FAULT_KIND_FILE_SHARED: _FaultKind.ValueType  # 4
+    """A write to a page of a shared file mapping that is not mapped
+    (do_shared_fault).
+    """
+    FAULT_KIND_WP: _FaultKind.ValueType  # 5
+    """A write to a page that is mapped read-only (do_wp_page)."""
 
 class FaultKind(_FaultKind, metaclass=_FaultKindEnumTypeWrapper):
     """What kind of fault it was."""
@@ -41,6 +51,16 @@ FAULT_KIND_BAD_AREA: FaultKind.ValueType  # 1
 """It found no VMA, or one that did not allow the access."""
 FAULT_KIND_FILE_READ: FaultKind.ValueType  # 2
 """A read of a file mapping."""
+FAULT_KIND_FILE_COW: FaultKind.ValueType  # 3
+"""A write to a page of a private file mapping that is not mapped
+(do_cow_fault).
+"""
+FAULT_KIND_FILE_SHARED: FaultKind.ValueType  # 4
+"""A write to a page of a shared file mapping that is not mapped
+(do_shared_fault).
+"""
+FAULT_KIND_WP: FaultKind.ValueType  # 5
+"""A write to a page that is mapped read-only (do_wp_page)."""
 Global___FaultKind: _TypeAlias = FaultKind  # noqa: Y015
 
 class _FaultLock:
@@ -67,34 +87,6 @@ FAULT_LOCK_MMAP: FaultLock.ValueType  # 2
 """mmap_lock, for read."""
 Global___FaultLock: _TypeAlias = FaultLock  # noqa: Y015
 
-class _RetryReason:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _RetryReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RetryReason.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    RETRY_REASON_UNSPECIFIED: _RetryReason.ValueType  # 0
-    """Not used."""
-    RETRY_REASON_F7: _RetryReason.ValueType  # 1
-    """The lock was let go, and the folio became ready meanwhile (out of
-    lock_folio_maybe_drop_mmap or after readahead).
-    """
-    RETRY_REASON_F8: _RetryReason.ValueType  # 2
-    """The fault itself read the page synchronously (page_not_uptodate)."""
-
-class RetryReason(_RetryReason, metaclass=_RetryReasonEnumTypeWrapper):
-    """Why an attempt ended in VM_FAULT_RETRY: where in filemap_fault it was."""
-
-RETRY_REASON_UNSPECIFIED: RetryReason.ValueType  # 0
-"""Not used."""
-RETRY_REASON_F7: RetryReason.ValueType  # 1
-"""The lock was let go, and the folio became ready meanwhile (out of
-lock_folio_maybe_drop_mmap or after readahead).
-"""
-RETRY_REASON_F8: RetryReason.ValueType  # 2
-"""The fault itself read the page synchronously (page_not_uptodate)."""
-Global___RetryReason: _TypeAlias = RetryReason  # noqa: Y015
-
 class _OperationKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -109,6 +101,14 @@ class _OperationKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Operati
     """munmap(2)."""
     OPERATION_KIND_MPROTECT: _OperationKind.ValueType  # 3
     """mprotect(2)."""
+    OPERATION_KIND_FTRUNCATE: _OperationKind.ValueType  # 4
+    """ftruncate(2)."""
+    OPERATION_KIND_PUNCH_HOLE: _OperationKind.ValueType  # 5
+    """fallocate(2) with FALLOC_FL_PUNCH_HOLE."""
+    OPERATION_KIND_SYNC_FILE_RANGE: _OperationKind.ValueType  # 6
+    """sync_file_range(2)."""
+    OPERATION_KIND_FADVISE_DONTNEED: _OperationKind.ValueType  # 7
+    """posix_fadvise(2) with POSIX_FADV_DONTNEED."""
 
 class OperationKind(_OperationKind, metaclass=_OperationKindEnumTypeWrapper):
     """What was called."""
@@ -121,6 +121,14 @@ OPERATION_KIND_MUNMAP: OperationKind.ValueType  # 2
 """munmap(2)."""
 OPERATION_KIND_MPROTECT: OperationKind.ValueType  # 3
 """mprotect(2)."""
+OPERATION_KIND_FTRUNCATE: OperationKind.ValueType  # 4
+"""ftruncate(2)."""
+OPERATION_KIND_PUNCH_HOLE: OperationKind.ValueType  # 5
+"""fallocate(2) with FALLOC_FL_PUNCH_HOLE."""
+OPERATION_KIND_SYNC_FILE_RANGE: OperationKind.ValueType  # 6
+"""sync_file_range(2)."""
+OPERATION_KIND_FADVISE_DONTNEED: OperationKind.ValueType  # 7
+"""posix_fadvise(2) with POSIX_FADV_DONTNEED."""
 Global___OperationKind: _TypeAlias = OperationKind  # noqa: Y015
 
 @_typing.final
@@ -158,6 +166,9 @@ class FaultBatch(_message.Message):
     WAIT_RUN_QUEUE_NS_FIELD_NUMBER: _builtins.int
     WAIT_LOCK_WORD_NS_FIELD_NUMBER: _builtins.int
     BLOCKER_FIELD_NUMBER: _builtins.int
+    WAIT_INVALIDATE_LOCK_NS_FIELD_NUMBER: _builtins.int
+    WAIT_WRITEBACK_NS_FIELD_NUMBER: _builtins.int
+    WAIT_THROTTLE_NS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def thread(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The thread that faulted: numbered through all groups in the order of the
@@ -275,6 +286,18 @@ class FaultBatch(_message.Message):
         waited for no thread.
         """
 
+    @_builtins.property
+    def wait_invalidate_lock_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Time it waited for the invalidate_lock of the file. Nanoseconds."""
+
+    @_builtins.property
+    def wait_writeback_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Time it waited for the writeback of a page. Nanoseconds."""
+
+    @_builtins.property
+    def wait_throttle_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Time it was throttled in balance_dirty_pages. Nanoseconds."""
+
     def __init__(
         self,
         *,
@@ -304,10 +327,13 @@ class FaultBatch(_message.Message):
         wait_run_queue_ns: _abc.Iterable[_builtins.int] | None = ...,
         wait_lock_word_ns: _abc.Iterable[_builtins.int] | None = ...,
         blocker: _abc.Iterable[_builtins.int] | None = ...,
+        wait_invalidate_lock_ns: _abc.Iterable[_builtins.int] | None = ...,
+        wait_writeback_ns: _abc.Iterable[_builtins.int] | None = ...,
+        wait_throttle_ns: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "address", b"address", "attempts", b"attempts", "blocker", b"blocker", "cpu", b"cpu", "cpu_ns", b"cpu_ns", "duration_ns", b"duration_ns", "finished", b"finished", "kind", b"kind", "lock", b"lock", "major", b"major", "mmap_reads", b"mmap_reads", "process", b"process", "reads", b"reads", "result", b"result", "retry_reasons", b"retry_reasons", "start_ns", b"start_ns", "thread", b"thread", "touch", b"touch", "vma", b"vma", "vma_retries", b"vma_retries", "wait_device_ns", b"wait_device_ns", "wait_folio_ns", b"wait_folio_ns", "wait_lock_word_ns", b"wait_lock_word_ns", "wait_mmap_lock_ns", b"wait_mmap_lock_ns", "wait_run_queue_ns", b"wait_run_queue_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "address", b"address", "attempts", b"attempts", "blocker", b"blocker", "cpu", b"cpu", "cpu_ns", b"cpu_ns", "duration_ns", b"duration_ns", "finished", b"finished", "kind", b"kind", "lock", b"lock", "major", b"major", "mmap_reads", b"mmap_reads", "process", b"process", "reads", b"reads", "result", b"result", "retry_reasons", b"retry_reasons", "start_ns", b"start_ns", "thread", b"thread", "touch", b"touch", "vma", b"vma", "vma_retries", b"vma_retries", "wait_device_ns", b"wait_device_ns", "wait_folio_ns", b"wait_folio_ns", "wait_invalidate_lock_ns", b"wait_invalidate_lock_ns", "wait_lock_word_ns", b"wait_lock_word_ns", "wait_mmap_lock_ns", b"wait_mmap_lock_ns", "wait_run_queue_ns", b"wait_run_queue_ns", "wait_throttle_ns", b"wait_throttle_ns", "wait_writeback_ns", b"wait_writeback_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -315,7 +341,7 @@ Global___FaultBatch: _TypeAlias = FaultBatch  # noqa: Y015
 
 @_typing.final
 class OperationBatch(_message.Message):
-    """Operations on the address space as columns. Order as in `FaultBatch`."""
+    """Operations on the address space and on files as columns. Order as in `FaultBatch`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -336,6 +362,10 @@ class OperationBatch(_message.Message):
     CPU_NS_FIELD_NUMBER: _builtins.int
     HOLD_NS_FIELD_NUMBER: _builtins.int
     BLOCKER_FIELD_NUMBER: _builtins.int
+    WAIT_INVALIDATE_LOCK_NS_FIELD_NUMBER: _builtins.int
+    WAIT_FOLIO_NS_FIELD_NUMBER: _builtins.int
+    WAIT_DEVICE_NS_FIELD_NUMBER: _builtins.int
+    WAIT_WRITEBACK_NS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def thread(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The thread that called."""
@@ -358,7 +388,7 @@ class OperationBatch(_message.Message):
 
     @_builtins.property
     def address(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The address."""
+        """The address; of an operation on a file, the offset of its range."""
 
     @_builtins.property
     def pages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -408,6 +438,22 @@ class OperationBatch(_message.Message):
         waited for no thread.
         """
 
+    @_builtins.property
+    def wait_invalidate_lock_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Time it waited for the invalidate_lock of the file. Nanoseconds."""
+
+    @_builtins.property
+    def wait_folio_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Time it waited for folio locks that other threads held. Nanoseconds."""
+
+    @_builtins.property
+    def wait_device_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Time it waited for reads from a device. Nanoseconds."""
+
+    @_builtins.property
+    def wait_writeback_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Time it waited for the writeback of pages. Nanoseconds."""
+
     def __init__(
         self,
         *,
@@ -428,10 +474,14 @@ class OperationBatch(_message.Message):
         cpu_ns: _abc.Iterable[_builtins.int] | None = ...,
         hold_ns: _abc.Iterable[_builtins.int] | None = ...,
         blocker: _abc.Iterable[_builtins.int] | None = ...,
+        wait_invalidate_lock_ns: _abc.Iterable[_builtins.int] | None = ...,
+        wait_folio_ns: _abc.Iterable[_builtins.int] | None = ...,
+        wait_device_ns: _abc.Iterable[_builtins.int] | None = ...,
+        wait_writeback_ns: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "blocker", b"blocker", "cpu", b"cpu", "cpu_ns", b"cpu_ns", "duration_ns", b"duration_ns", "finished", b"finished", "hold_ns", b"hold_ns", "kind", b"kind", "ordinal", b"ordinal", "pages", b"pages", "process", b"process", "start_ns", b"start_ns", "thread", b"thread", "wait_lock_word_ns", b"wait_lock_word_ns", "wait_mmap_lock_ns", b"wait_mmap_lock_ns", "wait_run_queue_ns", b"wait_run_queue_ns", "wait_vma_ns", b"wait_vma_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "blocker", b"blocker", "cpu", b"cpu", "cpu_ns", b"cpu_ns", "duration_ns", b"duration_ns", "finished", b"finished", "hold_ns", b"hold_ns", "kind", b"kind", "ordinal", b"ordinal", "pages", b"pages", "process", b"process", "start_ns", b"start_ns", "thread", b"thread", "wait_device_ns", b"wait_device_ns", "wait_folio_ns", b"wait_folio_ns", "wait_invalidate_lock_ns", b"wait_invalidate_lock_ns", "wait_lock_word_ns", b"wait_lock_word_ns", "wait_mmap_lock_ns", b"wait_mmap_lock_ns", "wait_run_queue_ns", b"wait_run_queue_ns", "wait_vma_ns", b"wait_vma_ns", "wait_writeback_ns", b"wait_writeback_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

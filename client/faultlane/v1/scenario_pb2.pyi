@@ -55,6 +55,48 @@ RECORDING_KIND_SUMMARY_ONLY: RecordingKind.ValueType  # 5
 """No faults and no operations: only the summary."""
 Global___RecordingKind: _TypeAlias = RecordingKind  # noqa: Y015
 
+class _FileKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FileKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FileKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FILE_KIND_UNSPECIFIED: _FileKind.ValueType  # 0
+    """The same as REGULAR."""
+    FILE_KIND_REGULAR: _FileKind.ValueType  # 1
+    """A file of ext4, xfs or the like: filemap_fault, map_pages and
+    page_mkwrite.
+    """
+    FILE_KIND_TMPFS: _FileKind.ValueType  # 2
+    """A file of tmpfs: shmem_fault, which waits with the fault lock held, and no
+    page_mkwrite. A page that is absent was never written: it is allocated and
+    zeroed. Nothing of it is swapped out in this version.
+    """
+    FILE_KIND_SPECIAL: _FileKind.ValueType  # 3
+    """A special mapping, such as vdso and vvar, or the mapping of a device: a
+    fault method that hands out pages that are always there, and no map_pages.
+    """
+
+class FileKind(_FileKind, metaclass=_FileKindEnumTypeWrapper):
+    """Which vm_ops the mappings of a file have."""
+
+FILE_KIND_UNSPECIFIED: FileKind.ValueType  # 0
+"""The same as REGULAR."""
+FILE_KIND_REGULAR: FileKind.ValueType  # 1
+"""A file of ext4, xfs or the like: filemap_fault, map_pages and
+page_mkwrite.
+"""
+FILE_KIND_TMPFS: FileKind.ValueType  # 2
+"""A file of tmpfs: shmem_fault, which waits with the fault lock held, and no
+page_mkwrite. A page that is absent was never written: it is allocated and
+zeroed. Nothing of it is swapped out in this version.
+"""
+FILE_KIND_SPECIAL: FileKind.ValueType  # 3
+"""A special mapping, such as vdso and vvar, or the mapping of a device: a
+fault method that hands out pages that are always there, and no map_pages.
+"""
+Global___FileKind: _TypeAlias = FileKind  # noqa: Y015
+
 class _PageState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -69,6 +111,12 @@ class _PageStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PageState.V
     """In the page cache, up to date, unlocked."""
     PAGE_STATE_CACHED_READAHEAD: _PageState.ValueType  # 3
     """As CACHED, and carrying the readahead marker (PG_readahead)."""
+    PAGE_STATE_NOT_UPTODATE: _PageState.ValueType  # 4
+    """In the page cache, unlocked, but not up to date: an earlier read failed."""
+    PAGE_STATE_DIRTY: _PageState.ValueType  # 5
+    """As CACHED, and dirty: it has to be written back."""
+    PAGE_STATE_HOLE: _PageState.ValueType  # 6
+    """Not in the page cache, and a hole in the file: reading it needs no device."""
 
 class PageState(_PageState, metaclass=_PageStateEnumTypeWrapper):
     """Where a page is when the run begins."""
@@ -81,6 +129,12 @@ PAGE_STATE_CACHED: PageState.ValueType  # 2
 """In the page cache, up to date, unlocked."""
 PAGE_STATE_CACHED_READAHEAD: PageState.ValueType  # 3
 """As CACHED, and carrying the readahead marker (PG_readahead)."""
+PAGE_STATE_NOT_UPTODATE: PageState.ValueType  # 4
+"""In the page cache, unlocked, but not up to date: an earlier read failed."""
+PAGE_STATE_DIRTY: PageState.ValueType  # 5
+"""As CACHED, and dirty: it has to be written back."""
+PAGE_STATE_HOLE: PageState.ValueType  # 6
+"""Not in the page cache, and a hole in the file: reading it needs no device."""
 Global___PageState: _TypeAlias = PageState  # noqa: Y015
 
 class _Protection:
@@ -151,6 +205,8 @@ class _AccessEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Access.ValueTy
     """A load."""
     ACCESS_EXEC: _Access.ValueType  # 2
     """An instruction fetch."""
+    ACCESS_WRITE: _Access.ValueType  # 3
+    """A store."""
 
 class Access(_Access, metaclass=_AccessEnumTypeWrapper):
     """How a page is accessed."""
@@ -161,7 +217,177 @@ ACCESS_READ: Access.ValueType  # 1
 """A load."""
 ACCESS_EXEC: Access.ValueType  # 2
 """An instruction fetch."""
+ACCESS_WRITE: Access.ValueType  # 3
+"""A store."""
 Global___Access: _TypeAlias = Access  # noqa: Y015
+
+class _SignalKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SignalKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SignalKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SIGNAL_KIND_UNSPECIFIED: _SignalKind.ValueType  # 0
+    """Not allowed in a request."""
+    SIGNAL_KIND_HANDLED: _SignalKind.ValueType  # 1
+    """There is a handler: it runs, and the thread goes on."""
+    SIGNAL_KIND_FATAL: _SignalKind.ValueType  # 2
+    """It ends the process, as SIGKILL does."""
+
+class SignalKind(_SignalKind, metaclass=_SignalKindEnumTypeWrapper):
+    """What a signal does."""
+
+SIGNAL_KIND_UNSPECIFIED: SignalKind.ValueType  # 0
+"""Not allowed in a request."""
+SIGNAL_KIND_HANDLED: SignalKind.ValueType  # 1
+"""There is a handler: it runs, and the thread goes on."""
+SIGNAL_KIND_FATAL: SignalKind.ValueType  # 2
+"""It ends the process, as SIGKILL does."""
+Global___SignalKind: _TypeAlias = SignalKind  # noqa: Y015
+
+class _RetryReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RetryReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RetryReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RETRY_REASON_UNSPECIFIED: _RetryReason.ValueType  # 0
+    """Not allowed in a request."""
+    RETRY_REASON_F7: _RetryReason.ValueType  # 1
+    """filemap_fault: the lock was let go, and the folio became ready meanwhile
+    (out of lock_folio_maybe_drop_mmap or after readahead).
+    """
+    RETRY_REASON_F8: _RetryReason.ValueType  # 2
+    """filemap_fault: the fault itself read the page synchronously
+    (page_not_uptodate).
+    """
+    RETRY_REASON_KILLED: _RetryReason.ValueType  # 3
+    """filemap_fault: a wait for the folio lock was ended by a fatal signal."""
+    RETRY_REASON_NO_MAP_PAGES: _RetryReason.ValueType  # 4
+    """vmf_can_call_fault: the mapping has no map_pages, so its fault method
+    cannot be called under the VMA lock.
+    """
+    RETRY_REASON_ANON_VMA: _RetryReason.ValueType  # 5
+    """__vmf_anon_prepare: the VMA has no anon_vma yet, and mmap_lock could not be
+    had at once.
+    """
+    RETRY_REASON_UNSUPPORTED: _RetryReason.ValueType  # 6
+    """The kernel generation does not handle the fault under the VMA lock."""
+
+class RetryReason(_RetryReason, metaclass=_RetryReasonEnumTypeWrapper):
+    """Where an attempt was that ended in VM_FAULT_RETRY."""
+
+RETRY_REASON_UNSPECIFIED: RetryReason.ValueType  # 0
+"""Not allowed in a request."""
+RETRY_REASON_F7: RetryReason.ValueType  # 1
+"""filemap_fault: the lock was let go, and the folio became ready meanwhile
+(out of lock_folio_maybe_drop_mmap or after readahead).
+"""
+RETRY_REASON_F8: RetryReason.ValueType  # 2
+"""filemap_fault: the fault itself read the page synchronously
+(page_not_uptodate).
+"""
+RETRY_REASON_KILLED: RetryReason.ValueType  # 3
+"""filemap_fault: a wait for the folio lock was ended by a fatal signal."""
+RETRY_REASON_NO_MAP_PAGES: RetryReason.ValueType  # 4
+"""vmf_can_call_fault: the mapping has no map_pages, so its fault method
+cannot be called under the VMA lock.
+"""
+RETRY_REASON_ANON_VMA: RetryReason.ValueType  # 5
+"""__vmf_anon_prepare: the VMA has no anon_vma yet, and mmap_lock could not be
+had at once.
+"""
+RETRY_REASON_UNSUPPORTED: RetryReason.ValueType  # 6
+"""The kernel generation does not handle the fault under the VMA lock."""
+Global___RetryReason: _TypeAlias = RetryReason  # noqa: Y015
+
+class _DropForIo:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DropForIoEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DropForIo.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DROP_FOR_IO_UNSPECIFIED: _DropForIo.ValueType  # 0
+    """The same as ALWAYS."""
+    DROP_FOR_IO_ALWAYS: _DropForIo.ValueType  # 1
+    """On the first try, whichever lock it is."""
+    DROP_FOR_IO_MMAP_ONLY: _DropForIo.ValueType  # 2
+    """On the first try, if it is mmap_lock."""
+    DROP_FOR_IO_NEVER: _DropForIo.ValueType  # 3
+    """Never."""
+
+class DropForIo(_DropForIo, metaclass=_DropForIoEnumTypeWrapper):
+    """When the fault lock is let go to wait for I/O."""
+
+DROP_FOR_IO_UNSPECIFIED: DropForIo.ValueType  # 0
+"""The same as ALWAYS."""
+DROP_FOR_IO_ALWAYS: DropForIo.ValueType  # 1
+"""On the first try, whichever lock it is."""
+DROP_FOR_IO_MMAP_ONLY: DropForIo.ValueType  # 2
+"""On the first try, if it is mmap_lock."""
+DROP_FOR_IO_NEVER: DropForIo.ValueType  # 3
+"""Never."""
+Global___DropForIo: _TypeAlias = DropForIo  # noqa: Y015
+
+class _UptodateDirect:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UptodateDirectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UptodateDirect.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    UPTODATE_DIRECT_UNSPECIFIED: _UptodateDirect.ValueType  # 0
+    """The same as NO."""
+    UPTODATE_DIRECT_NO: _UptodateDirect.ValueType  # 1
+    """No: it is waited for like any other."""
+    UPTODATE_DIRECT_YES: _UptodateDirect.ValueType  # 2
+    """Yes."""
+    UPTODATE_DIRECT_YES_NOT_WRITEBACK: _UptodateDirect.ValueType  # 3
+    """Yes, unless it is under writeback."""
+
+class UptodateDirect(_UptodateDirect, metaclass=_UptodateDirectEnumTypeWrapper):
+    """Whether a locked folio that is up to date is waited for with the fault lock
+    held.
+    """
+
+UPTODATE_DIRECT_UNSPECIFIED: UptodateDirect.ValueType  # 0
+"""The same as NO."""
+UPTODATE_DIRECT_NO: UptodateDirect.ValueType  # 1
+"""No: it is waited for like any other."""
+UPTODATE_DIRECT_YES: UptodateDirect.ValueType  # 2
+"""Yes."""
+UPTODATE_DIRECT_YES_NOT_WRITEBACK: UptodateDirect.ValueType  # 3
+"""Yes, unless it is under writeback."""
+Global___UptodateDirect: _TypeAlias = UptodateDirect  # noqa: Y015
+
+class _RelockAndMap:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RelockAndMapEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RelockAndMap.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RELOCK_AND_MAP_UNSPECIFIED: _RelockAndMap.ValueType  # 0
+    """The same as NO."""
+    RELOCK_AND_MAP_NO: _RelockAndMap.ValueType  # 1
+    """No: it ends in VM_FAULT_RETRY."""
+    RELOCK_AND_MAP_TRY: _RelockAndMap.ValueType  # 2
+    """If the lock can be had at once."""
+    RELOCK_AND_MAP_BLOCKING: _RelockAndMap.ValueType  # 3
+    """Even if it has to wait for mmap_lock, which can deadlock."""
+
+class RelockAndMap(_RelockAndMap, metaclass=_RelockAndMapEnumTypeWrapper):
+    """Whether an attempt that has let go of its lock takes it again and maps the
+    page.
+    """
+
+RELOCK_AND_MAP_UNSPECIFIED: RelockAndMap.ValueType  # 0
+"""The same as NO."""
+RELOCK_AND_MAP_NO: RelockAndMap.ValueType  # 1
+"""No: it ends in VM_FAULT_RETRY."""
+RELOCK_AND_MAP_TRY: RelockAndMap.ValueType  # 2
+"""If the lock can be had at once."""
+RELOCK_AND_MAP_BLOCKING: RelockAndMap.ValueType  # 3
+"""Even if it has to wait for mmap_lock, which can deadlock."""
+Global___RelockAndMap: _TypeAlias = RelockAndMap  # noqa: Y015
 
 @_typing.final
 class Scenario(_message.Message):
@@ -295,7 +521,7 @@ Global___Workload: _TypeAlias = Workload  # noqa: Y015
 
 @_typing.final
 class File(_message.Message):
-    """A file: an inode with its page cache and its device."""
+    """A file: an inode with its page cache."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -303,6 +529,8 @@ class File(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
     INITIAL_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    BAD_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique among files. 1 to 128 characters out of letters, digits, `_`, `-`
     and `.`.
@@ -312,11 +540,22 @@ class File(_message.Message):
     pages.
     """
     device: _builtins.str
-    """The device that its pages are read from, by name."""
+    """The device that its pages are read from and written to, by name. Only for
+    REGULAR files, and required for them.
+    """
+    kind: Global___FileKind.ValueType
+    """Which vm_ops its mappings have. The default is REGULAR."""
     @_builtins.property
     def initial(self) -> _containers.RepeatedCompositeFieldContainer[Global___FileRange]:
         """What is in the page cache when the run begins, later entries over earlier
-        ones. The default is nothing.
+        ones. The default is nothing. Not for SPECIAL files; ABSENT and CACHED only
+        for TMPFS files.
+        """
+
+    @_builtins.property
+    def bad(self) -> _containers.RepeatedCompositeFieldContainer[Global___ByteRange]:
+        """Pages that the device cannot read: every read of them fails. A request
+        that has one of them fails as a whole. Only for REGULAR files.
         """
 
     def __init__(
@@ -326,10 +565,12 @@ class File(_message.Message):
         size_bytes: _builtins.int = ...,
         device: _builtins.str = ...,
         initial: _abc.Iterable[Global___FileRange] | None = ...,
+        kind: Global___FileKind.ValueType = ...,
+        bad: _abc.Iterable[Global___ByteRange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "initial", b"initial", "name", b"name", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bad", b"bad", "device", b"device", "initial", b"initial", "kind", b"kind", "name", b"name", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -435,7 +676,7 @@ class Vma(_message.Message):
     """What madvise(2) was told of it."""
     @_builtins.property
     def file(self) -> Global___FileMapping:
-        """A shared mapping of a file."""
+        """A mapping of a file."""
 
     @_builtins.property
     def anonymous(self) -> Global___AnonymousMapping:
@@ -450,7 +691,7 @@ class Vma(_message.Message):
         """
 
     @_builtins.property
-    def mapped(self) -> _containers.RepeatedCompositeFieldContainer[Global___MappedRange]:
+    def mapped(self) -> _containers.RepeatedCompositeFieldContainer[Global___ByteRange]:
         """Parts whose pages are already mapped when the run begins. Their pages must
         be in the page cache.
         """
@@ -465,7 +706,7 @@ class Vma(_message.Message):
         anonymous: Global___AnonymousMapping | None = ...,
         protection: _abc.Iterable[Global___Protection.ValueType] | None = ...,
         advice: Global___Advice.ValueType = ...,
-        mapped: _abc.Iterable[Global___MappedRange] | None = ...,
+        mapped: _abc.Iterable[Global___ByteRange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["anonymous", b"anonymous", "backing", b"backing", "file", b"file"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -479,13 +720,14 @@ Global___Vma: _TypeAlias = Vma  # noqa: Y015
 
 @_typing.final
 class FileMapping(_message.Message):
-    """A shared mapping of a file."""
+    """A mapping of a file."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FILE_FIELD_NUMBER: _builtins.int
     OFFSET_BYTES_FIELD_NUMBER: _builtins.int
     OPEN_FIELD_NUMBER: _builtins.int
+    MAP_PRIVATE_FIELD_NUMBER: _builtins.int
     file: _builtins.str
     """The file, by name."""
     offset_bytes: _builtins.int
@@ -496,16 +738,19 @@ class FileMapping(_message.Message):
     mmap_miss counter. Any text of at most 128 characters; the default is one
     open for the whole file.
     """
+    map_private: _builtins.bool
+    """MAP_PRIVATE: a write copies the page. Otherwise MAP_SHARED."""
     def __init__(
         self,
         *,
         file: _builtins.str = ...,
         offset_bytes: _builtins.int = ...,
         open: _builtins.str = ...,
+        map_private: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "offset_bytes", b"offset_bytes", "open", b"open"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "map_private", b"map_private", "offset_bytes", b"offset_bytes", "open", b"open"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -529,17 +774,17 @@ class AnonymousMapping(_message.Message):
 Global___AnonymousMapping: _TypeAlias = AnonymousMapping  # noqa: Y015
 
 @_typing.final
-class MappedRange(_message.Message):
-    """A part of a VMA whose pages are mapped when the run begins."""
+class ByteRange(_message.Message):
+    """A part of a VMA or of a file."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     OFFSET_BYTES_FIELD_NUMBER: _builtins.int
     LENGTH_BYTES_FIELD_NUMBER: _builtins.int
     offset_bytes: _builtins.int
-    """First byte, from the start of the VMA; a multiple of the page size."""
+    """First byte, from the start; a multiple of the page size."""
     length_bytes: _builtins.int
-    """Bytes; a multiple of the page size, or 0 for "to the end of the VMA"."""
+    """Bytes; a multiple of the page size, or 0 for "to the end"."""
     def __init__(
         self,
         *,
@@ -552,7 +797,7 @@ class MappedRange(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___MappedRange: _TypeAlias = MappedRange  # noqa: Y015
+Global___ByteRange: _TypeAlias = ByteRange  # noqa: Y015
 
 @_typing.final
 class ThreadGroup(_message.Message):
@@ -610,6 +855,11 @@ class Step(_message.Message):
     BARRIER_FIELD_NUMBER: _builtins.int
     MEASURE_FIELD_NUMBER: _builtins.int
     LOOP_FIELD_NUMBER: _builtins.int
+    FTRUNCATE_FIELD_NUMBER: _builtins.int
+    PUNCH_HOLE_FIELD_NUMBER: _builtins.int
+    SYNC_FILE_RANGE_FIELD_NUMBER: _builtins.int
+    FADVISE_DONTNEED_FIELD_NUMBER: _builtins.int
+    KILL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def touch(self) -> Global___Touch:
         """Access pages of a VMA."""
@@ -646,6 +896,26 @@ class Step(_message.Message):
     def loop(self) -> Global___Loop:
         """Repeat some steps."""
 
+    @_builtins.property
+    def ftruncate(self) -> Global___Ftruncate:
+        """Call ftruncate(2)."""
+
+    @_builtins.property
+    def punch_hole(self) -> Global___PunchHole:
+        """Call fallocate(2) to punch a hole into a file."""
+
+    @_builtins.property
+    def sync_file_range(self) -> Global___SyncFileRange:
+        """Call sync_file_range(2): write dirty pages back."""
+
+    @_builtins.property
+    def fadvise_dontneed(self) -> Global___FadviseDontneed:
+        """Call posix_fadvise(2) with POSIX_FADV_DONTNEED."""
+
+    @_builtins.property
+    def kill(self) -> Global___Kill:
+        """Send a signal."""
+
     def __init__(
         self,
         *,
@@ -658,12 +928,17 @@ class Step(_message.Message):
         barrier: Global___Barrier | None = ...,
         measure: Global___Measure | None = ...,
         loop: Global___Loop | None = ...,
+        ftruncate: Global___Ftruncate | None = ...,
+        punch_hole: Global___PunchHole | None = ...,
+        sync_file_range: Global___SyncFileRange | None = ...,
+        fadvise_dontneed: Global___FadviseDontneed | None = ...,
+        kill: Global___Kill | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "compute", b"compute", "kind", b"kind", "loop", b"loop", "measure", b"measure", "mmap", b"mmap", "mprotect", b"mprotect", "munmap", b"munmap", "sleep", b"sleep", "touch", b"touch"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "compute", b"compute", "fadvise_dontneed", b"fadvise_dontneed", "ftruncate", b"ftruncate", "kill", b"kill", "kind", b"kind", "loop", b"loop", "measure", b"measure", "mmap", b"mmap", "mprotect", b"mprotect", "munmap", b"munmap", "punch_hole", b"punch_hole", "sleep", b"sleep", "sync_file_range", b"sync_file_range", "touch", b"touch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "compute", b"compute", "kind", b"kind", "loop", b"loop", "measure", b"measure", "mmap", b"mmap", "mprotect", b"mprotect", "munmap", b"munmap", "sleep", b"sleep", "touch", b"touch"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "compute", b"compute", "fadvise_dontneed", b"fadvise_dontneed", "ftruncate", b"ftruncate", "kill", b"kill", "kind", b"kind", "loop", b"loop", "measure", b"measure", "mmap", b"mmap", "mprotect", b"mprotect", "munmap", b"munmap", "punch_hole", b"punch_hole", "sleep", b"sleep", "sync_file_range", b"sync_file_range", "touch", b"touch"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["touch", "compute", "sleep", "mmap", "munmap", "mprotect", "barrier", "measure", "loop"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["touch", "compute", "sleep", "mmap", "munmap", "mprotect", "barrier", "measure", "loop", "ftruncate", "punch_hole", "sync_file_range", "fadvise_dontneed", "kill"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -685,6 +960,7 @@ class Touch(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     OFFSET_BYTES_FIELD_NUMBER: _builtins.int
     LENGTH_BYTES_FIELD_NUMBER: _builtins.int
+    KERNEL_MODE_FIELD_NUMBER: _builtins.int
     vma: _builtins.str
     """The VMA, by name. Only file mappings can be touched in this version."""
     access: Global___Access.ValueType
@@ -700,6 +976,11 @@ class Touch(_message.Message):
     length_bytes: _builtins.int
     """How long that part is. Bytes, a multiple of the page size, or 0 for "to the
     end of the VMA". Not for `explicit`.
+    """
+    kernel_mode: _builtins.bool
+    """Whether the kernel makes the access for the thread: copy_from_user (READ)
+    or copy_to_user (WRITE). Its faults never use the VMA lock, and one that
+    fails ends the copy instead of raising a signal. Not for EXEC.
     """
     @_builtins.property
     def sequential(self) -> Global___Sequential:
@@ -734,10 +1015,11 @@ class Touch(_message.Message):
         count: _builtins.int = ...,
         offset_bytes: _builtins.int = ...,
         length_bytes: _builtins.int = ...,
+        kernel_mode: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["explicit", b"explicit", "pattern", b"pattern", "sequential", b"sequential", "stride", b"stride", "uniform", b"uniform", "zipf", b"zipf"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "count", b"count", "explicit", b"explicit", "length_bytes", b"length_bytes", "offset_bytes", b"offset_bytes", "pattern", b"pattern", "sequential", b"sequential", "stride", b"stride", "uniform", b"uniform", "vma", b"vma", "zipf", b"zipf"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "count", b"count", "explicit", b"explicit", "kernel_mode", b"kernel_mode", "length_bytes", b"length_bytes", "offset_bytes", b"offset_bytes", "pattern", b"pattern", "sequential", b"sequential", "stride", b"stride", "uniform", b"uniform", "vma", b"vma", "zipf", b"zipf"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_pattern: _TypeAlias = _typing.Literal["sequential", "uniform", "zipf", "stride", "explicit"]  # noqa: Y015
     _WhichOneofArgType_pattern: _TypeAlias = _typing.Literal["pattern", b"pattern"]  # noqa: Y015
@@ -1152,6 +1434,175 @@ class Mprotect(_message.Message):
 Global___Mprotect: _TypeAlias = Mprotect  # noqa: Y015
 
 @_typing.final
+class Ftruncate(_message.Message):
+    """Calls ftruncate(2). Pages behind the new end are unmapped everywhere and
+    leave the page cache, with the file's invalidate_lock held exclusively; each
+    folio is waited for until it is unlocked and not under writeback. Touches
+    behind the end of a file end in SIGBUS.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    file: _builtins.str
+    """The file, by name. Not a SPECIAL one."""
+    size_bytes: _builtins.int
+    """The new size. Bytes, at most the size that the file has at first."""
+    def __init__(
+        self,
+        *,
+        file: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Ftruncate: _TypeAlias = Ftruncate  # noqa: Y015
+
+@_typing.final
+class PunchHole(_message.Message):
+    """Calls fallocate(2) with FALLOC_FL_PUNCH_HOLE: as ftruncate, but for a range,
+    which reads as a hole from then on.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    LENGTH_BYTES_FIELD_NUMBER: _builtins.int
+    file: _builtins.str
+    """The file, by name. Not a SPECIAL one."""
+    offset_bytes: _builtins.int
+    """First byte; a multiple of the page size."""
+    length_bytes: _builtins.int
+    """Bytes; a multiple of the page size, or 0 for "to the end of the file"."""
+    def __init__(
+        self,
+        *,
+        file: _builtins.str = ...,
+        offset_bytes: _builtins.int = ...,
+        length_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "length_bytes", b"length_bytes", "offset_bytes", b"offset_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PunchHole: _TypeAlias = PunchHole  # noqa: Y015
+
+@_typing.final
+class SyncFileRange(_message.Message):
+    """Calls sync_file_range(2) with SYNC_FILE_RANGE_WRITE: write-protects the
+    mapped pages of the range that are dirty, and submits them to the device.
+    Pages that are under writeback already are passed by.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    LENGTH_BYTES_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
+    file: _builtins.str
+    """The file, by name. Not a SPECIAL one; a TMPFS file has nothing to write."""
+    offset_bytes: _builtins.int
+    """First byte; a multiple of the page size."""
+    length_bytes: _builtins.int
+    """Bytes; a multiple of the page size, or 0 for "to the end of the file"."""
+    wait: _builtins.bool
+    """Whether to wait until the range is written
+    (SYNC_FILE_RANGE_WAIT_AFTER).
+    """
+    def __init__(
+        self,
+        *,
+        file: _builtins.str = ...,
+        offset_bytes: _builtins.int = ...,
+        length_bytes: _builtins.int = ...,
+        wait: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "length_bytes", b"length_bytes", "offset_bytes", b"offset_bytes", "wait", b"wait"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SyncFileRange: _TypeAlias = SyncFileRange  # noqa: Y015
+
+@_typing.final
+class FadviseDontneed(_message.Message):
+    """Calls posix_fadvise(2) with POSIX_FADV_DONTNEED: unmapped, unlocked pages
+    that are clean leave the page cache. Of unmapped pages that are dirty or
+    under writeback, PG_reclaim is set, which is the same bit as PG_readahead.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    LENGTH_BYTES_FIELD_NUMBER: _builtins.int
+    file: _builtins.str
+    """The file, by name. Not a SPECIAL one."""
+    offset_bytes: _builtins.int
+    """First byte; a multiple of the page size."""
+    length_bytes: _builtins.int
+    """Bytes; a multiple of the page size, or 0 for "to the end of the file"."""
+    def __init__(
+        self,
+        *,
+        file: _builtins.str = ...,
+        offset_bytes: _builtins.int = ...,
+        length_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "length_bytes", b"length_bytes", "offset_bytes", b"offset_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FadviseDontneed: _TypeAlias = FadviseDontneed  # noqa: Y015
+
+@_typing.final
+class Kill(_message.Message):
+    """Sends a signal. A thread notices it when it is about to run in user mode, or
+    when a fault of it is to be retried; a fatal one also ends its killable
+    waits.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIGNAL_FIELD_NUMBER: _builtins.int
+    PROCESS_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    signal: Global___SignalKind.ValueType
+    """What the signal does."""
+    process: _builtins.str
+    """The process, by name. Empty means the thread's own."""
+    group: _builtins.str
+    """For HANDLED: the group whose threads get the signal, each of them. Must be
+    empty for FATAL.
+    """
+    def __init__(
+        self,
+        *,
+        signal: Global___SignalKind.ValueType = ...,
+        process: _builtins.str = ...,
+        group: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "process", b"process", "signal", b"signal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Kill: _TypeAlias = Kill  # noqa: Y015
+
+@_typing.final
 class Barrier(_message.Message):
     """Waits until all threads that share the barrier are there: every thread of
     every group of the process whose program names it.
@@ -1318,6 +1769,9 @@ class Device(_message.Message):
     CHANNELS_FIELD_NUMBER: _builtins.int
     BANDWIDTH_BYTES_PER_S_FIELD_NUMBER: _builtins.int
     READAHEAD_BYTES_FIELD_NUMBER: _builtins.int
+    WRITE_LATENCY_FIELD_NUMBER: _builtins.int
+    ERROR_PPM_FIELD_NUMBER: _builtins.int
+    STABLE_WRITES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique among devices; characters as in `File.name`."""
     channels: _builtins.int
@@ -1333,9 +1787,22 @@ class Device(_message.Message):
     most 16 MiB, rounded down to pages; 0 switches readahead off. Not set means
     131072.
     """
+    error_ppm: _builtins.int
+    """How many of a million read requests fail."""
+    stable_writes: _builtins.bool
+    """Whether pages must not change while they are written: then a write fault
+    waits, with its fault lock held, for the writeback of its page
+    (BDI_CAP_STABLE_WRITES).
+    """
     @_builtins.property
     def latency(self) -> Global___Duration:
         """How long the device works on one request. Required."""
+
+    @_builtins.property
+    def write_latency(self) -> Global___Duration:
+        """How long the device works on one write request. Not set means as long as
+        on a read.
+        """
 
     def __init__(
         self,
@@ -1345,10 +1812,13 @@ class Device(_message.Message):
         channels: _builtins.int = ...,
         bandwidth_bytes_per_s: _builtins.int = ...,
         readahead_bytes: _builtins.int | None = ...,
+        write_latency: Global___Duration | None = ...,
+        error_ppm: _builtins.int = ...,
+        stable_writes: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_readahead_bytes", b"_readahead_bytes", "latency", b"latency", "readahead_bytes", b"readahead_bytes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_readahead_bytes", b"_readahead_bytes", "latency", b"latency", "readahead_bytes", b"readahead_bytes", "write_latency", b"write_latency"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_readahead_bytes", b"_readahead_bytes", "bandwidth_bytes_per_s", b"bandwidth_bytes_per_s", "channels", b"channels", "latency", b"latency", "name", b"name", "readahead_bytes", b"readahead_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_readahead_bytes", b"_readahead_bytes", "bandwidth_bytes_per_s", b"bandwidth_bytes_per_s", "channels", b"channels", "error_ppm", b"error_ppm", "latency", b"latency", "name", b"name", "readahead_bytes", b"readahead_bytes", "stable_writes", b"stable_writes", "write_latency", b"write_latency"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__readahead_bytes: _TypeAlias = _typing.Literal["readahead_bytes"]  # noqa: Y015
     _WhichOneofArgType__readahead_bytes: _TypeAlias = _typing.Literal["_readahead_bytes", b"_readahead_bytes"]  # noqa: Y015
@@ -1364,8 +1834,11 @@ class Kernel(_message.Message):
 
     GENERATION_FIELD_NUMBER: _builtins.int
     POLICY_ID_FIELD_NUMBER: _builtins.int
+    RETRY_POLICY_FIELD_NUMBER: _builtins.int
     HZ_FIELD_NUMBER: _builtins.int
     FAULT_AROUND_BYTES_FIELD_NUMBER: _builtins.int
+    DIRTY_BYTES_FIELD_NUMBER: _builtins.int
+    DIRTY_BACKGROUND_BYTES_FIELD_NUMBER: _builtins.int
     generation: _builtins.str
     """The generation, by its name in ListKernels. Empty means `6.12`."""
     policy_id: _builtins.str
@@ -1379,21 +1852,38 @@ class Kernel(_message.Message):
     (`fault_around_bytes`). Bytes, a power of two of at least a page; 0 or a
     page switches it off. Not set means 65536.
     """
+    dirty_bytes: _builtins.int
+    """How much may be dirty or under writeback (vm.dirty_bytes) before threads
+    that make pages dirty have to wait. Bytes; 0 means no limit.
+    """
+    dirty_background_bytes: _builtins.int
+    """From how much on dirty pages are written back in the background
+    (vm.dirty_background_bytes). Bytes, at most `dirty_bytes`; 0 means half of
+    it, or never without a limit. Pages are not written back because of their
+    age.
+    """
+    @_builtins.property
+    def retry_policy(self) -> Global___RetryPolicy:
+        """A policy by its columns."""
+
     def __init__(
         self,
         *,
         generation: _builtins.str = ...,
         policy_id: _builtins.str = ...,
+        retry_policy: Global___RetryPolicy | None = ...,
         hz: _builtins.int = ...,
         fault_around_bytes: _builtins.int | None = ...,
+        dirty_bytes: _builtins.int = ...,
+        dirty_background_bytes: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_fault_around_bytes", b"_fault_around_bytes", "fault_around_bytes", b"fault_around_bytes", "policy", b"policy", "policy_id", b"policy_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_fault_around_bytes", b"_fault_around_bytes", "fault_around_bytes", b"fault_around_bytes", "policy", b"policy", "policy_id", b"policy_id", "retry_policy", b"retry_policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fault_around_bytes", b"_fault_around_bytes", "fault_around_bytes", b"fault_around_bytes", "generation", b"generation", "hz", b"hz", "policy", b"policy", "policy_id", b"policy_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fault_around_bytes", b"_fault_around_bytes", "dirty_background_bytes", b"dirty_background_bytes", "dirty_bytes", b"dirty_bytes", "fault_around_bytes", b"fault_around_bytes", "generation", b"generation", "hz", b"hz", "policy", b"policy", "policy_id", b"policy_id", "retry_policy", b"retry_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__fault_around_bytes: _TypeAlias = _typing.Literal["fault_around_bytes"]  # noqa: Y015
     _WhichOneofArgType__fault_around_bytes: _TypeAlias = _typing.Literal["_fault_around_bytes", b"_fault_around_bytes"]  # noqa: Y015
-    _WhichOneofReturnType_policy: _TypeAlias = _typing.Literal["policy_id"]  # noqa: Y015
+    _WhichOneofReturnType_policy: _TypeAlias = _typing.Literal["policy_id", "retry_policy"]  # noqa: Y015
     _WhichOneofArgType_policy: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__fault_around_bytes) -> _WhichOneofReturnType__fault_around_bytes | None: ...
@@ -1401,3 +1891,89 @@ class Kernel(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_policy) -> _WhichOneofReturnType_policy | None: ...
 
 Global___Kernel: _TypeAlias = Kernel  # noqa: Y015
+
+@_typing.final
+class RetryPolicy(_message.Message):
+    """A retry policy, by its columns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MMAP_LOCK_ONLY_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
+    mmap_lock_only: _builtins.bool
+    """Whether no fault uses the VMA lock."""
+    @_builtins.property
+    def file(self) -> Global___RetryRule:
+        """For faults on file mappings."""
+
+    def __init__(
+        self,
+        *,
+        mmap_lock_only: _builtins.bool = ...,
+        file: Global___RetryRule | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "mmap_lock_only", b"mmap_lock_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryPolicy: _TypeAlias = RetryPolicy  # noqa: Y015
+
+@_typing.final
+class RetryRule(_message.Message):
+    """What a fault does that must be tried again, or that waits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VMA_LOCK_ON_FIELD_NUMBER: _builtins.int
+    VMA_RETRIES_MAX_FIELD_NUMBER: _builtins.int
+    VMA_RETRY_SETS_TRIED_FIELD_NUMBER: _builtins.int
+    DROP_FOR_IO_FIELD_NUMBER: _builtins.int
+    UPTODATE_DIRECT_FIELD_NUMBER: _builtins.int
+    UPTODATE_KILLABLE_FIELD_NUMBER: _builtins.int
+    RELOCK_AND_MAP_FIELD_NUMBER: _builtins.int
+    vma_retries_max: _builtins.int
+    """How often a fault may go back to the VMA lock; then it goes to mmap_lock.
+    0 means without limit.
+    """
+    vma_retry_sets_tried: _builtins.bool
+    """Whether going back to the VMA lock sets FAULT_FLAG_TRIED, so that the next
+    attempt lets go of nothing. Otherwise only VM_FAULT_MAJOR does.
+    """
+    drop_for_io: Global___DropForIo.ValueType
+    """When the fault lock is let go to wait for I/O. The default is ALWAYS."""
+    uptodate_direct: Global___UptodateDirect.ValueType
+    """Whether a locked folio that is up to date is waited for with the fault
+    lock held. The default is NO.
+    """
+    uptodate_killable: _builtins.bool
+    """Whether that wait can be killed."""
+    relock_and_map: Global___RelockAndMap.ValueType
+    """Whether an attempt that has let go of its lock takes it again, under the
+    folio lock, and maps the page. The default is NO.
+    """
+    @_builtins.property
+    def vma_lock_on(self) -> _containers.RepeatedScalarFieldContainer[Global___RetryReason.ValueType]:
+        """After which exits a fault under the VMA lock goes back to the VMA lock
+        instead of mmap_lock, each at most once.
+        """
+
+    def __init__(
+        self,
+        *,
+        vma_lock_on: _abc.Iterable[Global___RetryReason.ValueType] | None = ...,
+        vma_retries_max: _builtins.int = ...,
+        vma_retry_sets_tried: _builtins.bool = ...,
+        drop_for_io: Global___DropForIo.ValueType = ...,
+        uptodate_direct: Global___UptodateDirect.ValueType = ...,
+        uptodate_killable: _builtins.bool = ...,
+        relock_and_map: Global___RelockAndMap.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drop_for_io", b"drop_for_io", "relock_and_map", b"relock_and_map", "uptodate_direct", b"uptodate_direct", "uptodate_killable", b"uptodate_killable", "vma_lock_on", b"vma_lock_on", "vma_retries_max", b"vma_retries_max", "vma_retry_sets_tried", b"vma_retry_sets_tried"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryRule: _TypeAlias = RetryRule  # noqa: Y015

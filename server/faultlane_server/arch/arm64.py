@@ -1,13 +1,15 @@
 """arm64: do_page_fault() in arch/arm64/mm/fault.c."""
 
-from faultlane_server.arch.profile import ArchProfile
+from faultlane_server.arch.profile import ALWAYS, ArchProfile
 
 ARM64 = ArchProfile(
     name="arm64",
     source="arch/arm64/mm/fault.c:do_page_fault, Linux 6.12",
     page_sizes=(4096, 16384, 65536),
     vma_lock_since=(6, 4),
-    mmap_trylock_since=(6, 4),
+    mmap_trylock_since=ALWAYS,
+    mmap_killable_since=(6, 5),  # lock_mm_and_find_vma()
+    error_before_retry=False,
     read_needs_read=True,  # VM_READ or VM_WRITE, on a CPU that has EPAN
     exec_needs_exec=True,
     prot_fault_fails=False,

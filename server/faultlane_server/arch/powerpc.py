@@ -1,13 +1,15 @@
 """powerpc: ___do_page_fault() in arch/powerpc/mm/fault.c, pseries and powernv."""
 
-from faultlane_server.arch.profile import ArchProfile
+from faultlane_server.arch.profile import ALWAYS, ArchProfile
 
 POWERPC = ArchProfile(
     name="powerpc",
     source="arch/powerpc/mm/fault.c:___do_page_fault, Linux 6.12",
     page_sizes=(4096, 65536),  # book3s64; its default is 64K
-    vma_lock_since=(6, 4),  # from memory, not verified
-    mmap_trylock_since=(6, 4),
+    vma_lock_since=(6, 4),  # pseries and powernv alone
+    mmap_trylock_since=ALWAYS,
+    mmap_killable_since=(6, 5),  # lock_mm_and_find_vma()
+    error_before_retry=False,
     read_needs_read=True,  # accessible, and not executable alone
     exec_needs_exec=True,
     prot_fault_fails=False,

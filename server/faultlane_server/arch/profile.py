@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+ALWAYS = (0, 0)  # a release before all that are simulated
+
 
 class ArchProfile(NamedTuple):
     """One row for each architecture. No field has a default."""
@@ -10,7 +12,9 @@ class ArchProfile(NamedTuple):
     source: str  # the handler whose facts these are
     page_sizes: tuple[int, ...]  # bytes, smallest first
     vma_lock_since: tuple[int, int]  # first release whose faults use the VMA lock
-    mmap_trylock_since: tuple[int, int]  # M0 tries, then waits killably; before, it just waits
+    mmap_trylock_since: tuple[int, int]  # M0 tries before it waits
+    mmap_killable_since: tuple[int, int]  # its wait can be killed
+    error_before_retry: bool  # M3 to M5 look for an error first; no attempt ends in both
     read_needs_read: bool  # a load needs VM_READ or VM_WRITE; else any of R, W, X will do
     exec_needs_exec: bool  # an instruction fetch of an absent page needs VM_EXEC
     prot_fault_fails: bool  # a load or fetch from a page that is mapped without the right fails

@@ -7,11 +7,14 @@ files and VMAs get their pages, and CPUs, locks and devices are free.
 import numpy as np
 
 from faultlane_server.arch import ARCHITECTURES
-from faultlane_server.codes import NOBODY, PageState
+from faultlane_server.codes import NOBODY, FileKind, PageState
 from faultlane_server.engine.draw import Law
 from faultlane_server.engine.layout import Space, lay_programs
-from faultlane_server.engine.memory.page_table import entry
+from faultlane_server.engine.memory import page_table
 from faultlane_server.engine.world import (
+    BAD,
+    DIRTY,
+    HOLE,
     OPENS_MAX,
     PAGES_MAX,
     PRESENT,
@@ -24,13 +27,15 @@ from faultlane_server.engine.world import (
 )
 from faultlane_server.kernels import KERNELS
 from faultlane_server.machines import COSTS, MACHINES
-from faultlane_server.policy import POLICIES
+from faultlane_server.policy import POLICIES, RetryPolicy, RetryRule
 from faultlane_server.scenario import (
+    ByteRange,
     Device,
     Duration,
     Exponential,
     File,
     FileMapping,
+    FileRange,
     Fixed,
     LogNormal,
     Process,
@@ -39,12 +44,16 @@ from faultlane_server.scenario import (
 )
 
 PLACE_FIRST = 1 << 40  # bytes: where VMAs without an address are placed from
+DIRTIED_PAUSE_BYTES = 128 * 1024  # nr_dirtied_pause of a new task
 RWSEM_WAIT_DIVISOR = 250  # RWSEM_WAIT_TIMEOUT is ceil(HZ / 250) jiffies
 
 STATE_BITS = {
     PageState.ABSENT: 0,
     PageState.CACHED: PRESENT | UPTODATE,
     PageState.CACHED_READAHEAD: PRESENT | UPTODATE | READAHEAD,
+    PageState.NOT_UPTODATE: PRESENT,
+    PageState.DIRTY: PRESENT | UPTODATE | DIRTY,
+    PageState.HOLE: HOLE,
 }
 
 
@@ -60,6 +69,7 @@ class Compiler:
         self.devices: dict[str, int] = {}
         self.files: dict[str, int] = {}
         self.opens: dict[tuple[str, str], int] = {}
+        self.crowds: dict[tuple[str, str], range] = {}  # threads, by process and group
         self.points = 0
         self.folios = 0
         self.ptes = 0
@@ -76,10 +86,23 @@ class Compiler:
         self._machine()
         for file in self.scenario.workload.files:
             self._file(file)
+        self._number_threads()
         for mm, process in enumerate(self.scenario.workload.processes):
             self._process(mm, process)
         self.world.config.processes = len(self.scenario.workload.processes)
+        self.world.config.files = len(self.files)
+        self.world.config.folios = self.folios
         self._threads()
+
+    def _number_threads(self) -> None:
+        """Number the threads of all groups, in the order of the scenario."""
+        number = 0
+        for process in self.scenario.workload.processes:
+            first = number
+            for group in process.groups:
+                self.crowds[process.name, group.name] = range(number, number + group.threads)
+                number += group.threads
+            self.crowds[process.name, ""] = range(first, number)
 
     def pages(self, length_bytes: int) -> int:
         """Return how many pages a length has, the last one perhaps in part."""
@@ -88,7 +111,7 @@ class Compiler:
     def _settings(self) -> None:
         scenario, config = self.scenario, self.world.config
         arch = ARCHITECTURES[scenario.machine.arch]
-        rule = POLICIES[scenario.kernel.policy].file
+        policy = columns_of(scenario.kernel.policy)
         config.seed = scenario.seed
         config.warmup_ns = scenario.warmup_ns
         config.horizon_ns = scenario.horizon_ns
@@ -104,13 +127,30 @@ class Compiler:
         config.rwsem_timeout_jiffies = -(-hz // RWSEM_WAIT_DIVISOR)
         kernel = KERNELS[scenario.kernel.generation]
         config.vma_lock_design = kernel.vma_lock
-        config.vma_path = kernel.release >= arch.vma_lock_since
+        config.vma_path = kernel.release >= arch.vma_lock_since and not policy.mmap_lock_only
+        config.vma_lock_faults = kernel.vma_lock_faults
+        config.vma_access_errors = kernel.vma_access_errors
+        config.anon_vma_trylock = kernel.anon_vma_trylock
+        config.major_sets_tried = kernel.major_sets_tried
+        config.pgfault_per_attempt = kernel.pgfault_per_attempt
         config.mmap_trylock = kernel.release >= arch.mmap_trylock_since
+        config.mmap_killable = kernel.release >= arch.mmap_killable_since
         config.read_needs_read = arch.read_needs_read
         config.exec_needs_exec = arch.exec_needs_exec
         config.prot_fault_fails = arch.prot_fault_fails
-        config.file_rule.vma_lock_on = rule.vma_lock_on
-        config.file_rule.drop_for_io = rule.drop_for_io
+        self._rule(config.file_rule, policy.file)
+        config.dirty_limit = scenario.kernel.dirty_bytes // self.page_bytes
+        config.dirty_background = scenario.kernel.dirty_background_bytes // self.page_bytes
+        config.dirtied_pause = max(1, DIRTIED_PAUSE_BYTES // self.page_bytes)
+
+    def _rule(self, row: np.record, rule: RetryRule) -> None:
+        row.vma_lock_on = sum(1 << reason for reason in rule.vma_lock_on)
+        row.vma_retries_max = rule.vma_retries_max
+        row.vma_retry_sets_tried = rule.vma_retry_sets_tried
+        row.drop_for_io = rule.drop_for_io
+        row.uptodate_direct = rule.uptodate_direct
+        row.uptodate_killable = rule.uptodate_killable
+        row.relock_and_map = rule.relock_and_map
 
     def _costs(self) -> None:
         profile = MACHINES[self.scenario.machine.profile]
@@ -123,7 +163,7 @@ class Compiler:
         world.config.cpus = machine.cpus
         world.queued = 0
         world.idle_first = 0
-        for name in ("stuck", "vma_free", "traced"):
+        for name in ("stuck", "vma_free", "traced", "written_first"):
             world[name] = NOBODY
         cpus = world.cpus[: machine.cpus]
         cpus["thread"] = NOBODY
@@ -137,6 +177,9 @@ class Compiler:
 
     def _device(self, row: np.record, device: Device) -> None:
         self.duration(row.latency, device.latency)
+        self.duration(row.write_latency, device.write_latency or device.latency)
+        row.error_ppm = device.error_ppm
+        row.stable_writes = device.stable_writes
         bandwidth = device.bandwidth_bytes_per_s
         row.page_ns = self.page_bytes * 10**9 // bandwidth if bandwidth else 0
         row.channels = device.channels
@@ -164,16 +207,29 @@ class Compiler:
         row = self.world.files[number]
         row.first = self.folios
         row.pages = self.pages(file.size_bytes)
-        row.device_id = self.devices[file.device]
+        row.kind = file.kind
+        row.device_id = self.devices.get(file.device, NOBODY)
         free_rwsem(row.invalidate_lock)
         self.folios += int(row.pages)
         folios = self.world.folios[row.first : self.folios]
         for name in ("holder", "first", "last"):
             folios[name] = NOBODY
         for part in file.initial:
-            start = part.offset_bytes // self.page_bytes
-            end = start + self.pages(part.length_bytes) if part.length_bytes else len(folios)
-            folios["state"][start : end : max(part.every_pages, 1)] = STATE_BITS[part.state]
+            chosen = self._part(folios, part)[:: max(part.every_pages, 1)]
+            chosen["state"] = STATE_BITS[part.state]
+        if file.kind == FileKind.SPECIAL:
+            folios["state"] = STATE_BITS[PageState.CACHED]
+        if file.kind == FileKind.REGULAR:
+            row.dirty = (folios["state"] & DIRTY != 0).sum()
+            self.world.dirty += row.dirty
+        for bad in file.bad:
+            self._part(folios, bad)["state"] |= BAD
+
+    def _part(self, rows: np.ndarray, part: FileRange | ByteRange) -> np.ndarray:
+        """Return the rows of a range; one without a length goes to the end."""
+        start = part.offset_bytes // self.page_bytes
+        end = start + self.pages(part.length_bytes) if part.length_bytes else len(rows)
+        return rows[start:end]
 
     def _process(self, mm: int, process: Process) -> None:
         row = self.world.mms[mm]
@@ -234,18 +290,28 @@ class Compiler:
         row.protection = sum(1 << bit for bit in vma.protection)
         row.advice = vma.advice
         row.seq, row.reader, row.drainer, row.word.cpu = -1, NOBODY, NOBODY, NOBODY
-        row.open = NOBODY
+        row.open, row.private = NOBODY, True
         if isinstance(vma.backing, FileMapping):
             row.open = self._open(vma.backing)
             row.offset = vma.backing.offset_bytes // self.page_bytes
-        bits = entry(self.world, int(row.protection))
-        for part in vma.mapped:
-            first = pte + part.offset_bytes // self.page_bytes
-            length = self.pages(part.length_bytes) if part.length_bytes else pages
-            self.world.ptes[first : min(first + length, pte + pages)] = bits
+            row.private = vma.backing.map_private
+            self._mapped(row, vma)
         self.world.vma_order[mm.order_first + mm.order_count] = slot
         mm.order_count += 1
         space.name(vma.name, start, pages, pte)
+
+    def _mapped(self, row: np.record, vma: Vma) -> None:
+        """Let entries map their pages from the start."""
+        file = self.world.files[self.world.opens[row.open].file]
+        row.file_kind = file.kind
+        pages = int(row.end - row.start)
+        ptes = self.world.ptes[row.pte : row.pte + pages]
+        first = int(file.first + row.offset)
+        folios = self.world.folios[first : first + pages]
+        for part in vma.mapped:
+            chosen = self._part(np.arange(pages), part)
+            folios["mapcount"][chosen[ptes[chosen] == 0]] += 1
+            ptes[chosen] = page_table.entry(self.world, row, int(row.protection))
 
     def _open(self, mapping: FileMapping) -> int:
         """Return the struct file of a mapping, with a readahead state of its own."""
@@ -255,8 +321,10 @@ class Compiler:
             self.opens[key] = len(self.opens)
             row = self.world.opens[self.opens[key]]
             row.file = self.files[mapping.file]
-            device = self.scenario.machine.devices[self.world.files[row.file].device_id]
-            row.ra_pages = device.readahead_bytes // self.page_bytes
+            device = int(self.world.files[row.file].device_id)
+            if device != NOBODY:
+                window_bytes = self.scenario.machine.devices[device].readahead_bytes
+                row.ra_pages = window_bytes // self.page_bytes
         return self.opens[key]
 
     def _threads(self) -> None:
@@ -268,10 +336,16 @@ class Compiler:
         rows["state"] = ThreadState.BLOCKED
         rows["cpu"] = np.arange(len(rows)) % world.config.cpus
         rows["left"] = -1
+        rows["timer"] = -1
         rows["touch_since_ns"] = -1
         world.running = int((rows["daemon"] == 0).sum())
         if world.running == 0:
             world.running = len(rows) + 1  # daemons alone run to the horizon
+
+
+def columns_of(policy: str | RetryPolicy) -> RetryPolicy:
+    """Return the columns of a policy that is given by its id, or by them."""
+    return POLICIES[policy].columns if isinstance(policy, str) else policy
 
 
 def compile_scenario(scenario: Scenario) -> tuple[np.recarray, tuple[str, ...]]:

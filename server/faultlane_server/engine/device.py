@@ -1,7 +1,8 @@
-"""Block devices: channels that work on one read each, and one line for the others.
+"""Block devices: channels that work on one request each, and one line for the others.
 
-A read is known by its first folio: that record says how many pages it has, which
-CPU submitted it and which read comes behind it.
+A request is known by its first folio: that record says how many pages it has, which
+CPU submitted it and which request comes behind it. A folio is locked while it is read, and
+under writeback while it is written; so it is in one request at a time.
 """
 
 import numpy as np
@@ -13,23 +14,47 @@ from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.locks import folio_lock
 from faultlane_server.engine.queue import Kind, push
 from faultlane_server.engine.tally import count
-from faultlane_server.engine.world import UPTODATE, Cause, Counter
+from faultlane_server.engine.world import (
+    BAD,
+    READAHEAD,
+    UPTODATE,
+    WRITEBACK,
+    Cause,
+    Counter,
+)
 
-READS_BITS = 24  # of the ordinal of a draw; the page stands above
+ORDINAL_BITS = 24  # of the ordinal of a draw; the page stands above
+PPM = 1_000_000
+WRITTEN = 0xFFFF ^ (WRITEBACK | READAHEAD)
 
 
 @compiled
-def submit(world, thread, device, folio, pages, now_ns):
+def read(world, thread, device, folio, pages, now_ns):
     """Read `pages` pages from `folio` on; their folios are locked until that is done."""
-    first = world.folios[folio]
-    first.io_pages = pages
-    first.io_cpu = world.threads[thread].cpu
-    first.io_device = device
-    first.io_next = -1
-    first.reads += 1
+    world.folios[folio].reads += 1
     world.threads[thread].reads += 1
     count(world, Counter.DEVICE_READS, 1)
     count(world, Counter.DEVICE_PAGES, pages)
+    _submit(world, world.threads[thread].cpu, device, folio, pages, now_ns)
+
+
+@compiled
+def write(world, cpu, device, folio, pages, now_ns):
+    """Write `pages` pages from `folio` on; their folios are under writeback until that is done."""
+    first = world.folios[folio]
+    first.writes = (np.int64(first.writes) + 1) & 0xFFFF
+    count(world, Counter.DEVICE_WRITES, 1)
+    count(world, Counter.DEVICE_PAGES_WRITTEN, pages)
+    _submit(world, cpu, device, folio, pages, now_ns)
+
+
+@compiled
+def _submit(world, cpu, device, folio, pages, now_ns):
+    first = world.folios[folio]
+    first.io_pages = pages
+    first.io_cpu = cpu
+    first.io_device = device
+    first.io_next = -1
     row = world.devices[device]
     if row.busy < row.channels:
         row.busy += 1
@@ -44,18 +69,32 @@ def submit(world, thread, device, folio, pages, now_ns):
 
 @compiled
 def _start(world, device, folio, now_ns):
-    """Let a channel work on a read. Its latency is drawn by page and how-many-th read of it."""
+    """Let a channel work on a request.
+
+    Its latency is drawn by its page, and how-many-th read or write of it this is.
+    """
     row = world.devices[device]
-    read = world.folios[folio]
-    ordinal = (folio << READS_BITS) + np.int64(read.reads)
-    bits = draw.word(world.config.seed, Purpose.IO, device, ordinal)
-    service_ns = draw.duration(row.latency, world, bits) + row.page_ns * np.int64(read.io_pages)
-    push(world.queue, now_ns + service_ns, Kind.READ, folio)
+    first = world.folios[folio]
+    transfer_ns = row.page_ns * np.int64(first.io_pages)
+    if first.state & WRITEBACK:
+        bits = _word(world, Purpose.WRITE, device, folio, np.int64(first.writes))
+        service_ns = transfer_ns + draw.duration(row.write_latency, world, bits)
+        push(world.queue, now_ns + service_ns, Kind.WRITE, folio)
+    else:
+        bits = _word(world, Purpose.IO, device, folio, np.int64(first.reads))
+        service_ns = transfer_ns + draw.duration(row.latency, world, bits)
+        push(world.queue, now_ns + service_ns, Kind.READ, folio)
+
+
+@compiled
+def _word(world, purpose, device, folio, how_many_th):
+    ordinal = (folio << ORDINAL_BITS) + how_many_th
+    return draw.word(world.config.seed, purpose, device, ordinal)
 
 
 @compiled
 def read_done(world, folio, now_ns):
-    """Complete a read: its pages are up to date, and who waits for them goes on."""
+    """Complete a read: unless it failed its pages are up to date, and their waiters go on."""
     first = world.folios[folio]
     device = np.int64(first.io_device)
     cpu = np.int64(first.io_cpu)
@@ -63,9 +102,50 @@ def read_done(world, folio, now_ns):
     pages = np.int64(first.io_pages)
     delay_ns = sched.interrupt(world, cpu, cost.irq_ns + pages * cost.irq_page_ns)
     _start_next(world, device, now_ns)
+    filled = UPTODATE
+    if _fails(world, device, folio, pages):
+        filled = 0
+        count(world, Counter.READ_ERRORS, 1)
     for page in range(folio, folio + pages):
-        world.folios[page].state |= UPTODATE
+        world.folios[page].state |= filled
         delay_ns = _unlock(world, page, now_ns, cpu, delay_ns)
+
+
+@compiled
+def _fails(world, device, folio, pages):
+    """Whether a read fails: by chance, or because the device cannot read one of its pages."""
+    for page in range(folio, folio + pages):
+        if world.folios[page].state & BAD:
+            return True
+    error_ppm = world.devices[device].error_ppm
+    if error_ppm == 0:
+        return False
+    bits = _word(world, Purpose.ERROR, device, folio, np.int64(world.folios[folio].reads))
+    return draw.below(bits, PPM) < error_ppm
+
+
+@compiled
+def write_done(world, folio, now_ns):
+    """Complete a write (folio_end_writeback), which clears PG_reclaim, and wake who waits for one.
+
+    A page that was made dirty again in the meantime stays so.
+    """
+    first = world.folios[folio]
+    cpu = np.int64(first.io_cpu)
+    cost = world.config.cost
+    pages = np.int64(first.io_pages)
+    delay_ns = sched.interrupt(world, cpu, cost.irq_ns + pages * cost.irq_page_ns)
+    _start_next(world, np.int64(first.io_device), now_ns)
+    for page in range(folio, folio + pages):
+        world.folios[page].state &= WRITTEN
+    world.under_writeback -= pages
+    thread = world.written_first
+    world.written_first = NOBODY
+    while thread != NOBODY:
+        behind = world.threads[thread].behind
+        delay_ns += sched.interrupt(world, cpu, cost.wake_ns)
+        sched.wake(world, thread, now_ns, delay_ns)
+        thread = behind
 
 
 @compiled

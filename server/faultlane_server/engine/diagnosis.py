@@ -14,6 +14,9 @@ WHAT_FOR = {
     Cause.DEVICE: "a read",
     Cause.VMA: "the readers of a VMA",
     Cause.PROGRAM: "a barrier",
+    Cause.INVALIDATE_LOCK: "an invalidate_lock",
+    Cause.WRITEBACK: "the writeback of a page",
+    Cause.THROTTLE: "dirty pages to be written",
 }
 
 

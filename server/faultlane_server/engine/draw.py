@@ -29,6 +29,10 @@ class Purpose(IntEnum):
     DURATION = 2
     # how long a device works on a read: by device, file and page, by ordinal of the read
     IO = 3
+    # how long it works on a write: by device, file and page, by ordinal of the write
+    WRITE = 4
+    # whether a read fails: by device, file and page, by ordinal of the read
+    ERROR = 5
 
 
 class Law(IntEnum):

@@ -15,16 +15,22 @@ from faultlane_server.scenario import (
     Barrier,
     Compute,
     Explicit,
+    FadviseDontneed,
+    FileStep,
+    Ftruncate,
+    Kill,
     Loop,
     Measure,
     Mmap,
     Mprotect,
     Munmap,
     Process,
+    PunchHole,
     Sequential,
     Sleep,
     Step,
     Stride,
+    SyncFileRange,
     ThreadGroup,
     Touch,
     Uniform,
@@ -33,6 +39,14 @@ from faultlane_server.scenario import (
 
 if TYPE_CHECKING:
     from faultlane_server.engine.compile import Compiler
+
+
+FILE_OP_OF: dict[type, Op] = {
+    Ftruncate: Op.FTRUNCATE,
+    PunchHole: Op.PUNCH_HOLE,
+    SyncFileRange: Op.SYNC_FILE_RANGE,
+    FadviseDontneed: Op.FADVISE_DONTNEED,
+}
 
 
 class Region(NamedTuple):
@@ -150,6 +164,10 @@ class _Layer:
             self._munmap(self._instruction(Op.MUNMAP, depth), step)
         elif isinstance(step, Mprotect):
             self._mprotect(self._instruction(Op.MPROTECT, depth), step)
+        elif isinstance(step, FileStep):
+            self._file_step(self._instruction(FILE_OP_OF[type(step)], depth), step)
+        elif isinstance(step, Kill):
+            self._kill(self._instruction(Op.KILL, depth), step)
         else:
             assert isinstance(step, Barrier), "a step of no known kind"
             self._barrier(self._instruction(Op.BARRIER, depth), step)
@@ -167,6 +185,7 @@ class _Layer:
     def _touch(self, row: np.record, step: Touch) -> None:
         self._range(row, self.space.regions[step.vma], step.offset_bytes, step.length_bytes)
         row.access = step.access
+        row.kernel_mode = step.kernel_mode
         row.count = step.count or 1
         pattern = step.pattern
         if isinstance(pattern, Uniform):
@@ -248,6 +267,22 @@ class _Layer:
         row.thread_pages = self._pages(step.thread_offset_bytes)
         row.protection = sum(1 << bit for bit in step.protection)
         self.vmas_more += 2
+
+    def _file_step(self, row: np.record, step: FileStep) -> None:
+        row.id = self.compiler.files[step.file]
+        if isinstance(step, Ftruncate):
+            row.start = self.compiler.pages(step.size_bytes)
+            return
+        end = self.world.files[row.id].pages
+        row.start = self._pages(step.offset_bytes)
+        row.pages = self.compiler.pages(step.length_bytes) if step.length_bytes else end - row.start
+        row.wait = isinstance(step, SyncFileRange) and step.wait
+
+    def _kill(self, row: np.record, step: Kill) -> None:
+        crowd = self.compiler.crowds[step.process, step.group]
+        row.id = step.signal
+        row.first_entry = crowd.start
+        row.entries = len(crowd)
 
     def _barrier(self, row: np.record, step: Barrier) -> None:
         barriers = self.space.barriers

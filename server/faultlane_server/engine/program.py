@@ -6,7 +6,7 @@ does: the n-th touch of a thread goes to the same place under every policy.
 """
 
 from faultlane_server.codes import NOBODY
-from faultlane_server.engine import draw, sched
+from faultlane_server.engine import draw, sched, signals
 from faultlane_server.engine.draw import Purpose
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.memory.page_table import pte_bit
@@ -29,8 +29,16 @@ INSTRUCTIONS_AT_ONCE_MAX = 64  # before the loop of events gets its turn again
 
 @compiled
 def proceed(world, thread, now_ns):
-    """Go on with a thread's program until something takes time."""
+    """Go on with a thread's program until something takes time; signals come first."""
     runner = world.threads[thread]
+    if runner.killed:
+        _end(world, thread, now_ns)
+        return
+    if runner.signalled:
+        runner.signalled = 0
+        count(world, Counter.SIGNALS, 1)
+        sched.burst(world, thread, now_ns, world.config.cost.signal_ns, Step.PROGRAM)
+        return
     for _ in range(INSTRUCTIONS_AT_ONCE_MAX):
         if _execute(world, thread, world.instructions[runner.pc], now_ns):
             return
@@ -47,10 +55,12 @@ def _execute(world, thread, instruction, now_ns):
         return _compute(world, thread, instruction, now_ns)
     if op == Op.SLEEP:
         return _sleep(world, thread, instruction, now_ns)
-    if op == Op.MMAP or op == Op.MUNMAP or op == Op.MPROTECT:
+    if _is_operation(op):
         world.threads[thread].pc += 1
         entry.begin(world, thread, instruction, now_ns)
         return True
+    if op == Op.KILL:
+        return _kill(world, thread, instruction, now_ns)
     if op == Op.BARRIER:
         return _barrier(world, thread, instruction, now_ns)
     if op == Op.END:
@@ -58,6 +68,13 @@ def _execute(world, thread, instruction, now_ns):
         return True
     _steer(world, thread, instruction, now_ns)
     return False
+
+
+@compiled
+def _is_operation(op):
+    if op == Op.MMAP or op == Op.MUNMAP or op == Op.MPROTECT:
+        return True
+    return op >= Op.FTRUNCATE and op <= Op.FADVISE_DONTNEED
 
 
 @compiled
@@ -78,7 +95,7 @@ def _steer(world, thread, instruction, now_ns):
         assert instruction.op == Op.MEASURE_END, "an instruction of no known kind"
         since_ns = runner.measured_since_ns[depth]
         if since_ns >= world.config.warmup_ns:
-            collect(world, Histograms.SECTION_FIRST + instruction.id, now_ns - since_ns, 1)
+            collect(world, Histograms.SECTIONS + instruction.id, now_ns - since_ns, 1)
 
 
 @compiled
@@ -137,6 +154,7 @@ def _begin_fault(world, thread, instruction, page, now_ns, spent_ns):
     fault.in_fault = 1
     fault.page = instruction.start + page
     fault.access = instruction.access
+    fault.kernel_mode = instruction.kernel_mode
     fault.vma_id = NOBODY
     fault.lock = 0
     fault.tried = 0
@@ -152,7 +170,9 @@ def _begin_fault(world, thread, instruction, page, now_ns, spent_ns):
     if fault.touch_since_ns < 0:
         fault.touch_since_ns = fault.begin_ns
     count(world, Counter.PERF_PAGE_FAULTS, 1)
-    if world.config.vma_path:
+    if fault.kernel_mode:
+        count(world, Counter.KERNEL_FAULTS, 1)
+    if world.config.vma_path and not fault.kernel_mode:
         spent_ns += cost.trap_ns + cost.vma_find_ns
         sched.burst(world, thread, now_ns, spent_ns, Step.LOCK_VMA)
     else:
@@ -218,7 +238,7 @@ def _compute(world, thread, instruction, now_ns):
 def _sleep(world, thread, instruction, now_ns):
     ns = _draw_duration(world, thread, instruction)
     world.threads[thread].pc += 1
-    push(world.queue, now_ns + ns, Kind.TIMER, thread)
+    world.threads[thread].timer = push(world.queue, now_ns + ns, Kind.TIMER, thread)
     sched.owe(world, thread, world.config.cost.syscall_ns)
     sched.block(world, thread, now_ns, Cause.PROGRAM, NOBODY, Step.PROGRAM)
     return True
@@ -226,10 +246,23 @@ def _sleep(world, thread, instruction, now_ns):
 
 @compiled
 def sleep_ended(world, thread, now_ns):
-    """Wake a thread whose sleep has ended, from the interrupt of its timer."""
+    """Wake a thread whose sleep or pause has ended, from the interrupt of its timer."""
+    world.threads[thread].timer = -1
     cpu = world.threads[thread].cpu
     delay_ns = sched.interrupt(world, cpu, world.config.cost.timer_ns)
     sched.wake(world, thread, now_ns, delay_ns)
+
+
+@compiled
+def _kill(world, thread, instruction, now_ns):
+    """Send a signal to some threads, at the expense of the one that sends it."""
+    cost = world.config.cost
+    world.threads[thread].pc += 1
+    first = instruction.first_entry
+    for other in range(first, first + instruction.entries):
+        signals.send(world, other, instruction.id, now_ns)
+    sched.burst(world, thread, now_ns, cost.syscall_ns + cost.kill_ns, Step.PROGRAM)
+    return True
 
 
 @compiled
@@ -248,8 +281,7 @@ def _barrier(world, thread, instruction, now_ns):
     barrier.first = NOBODY
     while waiter != NOBODY:
         behind = world.threads[waiter].behind
-        sched.owe(world, thread, world.config.cost.wake_ns)
-        sched.wake(world, waiter, now_ns, 0)
+        sched.wake_from(world, waiter, thread, now_ns)
         waiter = behind
     sched.burst(world, thread, now_ns, 0, Step.PROGRAM)
     return True

@@ -21,6 +21,7 @@ class Kind(IntEnum):
     CPU = 0  # the burst of a CPU ends
     READ = 1  # a read completes; the id is that of its first folio
     TIMER = 2  # a sleep ends; the id is that of the thread
+    WRITE = 3  # a write completes; the id is that of its first folio
 
 
 @compiled

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from faultlane_server.codes import StopReason
+from faultlane_server.codes import FaultKind, OperationKind, StopReason
 from faultlane_server.engine.diagnosis import diagnose
 from faultlane_server.engine.world import (
     HISTOGRAM_SUB,
@@ -36,6 +36,17 @@ COUNTER_NAMES = {
     Counter.CONTEXT_SWITCHES: "cpu.context_switches",
     Counter.INTERRUPTS_NS: "cpu.interrupts_ns",
     Counter.MMAP_DOWNGRADES: "mmap_lock.downgrades",
+    Counter.KERNEL_FAULTS: "faults.kernel_mode",
+    Counter.INTERRUPTED: "faults.interrupted",
+    Counter.COMPLETED: "faults.completed",
+    Counter.ATTEMPTS_MOST: "faults.attempts_max",
+    Counter.SIGNALS: "signals.handled",
+    Counter.DEVICE_WRITES: "device.writes",
+    Counter.DEVICE_PAGES_WRITTEN: "device.pages_written",
+    Counter.READ_ERRORS: "device.read_errors",
+    Counter.PGPGTRUNCATED: "page_cache.truncated",
+    Counter.DIRTIED: "vmstat.nr_dirtied",
+    Counter.THROTTLED: "balance_dirty_pages.pauses",
 }
 
 CAUSE_NAMES = {
@@ -45,17 +56,25 @@ CAUSE_NAMES = {
     Cause.DEVICE: "wait.device_ns",
     Cause.RUN_QUEUE: "wait.run_queue_ns",
     Cause.LOCK_WORD: "wait.lock_word_ns",
+    Cause.INVALIDATE_LOCK: "wait.invalidate_lock_ns",
+    Cause.WRITEBACK: "wait.writeback_ns",
+    Cause.THROTTLE: "wait.throttle_ns",
 }
 
 HISTOGRAM_NAMES = {
     Histograms.TOUCH: "touch.all",
     Histograms.FAULT: "fault.all",
-    Histograms.FAULT_FILE_READ_MINOR: "fault.file_read.minor",
-    Histograms.FAULT_FILE_READ_MAJOR: "fault.file_read.major",
-    Histograms.FAULT_BAD_AREA: "fault.bad_area",
-    Histograms.OPERATION_MMAP: "operation.mmap",
-    Histograms.OPERATION_MUNMAP: "operation.munmap",
-    Histograms.OPERATION_MPROTECT: "operation.mprotect",
+    Histograms.FAULT_INTERRUPTED: "fault.interrupted",
+    Histograms.FAULT_KINDS: "fault.before_its_kind_was_known",
+    Histograms.FAULT_KINDS + 2 * FaultKind.BAD_AREA: "fault.bad_area",
+    Histograms.FAULT_KINDS + 2 * FaultKind.BAD_AREA + 1: "fault.bad_area.after_retry",
+    **{
+        Histograms.FAULT_KINDS + 2 * kind + is_major: f"fault.{kind.name.lower()}.{name}"
+        for kind in FaultKind
+        if kind != FaultKind.BAD_AREA
+        for is_major, name in enumerate(("minor", "major"))
+    },
+    **{Histograms.OPERATIONS + kind: f"operation.{kind.name.lower()}" for kind in OperationKind},
 }
 
 LOCK_NAMES = {
@@ -106,7 +125,7 @@ def _metrics(world: np.record, measured_ns: int) -> dict[str, float]:
 def _latencies(world: np.record, sections: tuple[str, ...]) -> list[Latency]:
     names = {int(histogram): name for histogram, name in HISTOGRAM_NAMES.items()}
     for number, section in enumerate(sections):
-        names[Histograms.SECTION_FIRST + number] = f"section.{section}"
+        names[Histograms.SECTIONS + number] = f"section.{section}"
     rows = world.tally.histograms
     return [_latency(name, rows[number]) for number, name in names.items() if rows[number].total]
 

@@ -7,8 +7,10 @@ import numpy as np
 from faultlane_server.codes import NOBODY
 from faultlane_server.engine import device, program, sched
 from faultlane_server.engine.draw import mix
-from faultlane_server.engine.fault import file, handler
+from faultlane_server.engine.fault import file, finish, handler, wp
 from faultlane_server.engine.jit import compiled, entry_point
+from faultlane_server.engine.memory import writeback
+from faultlane_server.engine.ops import file as file_operation
 from faultlane_server.engine.ops import writer
 from faultlane_server.engine.queue import Kind, id_of, kind_of, pop, soonest_ns
 from faultlane_server.engine.tally import clear, fault_ended, operation_ended
@@ -84,10 +86,20 @@ def _happen(world, now_ns, key):
     elif kind == Kind.READ:
         _note(world, now_ns, key)
         device.read_done(world, id_of(key), now_ns)
-    else:
-        assert kind == Kind.TIMER, "an event of no known kind"
+    elif kind == Kind.WRITE:
+        _note(world, now_ns, key)
+        _written(world, id_of(key), now_ns)
+    elif world.threads[id_of(key)].timer == key:  # else it was taken back
         _note(world, now_ns, key)
         program.sleep_ended(world, id_of(key), now_ns)
+
+
+@compiled
+def _written(world, folio, now_ns):
+    """Complete a write, and go on with background writeback."""
+    writeback.written(world, folio)
+    device.write_done(world, folio, now_ns)
+    writeback.keep_going(world, np.int64(world.folios[folio].io_cpu), now_ns)
 
 
 @compiled
@@ -130,10 +142,76 @@ def advance(world, thread, now_ns):
     elif step == Step.FIND:
         file.find_or_create(world, thread, now_ns)
     elif step == Step.MAP_PAGE:
-        file.map_page(world, thread, now_ns)
-        handler.release(world, thread, now_ns)
+        if finish.map_page(world, thread, now_ns):
+            handler.release(world, thread, now_ns)
+    elif step < Step.WRITE_LOCK or step > Step.OPERATION_END:
+        _advance_rarely(world, thread, now_ns, step)
     else:
         _advance_operation(world, thread, now_ns, step)
+
+
+@compiled
+def _advance_rarely(world, thread, now_ns, step):
+    """Let a thread do what few faults do."""
+    if step == Step.HIT_LOCKED:
+        file.hit_locked(world, thread, now_ns)
+    elif step == Step.FOLIO_KILLED:
+        file.folio_killed(world, thread, now_ns)
+    elif step == Step.SYNC_READ_KILLED:
+        file.sync_read_killed(world, thread, now_ns)
+    elif step == Step.MMAP_KILLED:
+        handler.mmap_killed(world, thread, now_ns)
+    elif step == Step.RELOCK:
+        file.relock(world, thread, now_ns)
+    elif step == Step.RELOCKED:
+        file.relocked(world, thread, now_ns)
+    elif step == Step.ZEROED:
+        file.zeroed(world, thread, now_ns)
+    else:
+        _advance_write(world, thread, now_ns, step)
+
+
+@compiled
+def _advance_write(world, thread, now_ns, step):
+    """Let a thread do what only write faults do."""
+    is_done = False
+    if step == Step.MKWRITE:
+        finish.mkwrite_locked(world, thread, now_ns)
+    elif step == Step.MKWRITE_FOLIO:
+        finish.mkwrite_folio(world, thread, now_ns)
+    elif step == Step.MKWRITE_WOKEN:
+        finish.lock_folio_again(world, thread, now_ns)
+    elif step == Step.MKWRITE_STABLE:
+        finish.folio_is_stable(world, thread, now_ns)
+    elif step == Step.BALANCE:
+        is_done = finish.balance(world, thread, now_ns)
+    elif step == Step.WP_COPY:
+        wp.copied(world, thread)
+        is_done = True
+    elif step == Step.WP_REUSE:
+        wp.reuse(world, thread)
+        is_done = True
+    else:
+        _advance_file_operation(world, thread, now_ns, step)
+    if is_done:
+        handler.release(world, thread, now_ns)
+
+
+@compiled
+def _advance_file_operation(world, thread, now_ns, step):
+    if step == Step.FILE_OPERATION:
+        file_operation.begin(world, thread, now_ns)
+    elif step == Step.INVALIDATE_WOKEN:
+        file_operation.woken(world, thread, now_ns)
+    elif step == Step.TRUNCATE:
+        file_operation.truncate(world, thread, now_ns)
+    elif step == Step.WRITE_BACK:
+        file_operation.write_back(world, thread, now_ns)
+    elif step == Step.WRITTEN:
+        file_operation.written(world, thread, now_ns)
+    else:
+        assert step == Step.WRITE_KILLED, "a step of no known kind"
+        writer.killed(world, thread, now_ns)
 
 
 @compiled

@@ -102,6 +102,7 @@ def block(world, thread, now_ns, cause, waits_for, step):
     sleeper.since_ns = now_ns
     sleeper.cause = cause
     sleeper.waits_for = waits_for
+    sleeper.killed_step = 0
     sleeper.awake_attempts = 0
     leave_cpu(world, sleeper.cpu, now_ns)
 
@@ -141,6 +142,13 @@ def wake(world, thread, now_ns, delay_ns):
     assert sleeper.state == ThreadState.BLOCKED, "only a blocked thread is woken"
     _settle(world, thread, now_ns)
     make_runnable(world, thread, now_ns, delay_ns)
+
+
+@compiled
+def wake_from(world, thread, waker, now_ns):
+    """Wake a blocked thread at the expense of the thread that wakes it."""
+    owe(world, waker, world.config.cost.wake_ns)
+    wake(world, thread, now_ns, 0)
 
 
 @compiled
@@ -223,6 +231,12 @@ def _idle_remove(world, cpu):
         world.cpus[row.idle_before].idle_next = row.idle_next
     if row.idle_next != NOBODY:
         world.cpus[row.idle_next].idle_before = row.idle_before
+
+
+@compiled
+def cut_short(world, thread, now_ns):
+    """Let the burst of a thread in user mode end now: a fatal signal has come."""
+    _schedule(world, world.threads[thread].cpu, now_ns)
 
 
 @compiled

@@ -3,7 +3,9 @@
 Nothing here decides anything: a run would go the same way without it.
 """
 
-from faultlane_server.codes import FaultKind, OperationKind, RecordingKind, VmFault
+import numpy as np
+
+from faultlane_server.codes import RecordingKind, VmFault
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.world import (
     HISTOGRAM_BUCKETS,
@@ -20,6 +22,13 @@ SUB_BITS = HISTOGRAM_SUB.bit_length() - 1
 @compiled
 def count(world, counter, by):
     world.tally.counters[counter] += by
+
+
+@compiled
+def count_most(world, counter, value):
+    """Remember the largest value."""
+    if value > world.tally.counters[counter]:
+        world.tally.counters[counter] = value
 
 
 @compiled
@@ -102,7 +111,7 @@ def fault_ended(world, thread, end_ns, finished):
     if fault.begin_ns < world.config.warmup_ns:
         return
     collect(world, Histograms.FAULT, duration_ns, finished)
-    collect(world, _histogram_of(fault), duration_ns, finished)
+    collect(world, _histogram_of(fault, finished), duration_ns, finished)
     for cause in range(len(fault.wait_ns)):
         world.tally.waits_ns[cause] += fault.wait_ns[cause]
     if _is_recorded(world, fault, duration_ns, finished):
@@ -110,12 +119,12 @@ def fault_ended(world, thread, end_ns, finished):
 
 
 @compiled
-def _histogram_of(fault):
-    if fault.kind == FaultKind.BAD_AREA:
-        return Histograms.FAULT_BAD_AREA
-    if fault.major or fault.tried or fault.result & VmFault.MAJOR:
-        return Histograms.FAULT_FILE_READ_MAJOR
-    return Histograms.FAULT_FILE_READ_MINOR
+def _histogram_of(fault, finished):
+    """Return where a fault is collected: by its kind, minor and major apart."""
+    if finished and fault.result & VmFault.RETRY:
+        return np.int64(Histograms.FAULT_INTERRUPTED)
+    is_major = fault.major or fault.tried or fault.result & VmFault.MAJOR
+    return Histograms.FAULT_KINDS + 2 * fault.kind + (1 if is_major else 0)
 
 
 @compiled
@@ -166,6 +175,9 @@ def _write_fault(world, thread, duration_ns, finished):
     rows.wait_run_queue_ns[row] = fault.wait_ns[Cause.RUN_QUEUE]
     rows.wait_lock_word_ns[row] = fault.wait_ns[Cause.LOCK_WORD]
     rows.blocker[row] = fault.blocker
+    rows.wait_invalidate_lock_ns[row] = fault.wait_ns[Cause.INVALIDATE_LOCK]
+    rows.wait_writeback_ns[row] = fault.wait_ns[Cause.WRITEBACK]
+    rows.wait_throttle_ns[row] = fault.wait_ns[Cause.THROTTLE]
     rows.rows += 1
 
 
@@ -176,19 +188,9 @@ def operation_ended(world, thread, end_ns, finished):
     duration_ns = _duration_of(caller, end_ns)
     if caller.begin_ns < world.config.warmup_ns:
         return
-    collect(world, _histogram_of_operation(caller.op_kind), duration_ns, finished)
+    collect(world, Histograms.OPERATIONS + caller.op_kind, duration_ns, finished)
     if world.config.record_kind != RecordingKind.SUMMARY_ONLY:
         _write_operation(world, thread, duration_ns, finished)
-
-
-@compiled
-def _histogram_of_operation(kind):
-    if kind == OperationKind.MMAP:
-        return Histograms.OPERATION_MMAP
-    if kind == OperationKind.MUNMAP:
-        return Histograms.OPERATION_MUNMAP
-    assert kind == OperationKind.MPROTECT, "an operation of no known kind"
-    return Histograms.OPERATION_MPROTECT
 
 
 @compiled
@@ -213,6 +215,10 @@ def _write_operation(world, thread, duration_ns, finished):
     rows.cpu_ns[row] = caller.wait_ns[Cause.CPU]
     rows.hold_ns[row] = caller.hold_ns
     rows.blocker[row] = caller.blocker
+    rows.wait_invalidate_lock_ns[row] = caller.wait_ns[Cause.INVALIDATE_LOCK]
+    rows.wait_folio_ns[row] = caller.wait_ns[Cause.FOLIO]
+    rows.wait_device_ns[row] = caller.wait_ns[Cause.DEVICE]
+    rows.wait_writeback_ns[row] = caller.wait_ns[Cause.WRITEBACK]
     rows.rows += 1
 
 

@@ -40,7 +40,7 @@ ROWS_MAX = 8192  # rows of one log in a slice
 TRACE_MAX = 8192
 HISTOGRAM_SUB = 64  # buckets in an octave: a percentile is off by less than 1 %
 HISTOGRAM_BUCKETS = 48 * HISTOGRAM_SUB
-HISTOGRAMS_MAX = 16 + SECTIONS_MAX
+HISTOGRAMS_MAX = 96 + SECTIONS_MAX
 
 i32 = np.int32
 i64 = np.int64
@@ -65,9 +65,12 @@ class Cause(IntEnum):
     LOCK_WORD = 5
     VMA = 6  # a writer: readers inside a VMA
     PROGRAM = 7  # sleep steps and barriers
+    INVALIDATE_LOCK = 8
+    WRITEBACK = 9  # of a page
+    THROTTLE = 10  # in balance_dirty_pages
 
 
-CAUSES = 8
+CAUSES = 11
 
 
 class ThreadState(IntEnum):
@@ -110,6 +113,28 @@ class Step(IntEnum):
     ZAP = 23  # the part of munmap under the downgraded lock
     OPERATION_END = 24  # back in user mode
     FIND = 25  # F3 (retry_find): get the folio again
+    # More of a fault.
+    HIT_LOCKED = 26  # F2a goes on: invalidate_lock was granted
+    FOLIO_KILLED = 27  # F4: a fatal signal has ended the wait for the folio
+    SYNC_READ_KILLED = 28  # F8: the same
+    MMAP_KILLED = 29  # M0: the same for mmap_lock
+    RELOCK = 30  # a8: take the fault lock again
+    RELOCKED = 31  # a8 goes on: mmap_lock was granted
+    ZEROED = 32  # shmem_fault: a new page was zeroed
+    MKWRITE = 33  # page_mkwrite: invalidate_lock was granted
+    MKWRITE_FOLIO = 34  # page_mkwrite goes on: lock the folio
+    MKWRITE_WOKEN = 35  # the same: somebody let go of it
+    MKWRITE_STABLE = 36  # the same: some page was written
+    BALANCE = 37  # balance_dirty_pages: the pause is over
+    WP_COPY = 38  # wp_page_copy: the page was copied
+    WP_REUSE = 39  # wp_page_reuse: the entry can be made writable
+    # An operation on a file.
+    FILE_OPERATION = 40  # begin
+    INVALIDATE_WOKEN = 41  # woken in the queue for invalidate_lock: try
+    TRUNCATE = 42  # take the next folios out of the page cache
+    WRITE_BACK = 43  # submit the next dirty pages
+    WRITTEN = 44  # wait until the range is written
+    WRITE_KILLED = 45  # a fatal signal has ended the wait for mmap_lock for write
 
 
 class Drain(IntEnum):
@@ -135,6 +160,11 @@ class Op(IntEnum):
     LOOP_BEGIN = 10
     LOOP_END = 11
     END = 12
+    FTRUNCATE = 13
+    PUNCH_HOLE = 14
+    SYNC_FILE_RANGE = 15
+    FADVISE_DONTNEED = 16
+    KILL = 17
 
 
 class Pattern(IntEnum):
@@ -184,7 +214,10 @@ Vma = _record(
     ("mm", i64),
     ("start", i64),  # first page number of the address space
     ("end", i64),  # the page number after its last
-    ("open", i64),  # the struct file, or NOBODY for anonymous memory
+    ("open", i64),  # the struct file, or NOBODY for anonymous memory and free slots
+    ("private", i64),  # 1: MAP_PRIVATE
+    ("file_kind", i64),  # FileKind
+    ("anon_vma", i64),  # 1: it has one
     ("offset", i64),  # page of the file at `start`
     ("pte", i64),  # index of the page-table entry of `start`
     ("protection", i64),  # bits 1 << Protection
@@ -202,25 +235,37 @@ Vma = _record(
 PTE_PRESENT = 1
 PTE_READ = 2
 PTE_EXEC = 4
+PTE_WRITE = 8
+PTE_DIRTY = 16
+PTE_ANON = 32  # a private copy, not the page of the file
 
 # A folio of one page in the page cache.
 Folio = _record(
-    ("state", u16),  # bits PRESENT, UPTODATE, LOCKED, READAHEAD
-    ("io_cpu", u16),  # the CPU that submitted the read that begins here
-    ("io_device", u16),  # where to
+    ("state", u16),  # bits PRESENT, UPTODATE, LOCKED, ...
+    ("io_cpu", u16),  # the CPU that submitted the request that begins here
+    ("io_device", u8),  # where to
+    ("generation", u8),  # how often, modulo 256, a folio of this page has left the cache
+    ("writes", u16),  # how often, modulo 65536, a write began here
     ("refs", i32),  # references beyond the cache's own
+    ("mapcount", i32),  # page-table entries that map it
     ("reads", i32),  # how often a read began here
     ("holder", u32),  # which thread holds the lock; NOBODY: nobody, or a read
     ("first", u32),  # who waits for the lock, linked by Thread.behind, or NOBODY
     ("last", u32),
-    ("io_pages", i32),  # pages of the read that begins here
-    ("io_next", i32),  # the next read in the device's queue, or -1
+    ("io_pages", i32),  # pages of the request that begins here
+    ("io_next", i32),  # the next request in the device's queue, or -1
 )
 
 PRESENT = 1
 UPTODATE = 2
 LOCKED = 4
-READAHEAD = 8  # PG_readahead
+READAHEAD = 8  # PG_readahead, which is PG_reclaim as well
+DIRTY = 16
+WRITEBACK = 32
+HOLE = 64  # of the page: the file has no block for it
+BAD = 128  # of the page: every read of it fails
+BACKGROUND = 256  # the write that begins here is one of background writeback
+OF_THE_PAGE = HOLE | BAD  # what stays when the folio leaves the cache
 
 # A struct file, with its file_ra_state.
 Open = _record(
@@ -235,17 +280,23 @@ Open = _record(
 # An inode with its mapping.
 File = _record(
     ("first", i64),  # index of its first folio
-    ("pages", i64),
+    ("pages", i64),  # i_size
+    ("kind", i64),  # FileKind
     ("device_id", i64),
     ("invalidate_lock", Rwsem),
+    ("dirty", i64),  # pages
+    ("write_next", i64),  # the page from which background writeback goes on
 )
 
 Device = _record(
     ("latency", DurationSpec),
+    ("write_latency", DurationSpec),
     ("page_ns", i64),  # on top, for each page
+    ("error_ppm", i64),  # of reads
+    ("stable_writes", i64),
     ("channels", i64),
     ("busy", i64),  # channels at work
-    ("first", i64),  # the folio of the read that waits longest, or -1
+    ("first", i64),  # the first folio of the request that waits longest, or -1
     ("last", i64),
 )
 
@@ -273,6 +324,7 @@ Instruction = _record(
     ("pte", i64),  # page-table entry of `start`
     ("pattern", i64),
     ("access", i64),
+    ("kernel_mode", i64),
     ("step_pages", i64),  # of a stride
     ("thread_pages", i64),  # how far apart two threads of the group begin
     ("divided", i64),
@@ -281,7 +333,8 @@ Instruction = _record(
     ("entries", i64),
     ("cursor", i64),  # which cursor of the thread
     ("protection", i64),
-    ("id", i64),  # of a barrier, or a section
+    ("id", i64),  # of a barrier, a section, or a file; what a signal does
+    ("wait", i64),  # of SYNC_FILE_RANGE
     ("duration", DurationSpec),
 )
 
@@ -316,12 +369,19 @@ Thread = _record(
     ("operations", i64),
     ("durations", i64),  # drawn so far
     ("first_cursor", i64),
+    ("timer", i64),  # the key of its timer, or -1
+    ("signalled", i64),  # 1: a signal that it handles is pending
+    ("killed", i64),  # 1: a fatal signal is pending
+    ("wait_is_killable", i64),  # for a folio
+    ("killed_step", i64),  # what it does if one ends its wait, or 0
+    ("dirtied", i64),  # pages since its last balance_dirty_pages
     # Its fault.
     ("in_fault", i64),
     ("in_operation", i64),
     ("begin_ns", i64),  # of the fault or operation
     ("page", i64),  # page number of the address
     ("access", i64),
+    ("kernel_mode", i64),
     ("vma", i64),  # slot of the VMA; valid while the fault lock is held
     ("vma_id", i64),
     ("lock", i64),  # FaultLock of this attempt
@@ -345,6 +405,7 @@ Thread = _record(
     ("file", i64),
     ("file_page", i64),
     ("folio", i64),
+    ("generation", i64),  # of the folio that it refers to
     ("ra_start", i64),  # the window to be read
     ("ra_end", i64),
     ("ra_marker", i64),  # page of the file that gets PG_readahead, or -1
@@ -363,6 +424,8 @@ Thread = _record(
     ("op_end", i64),
     ("op_at", i64),  # how far it is
     ("op_protection", i64),
+    ("op_file", i64),
+    ("op_wait", i64),
     ("op_pte", i64),  # page-table entry of `op_start`
     ("locks", i64, 3),  # VMAs to write-lock next
     ("locks_count", i64),
@@ -399,9 +462,20 @@ class Counter(IntEnum):
     INTERRUPTS_NS = 19
     FAULTS_VIA_MMAP_LOCK = 20  # attempts that began under mmap_lock
     MMAP_DOWNGRADES = 21
+    KERNEL_FAULTS = 22  # in kernel mode
+    INTERRUPTED = 23  # faults that a signal has ended
+    SIGNALS = 24  # handled
+    DEVICE_WRITES = 25
+    DEVICE_PAGES_WRITTEN = 26
+    READ_ERRORS = 27  # read requests that failed
+    COMPLETED = 28
+    PGPGTRUNCATED = 29  # pages that truncation has taken out of the page cache
+    DIRTIED = 30
+    THROTTLED = 31  # pauses in balance_dirty_pages
+    ATTEMPTS_MOST = 32  # of one fault
 
 
-COUNTERS = 22
+COUNTERS = 33
 
 
 class Locks(IntEnum):
@@ -425,17 +499,14 @@ LockTally = _record(
 
 
 class Histograms(IntEnum):
-    """Which lengths of time are collected; sections come behind."""
+    """Which lengths of time are collected."""
 
     TOUCH = 0
     FAULT = 1
-    FAULT_FILE_READ_MINOR = 2
-    FAULT_FILE_READ_MAJOR = 3
-    FAULT_BAD_AREA = 4
-    OPERATION_MMAP = 5
-    OPERATION_MUNMAP = 6
-    OPERATION_MPROTECT = 7
-    SECTION_FIRST = 16
+    FAULT_INTERRUPTED = 2
+    FAULT_KINDS = 4  # by FaultKind, minor and major
+    OPERATIONS = 48  # by OperationKind
+    SECTIONS = 96
 
 
 Histogram = _record(
@@ -468,9 +539,15 @@ Queue = _record(
 
 Costs = _record(*((f"{name}_ns", i64) for name in COSTS))
 
+# A RetryRule; `vma_lock_on` has the bits 1 << RetryReason.
 Rule = _record(
     ("vma_lock_on", i64),
+    ("vma_retries_max", i64),
+    ("vma_retry_sets_tried", i64),
     ("drop_for_io", i64),
+    ("uptodate_direct", i64),
+    ("uptodate_killable", i64),
+    ("relock_and_map", i64),
 )
 
 Config = _record(
@@ -488,15 +565,26 @@ Config = _record(
     ("rwsem_timeout_jiffies", i64),
     ("vma_lock_design", i64),
     ("vma_path", i64),  # 1: user faults try the VMA lock first
+    ("vma_lock_faults", i64),  # VmaLockFaults
+    ("vma_access_errors", i64),  # 1: SIGSEGV is decided under the VMA lock as well
+    ("anon_vma_trylock", i64),  # 1: __vmf_anon_prepare tries mmap_lock under the VMA lock
+    ("major_sets_tried", i64),  # 1: VM_FAULT_MAJOR under the VMA lock sets TRIED
+    ("pgfault_per_attempt", i64),
+    ("mmap_killable", i64),  # 1: a fatal signal ends the wait of a fault for mmap_lock
     ("mmap_trylock", i64),  # 1: a fault tries mmap_lock before it waits for it
     ("read_needs_read", i64),
     ("exec_needs_exec", i64),
     ("prot_fault_fails", i64),
     ("file_rule", Rule),
     ("cost", Costs),
+    ("dirty_limit", i64),  # pages; 0: none
+    ("dirty_background", i64),  # pages; 0: no background writeback
+    ("dirtied_pause", i64),  # after how many dirtied pages a thread balances
     ("cpus", i64),
     ("threads", i64),
     ("processes", i64),
+    ("files", i64),
+    ("folios", i64),
 )
 
 TraceRow = _record(
@@ -532,6 +620,12 @@ World = _record(
     ("vma_slots", i64),  # slots that were ever used
     ("idle_first", i64),
     ("queued", i64),  # threads in all run queues
+    ("dirty", i64),  # pages of files on devices
+    ("under_writeback", i64),  # pages
+    ("written_first", i64),  # who waits for writeback, linked by Thread.behind, or NOBODY
+    ("written_last", i64),
+    ("flushing", i64),  # requests of background writeback that are under way
+    ("flush_file", i64),  # the file from which it goes on
     ("traced", i64),  # the thread whose attempts are traced, or NOBODY
     ("trace_rows", i64),
     ("queue", Queue),

@@ -16,6 +16,7 @@ PAIR = "derived: mmap_munmap_pair 10414 and write holds of 3.5 to 4 us"
 SPLIT = "derived: mprotect_split 6533"
 MERGE = "derived: mprotect_merge 4919"
 DROP = "derived: cold file faults of one thread, mainline less hold, 1.1 to 1.4 us"
+WRITE = "derived: anon_write_fault 5940 less anon_read_fault_zero_page 1088, in two halves"
 BUSY = "derived: CPU time of a cold file fault, 11 to 13 us, less what its latency shows"
 
 ICOUNT_GUEST = MachineProfile(
@@ -35,6 +36,13 @@ ICOUNT_GUEST = MachineProfile(
         "sync_read": Cost(2450, READ),
         "folio_wait": Cost(500, READ),
         "map_page": Cost(430, HIT),
+        "anon_page": Cost(2400, WRITE),
+        "copy_page": Cost(2452, WRITE),
+        "anon_vma": Cost(1500, "assumed"),
+        "zero_page": Cost(2000, "assumed"),
+        "page_mkwrite": Cost(8000, "assumed"),
+        "dirty": Cost(1200, "assumed"),
+        "make_writable": Cost(400, "assumed"),
         "retry": Cost(550, DROP),
         "fault_exit": Cost(300, MINOR),
         "mmap_lock": Cost(77, DROP),
@@ -54,6 +62,14 @@ ICOUNT_GUEST = MachineProfile(
         "mprotect_page": Cost(100, "assumed"),
         "vma_split": Cost(2677, SPLIT),
         "vma_merge": Cost(1870, MERGE),
+        "ftruncate": Cost(8000, "assumed"),
+        "punch_hole": Cost(12000, "assumed"),
+        "truncate_page": Cost(500, "assumed"),
+        "sync_file_range": Cost(2000, "assumed"),
+        "writeback_page": Cost(1000, "assumed"),
+        "fadvise_dontneed": Cost(1500, "assumed"),
+        "kill": Cost(1500, "assumed"),
+        "signal": Cost(4000, "assumed"),
         "word_local": Cost(5, "assumed: one CPU, so no word is ever transferred"),
         "word_remote": Cost(5, "assumed: one CPU, so no word is ever transferred"),
     },

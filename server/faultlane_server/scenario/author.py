@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from faultlane_server.scenario.machine import Hardware
-from faultlane_server.scenario.tree import Vma
+from faultlane_server.scenario.tree import File, Process, Vma
 
 
 @dataclass(slots=True)
@@ -30,6 +30,8 @@ class Author:
     process: str
     threads: int  # of its group
     vmas: Mapping[str, Vma]
+    files: Mapping[str, File]
+    processes: Mapping[str, Process]
     hardware: Hardware
     needs: Needs
     mapped_bytes: dict[str, int] = field(default_factory=dict)  # now, by the name mmap gave

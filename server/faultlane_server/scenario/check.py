@@ -107,6 +107,8 @@ def _workload(place: Place, scenario: Scenario, hardware: Hardware) -> Workload:
     needs = Needs()
     for device in scenario.machine.devices:
         needs.quantile_points += points_of(device.latency)
+        if device.write_latency is not None:
+            needs.quantile_points += points_of(device.write_latency)
     known = {file.name: file for file in workload.files}
     filled = Workload(
         files=tuple(
@@ -114,7 +116,7 @@ def _workload(place: Place, scenario: Scenario, hardware: Hardware) -> Workload:
             for index, file in enumerate(workload.files)
         ),
         processes=tuple(
-            _process(processes.item(index), process, known, hardware, needs)
+            _process(processes.item(index), process, workload, known, hardware, needs)
             for index, process in enumerate(workload.processes)
         ),
     )
@@ -123,7 +125,12 @@ def _workload(place: Place, scenario: Scenario, hardware: Hardware) -> Workload:
 
 
 def _process(
-    place: Place, process: Process, files: dict[str, File], hardware: Hardware, needs: Needs
+    place: Place,
+    process: Process,
+    workload: Workload,
+    files: dict[str, File],
+    hardware: Hardware,
+    needs: Needs,
 ) -> Process:
     at, groups = place.field("vmas"), place.field("groups")
     at.want_unique_names([vma.name for vma in process.vmas])
@@ -136,11 +143,12 @@ def _process(
         groups.refuse("at least one group", 0)
     groups.want_unique_names([group.name for group in process.groups])
     named = {vma.name: vma for vma in vmas}
+    others = {each.name: each for each in workload.processes}
     filled = (
         _group(
             groups.item(index),
             group,
-            Author(process.name, max(group.threads, 1), named, hardware, needs),
+            Author(process.name, max(group.threads, 1), named, files, others, hardware, needs),
         )
         for index, group in enumerate(process.groups)
     )

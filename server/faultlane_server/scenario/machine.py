@@ -3,10 +3,11 @@
 from dataclasses import dataclass, replace
 
 from faultlane_server.arch import ARCHITECTURES, ArchProfile
+from faultlane_server.codes import DropForIo, RelockAndMap, RetryReason, UptodateDirect
 from faultlane_server.kernels import KERNELS
 from faultlane_server.machines import COSTS, MACHINES
-from faultlane_server.policy import POLICIES
-from faultlane_server.scenario.durations import check_duration
+from faultlane_server.policy import POLICIES, RetryPolicy, RetryRule
+from faultlane_server.scenario.durations import PPM_MAX, check_duration
 from faultlane_server.scenario.limits import (
     CHANNELS_MAX,
     COST_NS_MAX,
@@ -14,6 +15,7 @@ from faultlane_server.scenario.limits import (
     DEVICES_MAX,
     FAULT_AROUND_BYTES_MAX,
     HZ_CHOICES,
+    INT32_MAX,
     INT64_MAX,
     READAHEAD_BYTES_MAX,
 )
@@ -22,6 +24,7 @@ from faultlane_server.scenario.violations import Place
 
 GENERATION = "6.12"
 POLICY = "mainline"
+POLICIES_WITHOUT_VMA_LOCK = (POLICY, "mmap_lock_only")
 PROFILE = "neutral"
 
 
@@ -60,13 +63,14 @@ def check_kernel(place: Place, kernel: Kernel, hardware: Hardware) -> Kernel:
     filled = replace(
         kernel,
         generation=kernel.generation or GENERATION,
-        policy=kernel.policy or POLICY,
+        policy=_policy(place, kernel.policy or POLICY),
         hz=kernel.hz or hardware.hz,
+        dirty_background_bytes=kernel.dirty_background_bytes or kernel.dirty_bytes // 2,
     )
     knows_kernel = place.field("generation").want_known(KERNELS, filled.generation)
-    place.field("policy_id").want_known(POLICIES, filled.policy)
-    if knows_kernel and filled.policy != POLICY:
+    if knows_kernel and filled.policy not in POLICIES_WITHOUT_VMA_LOCK:
         _check_vma_lock(place.field("generation"), filled, hardware.arch)
+    _check_dirty(place, filled)
     place.field("hz").want_one_of(HZ_CHOICES, filled.hz)
     _check_fault_around(place.field("fault_around_bytes"), filled, hardware.page_bytes)
     return filled
@@ -78,6 +82,51 @@ def _check_vma_lock(place: Place, kernel: Kernel, arch: ArchProfile) -> None:
         since = ".".join(str(part) for part in arch.vma_lock_since)
         want = f"{since} or later, since when {arch.name} has the VMA lock, or policy {POLICY}"
         place.refuse(want, kernel.generation)
+
+
+def _policy(place: Place, policy: str | RetryPolicy) -> str | RetryPolicy:
+    """Check a policy, by its id or by its columns, and return it filled in."""
+    if isinstance(policy, str):
+        place.field("policy_id").want_known(POLICIES, policy)
+        return policy
+    at = place.field("retry_policy")
+    rule = replace(
+        policy.file,
+        drop_for_io=policy.file.drop_for_io or DropForIo.ALWAYS,
+        uptodate_direct=policy.file.uptodate_direct or UptodateDirect.NO,
+        relock_and_map=policy.file.relock_and_map or RelockAndMap.NO,
+    )
+    _check_rule(at.field("file"), rule)
+    if policy.mmap_lock_only and rule.vma_lock_on:
+        want = "nothing with mmap_lock_only: no attempt runs under the VMA lock"
+        at.field("file").field("vma_lock_on").refuse(want, len(rule.vma_lock_on))
+    return replace(policy, file=rule)
+
+
+def _check_rule(place: Place, rule: RetryRule) -> None:
+    exits = place.field("vma_lock_on")
+    for index, reason in enumerate(rule.vma_lock_on):
+        exits.item(index).want_one_of(list(RetryReason), reason)
+        if reason in rule.vma_lock_on[:index]:
+            exits.item(index).refuse("each at most once", reason)
+            break
+    place.field("vma_retries_max").want_between(0, INT32_MAX, rule.vma_retries_max)
+    place.field("drop_for_io").want_one_of(list(DropForIo), rule.drop_for_io)
+    place.field("uptodate_direct").want_one_of(list(UptodateDirect), rule.uptodate_direct)
+    place.field("relock_and_map").want_one_of(list(RelockAndMap), rule.relock_and_map)
+    for name in ("vma_retries_max", "vma_retry_sets_tried"):
+        if getattr(rule, name) and not rule.vma_lock_on:
+            place.field(name).refuse("nothing without vma_lock_on", getattr(rule, name))
+    if rule.uptodate_killable and rule.uptodate_direct == UptodateDirect.NO:
+        place.field("uptodate_killable").refuse("nothing without uptodate_direct", True)
+
+
+def _check_dirty(place: Place, kernel: Kernel) -> None:
+    limit = place.field("dirty_bytes").want_between(0, INT64_MAX, kernel.dirty_bytes)
+    most = kernel.dirty_bytes or INT64_MAX
+    if limit:
+        background = place.field("dirty_background_bytes")
+        background.want_between(0, most, kernel.dirty_background_bytes)
 
 
 def _check_fault_around(place: Place, kernel: Kernel, page_bytes: int) -> None:
@@ -110,8 +159,12 @@ def _devices(place: Place, devices: tuple[Device, ...], page_bytes: int) -> tupl
 
 def _device(place: Place, device: Device, page_bytes: int) -> Device:
     check_duration(place.field("latency"), device.latency)
+    if device.write_latency is not None:
+        check_duration(place.field("write_latency"), device.write_latency)
+    place.field("error_ppm").want_between(0, PPM_MAX, device.error_ppm)
     filled = replace(
         device,
+        write_latency=device.write_latency or device.latency,
         channels=device.channels or 1,
         readahead_bytes=device.readahead_bytes // page_bytes * page_bytes,
     )

@@ -3,11 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from faultlane_server.codes import Advice, PageState, Protection
+from faultlane_server.codes import Advice, FileKind, PageState, Protection
 from faultlane_server.scenario.limits import ADDRESS_MAX, OPEN_CHARACTERS_MAX, UINT64_MAX
 from faultlane_server.scenario.machine import Hardware
-from faultlane_server.scenario.tree import File, FileMapping, FileRange, Vma
+from faultlane_server.scenario.tree import ByteRange, File, FileMapping, FileRange, Vma
 from faultlane_server.scenario.violations import Place
+
+CACHED = (PageState.CACHED, PageState.CACHED_READAHEAD, PageState.DIRTY)
+IN_MEMORY = (PageState.ABSENT, PageState.CACHED)  # what a page can be that no device has
 
 
 def pages(length_bytes: int, page_bytes: int) -> int:
@@ -44,14 +47,48 @@ def check_protection(place: Place, protection: Sequence[Protection]) -> None:
 def check_file(place: Place, file: File, hardware: Hardware) -> File:
     """Check one file and return it filled in."""
     place.field("size_bytes").want_between(1, UINT64_MAX, file.size_bytes)
-    place.field("device").want_known(hardware.devices, file.device)
+    place.field("kind").want_one_of([0, *FileKind], file.kind)
+    file = replace(file, kind=file.kind or FileKind.REGULAR)
+    _check_kind(place, file, hardware)
     end_bytes = file_end(file, hardware.page_bytes)
     ranges = place.field("initial")
     filled = [
         _file_range(ranges.item(index), part, end_bytes, hardware.page_bytes)
         for index, part in enumerate(file.initial)
     ]
-    return replace(file, initial=tuple(filled))
+    bad = check_ranges(place.field("bad"), file.bad, end_bytes, hardware.page_bytes)
+    return replace(file, initial=tuple(filled), bad=bad)
+
+
+def _check_kind(place: Place, file: File, hardware: Hardware) -> None:
+    """Check what only some kinds of files have: a device, and pages that are in any state."""
+    if file.kind == FileKind.REGULAR:
+        place.field("device").want_known(hardware.devices, file.device)
+        return
+    kind = file.kind.name
+    if file.device:
+        place.field("device").refuse(f"nothing for a file of kind {kind}", file.device)
+    if file.bad:
+        place.field("bad").refuse(f"nothing for a file of kind {kind}", len(file.bad))
+    if file.kind == FileKind.SPECIAL and file.initial:
+        place.field("initial").refuse("nothing for a file of kind SPECIAL", len(file.initial))
+    for index, part in enumerate(file.initial):
+        if part.state not in IN_MEMORY:
+            want = "ABSENT or CACHED for a file that no device has"
+            place.field("initial").item(index).field("state").refuse(want, part.state)
+
+
+def check_ranges(
+    place: Place, ranges: Sequence[ByteRange], end_bytes: int, page_bytes: int
+) -> tuple[ByteRange, ...]:
+    """Check ranges that lie before `end_bytes`, and return them with their lengths."""
+    lengths = [
+        check_range(place.item(index), part.offset_bytes, part.length_bytes, end_bytes, page_bytes)
+        for index, part in enumerate(ranges)
+    ]
+    return tuple(
+        replace(part, length_bytes=length) for part, length in zip(ranges, lengths, strict=True)
+    )
 
 
 def file_end(file: File, page_bytes: int) -> int:
@@ -64,21 +101,11 @@ def check_vma(place: Place, vma: Vma, files: Mapping[str, File], page_bytes: int
     _check_place(place, vma, page_bytes)
     check_protection(place.field("protection"), vma.protection)
     place.field("advice").want_one_of([0, *Advice], vma.advice)
-    ranges = place.field("mapped")
-    lengths = [
-        check_range(
-            ranges.item(index), part.offset_bytes, part.length_bytes, vma.length_bytes, page_bytes
-        )
-        for index, part in enumerate(vma.mapped)
-    ]
     filled = replace(
         vma,
         protection=vma.protection or (Protection.READ,),
         advice=vma.advice or Advice.NORMAL,
-        mapped=tuple(
-            replace(part, length_bytes=length)
-            for part, length in zip(vma.mapped, lengths, strict=True)
-        ),
+        mapped=check_ranges(place.field("mapped"), vma.mapped, vma.length_bytes, page_bytes),
     )
     _check_backing(place, filled, files, page_bytes)
     return filled
@@ -112,10 +139,12 @@ def check_mapped(place: Place, vma: Vma, cached: bytearray, page_bytes: int) -> 
 def cached_pages(file: File, page_bytes: int) -> bytearray:
     """Return, for each page of a file, whether it is in the page cache when the run begins."""
     cached = bytearray(pages(file.size_bytes, page_bytes))
+    if file.kind == FileKind.SPECIAL:
+        return bytearray(b"\1" * len(cached))
     for part in file.initial:
         first = part.offset_bytes // page_bytes
         chosen = range(first, first + part.length_bytes // page_bytes, part.every_pages)
-        is_cached = part.state in (PageState.CACHED, PageState.CACHED_READAHEAD)
+        is_cached = part.state in CACHED
         cached[chosen.start : chosen.stop : chosen.step] = bytes([is_cached]) * len(chosen)
     return cached
 

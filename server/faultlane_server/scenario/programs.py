@@ -12,17 +12,23 @@ from faultlane_server.scenario.limits import (
     NESTING_MAX,
 )
 from faultlane_server.scenario.memory import check_protection, check_range, pages
+from faultlane_server.scenario.others import check_file_step, check_kill
 from faultlane_server.scenario.touches import check_touch
 from faultlane_server.scenario.tree import (
     Barrier,
     Compute,
+    FadviseDontneed,
+    Ftruncate,
+    Kill,
     Loop,
     Measure,
     Mmap,
     Mprotect,
     Munmap,
+    PunchHole,
     Sleep,
     Step,
+    SyncFileRange,
     Touch,
 )
 from faultlane_server.scenario.violations import Place
@@ -35,6 +41,11 @@ _FIELD_OF: dict[type, str] = {
     Mmap: "mmap",
     Munmap: "munmap",
     Mprotect: "mprotect",
+    Ftruncate: "ftruncate",
+    PunchHole: "punch_hole",
+    SyncFileRange: "sync_file_range",
+    FadviseDontneed: "fadvise_dontneed",
+    Kill: "kill",
     Barrier: "barrier",
     Measure: "measure",
     Loop: "loop",
@@ -74,6 +85,10 @@ def _step(place: Place, step: Step, author: Author, depth: int) -> Step:
             return _munmap(place, step, author)
         case Mprotect():
             return _mprotect(place, step, author)
+        case Kill():
+            return check_kill(place, step, author)
+        case Ftruncate() | PunchHole() | SyncFileRange() | FadviseDontneed():
+            return check_file_step(place, step, author)
         case Barrier():
             place.field("name").want_name(step.name)
             author.needs.barriers.add((author.process, step.name))
@@ -124,7 +139,9 @@ def _takes_time(step: Step, costs_ns: Mapping[str, int]) -> bool:
             return costs_ns["touch"] > 0
         case Compute() | Sleep():
             return can_be_positive(step.duration)
-        case Mmap() | Munmap() | Mprotect():
+        case Mmap() | Munmap() | Mprotect() | Kill():
+            return costs_ns["syscall"] + costs_ns[_FIELD_OF[type(step)]] > 0
+        case Ftruncate() | PunchHole() | SyncFileRange() | FadviseDontneed():
             return costs_ns["syscall"] + costs_ns[_FIELD_OF[type(step)]] > 0
         case Measure() | Loop():
             return any(_takes_time(inner, costs_ns) for inner in step.steps)

@@ -21,7 +21,10 @@ from faultlane_server.scenario.violations import Place
 
 def check_touch(place: Place, touch: Touch, author: Author) -> Touch:
     """Check one touch step and return it filled in."""
-    place.field("access").want_one_of([0, *Access], touch.access)
+    access = place.field("access")
+    access.want_one_of([0, *Access], touch.access)
+    if touch.kernel_mode and touch.access == Access.EXEC:
+        access.refuse("READ or WRITE in kernel mode, which executes no user page", touch.access)
     place.field("count").want_between(0, INT64_MAX // author.threads, touch.count)
     end_bytes = _end(place.field("vma"), touch.vma, author)
     touch = replace(touch, access=touch.access or Access.READ)

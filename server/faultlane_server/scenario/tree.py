@@ -7,7 +7,16 @@ wire is filled in by `check`, once; past it nobody checks again.
 
 from dataclasses import dataclass, field
 
-from faultlane_server.codes import Access, Advice, PageState, Protection, RecordingKind
+from faultlane_server.codes import (
+    Access,
+    Advice,
+    FileKind,
+    PageState,
+    Protection,
+    RecordingKind,
+    SignalKind,
+)
+from faultlane_server.policy import RetryPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +87,7 @@ class Touch:
     count: int = 0
     offset_bytes: int = 0
     length_bytes: int = 0
+    kernel_mode: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +123,41 @@ class Mprotect:
 
 
 @dataclass(frozen=True, slots=True)
+class Ftruncate:
+    file: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PunchHole:
+    file: str
+    offset_bytes: int = 0
+    length_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SyncFileRange:
+    file: str
+    offset_bytes: int = 0
+    length_bytes: int = 0
+    wait: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FadviseDontneed:
+    file: str
+    offset_bytes: int = 0
+    length_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    signal: SignalKind
+    process: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Barrier:
     name: str
 
@@ -129,7 +174,12 @@ class Loop:
     steps: "tuple[Step, ...]"
 
 
-Step = Touch | Compute | Sleep | Mmap | Munmap | Mprotect | Barrier | Measure | Loop
+# What changes the pages of a file, by name.
+FileStep = Ftruncate | PunchHole | SyncFileRange | FadviseDontneed
+
+Step = (
+    Touch | Compute | Sleep | Mmap | Munmap | Mprotect | FileStep | Kill | Barrier | Measure | Loop
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +195,7 @@ class FileMapping:
     file: str
     offset_bytes: int = 0
     open: str = ""
+    map_private: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +204,7 @@ class AnonymousMapping:
 
 
 @dataclass(frozen=True, slots=True)
-class MappedRange:
+class ByteRange:
     offset_bytes: int = 0
     length_bytes: int = 0
 
@@ -166,7 +217,7 @@ class Vma:
     address: int = 0
     protection: tuple[Protection, ...] = (Protection.READ,)
     advice: Advice = Advice.NORMAL
-    mapped: tuple[MappedRange, ...] = ()
+    mapped: tuple[ByteRange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +239,10 @@ class FileRange:
 class File:
     name: str
     size_bytes: int
-    device: str
+    device: str = ""
     initial: tuple[FileRange, ...] = ()
+    kind: FileKind = FileKind.REGULAR
+    bad: tuple[ByteRange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +258,9 @@ class Device:
     channels: int = 1
     bandwidth_bytes_per_s: int = 0
     readahead_bytes: int = 131072
+    write_latency: Duration | None = None
+    error_ppm: int = 0
+    stable_writes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,9 +276,11 @@ class Machine:
 @dataclass(frozen=True, slots=True)
 class Kernel:
     generation: str = "6.12"
-    policy: str = "mainline"
+    policy: str | RetryPolicy = "mainline"
     hz: int = 250
     fault_around_bytes: int = 65536
+    dirty_bytes: int = 0
+    dirty_background_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,14 @@
 """CatalogService: the tables of the rooms below, as messages."""
 
+from dataclasses import asdict
+
 from faultlane.v1 import catalog_service_pb2 as pb
+from faultlane.v1 import scenario_pb2 as scenario
 from faultlane_server.arch import ARCHITECTURES
-from faultlane_server.arch.profile import ArchProfile
-from faultlane_server.codes import RetryReason
-from faultlane_server.kernels import KERNELS
+from faultlane_server.arch.profile import ALWAYS, ArchProfile
+from faultlane_server.kernels import KERNELS, KernelGeneration
 from faultlane_server.machines import COSTS, MACHINES, MachineProfile
-from faultlane_server.policy import ANY_EXIT, POLICIES, Policy
+from faultlane_server.policy import POLICIES, Policy, RetryRule
 from faultlane_server.service.presets import Presets
 
 
@@ -34,10 +36,7 @@ class CatalogServicer:
 
     async def ListKernels(self, _: pb.ListKernelsRequest) -> pb.ListKernelsResponse:
         return pb.ListKernelsResponse(
-            kernels=[
-                pb.KernelGeneration(name=name, description=generation.description)
-                for name, generation in KERNELS.items()
-            ]
+            kernels=[_kernel(name, generation) for name, generation in KERNELS.items()]
         )
 
     async def ListPolicies(self, _: pb.ListPoliciesRequest) -> pb.ListPoliciesResponse:
@@ -53,14 +52,23 @@ class CatalogServicer:
 
 
 def _architecture(profile: ArchProfile) -> pb.Architecture:
-    major, minor = profile.vma_lock_since
     return pb.Architecture(
         name=profile.name,
         page_sizes_bytes=profile.page_sizes,
         hz=profile.hz_default,
-        vma_lock_since=f"{major}.{minor}",
+        vma_lock_since=_release(profile.vma_lock_since),
         source=profile.source,
+        mmap_lock_trylock_since=_release(profile.mmap_trylock_since),
+        mmap_lock_killable_since=_release(profile.mmap_killable_since),
+        error_before_retry=profile.error_before_retry,
+        read_needs_read=profile.read_needs_read,
+        exec_needs_exec=profile.exec_needs_exec,
+        protection_fault_fails=profile.prot_fault_fails,
     )
+
+
+def _release(number: tuple[int, int]) -> str:
+    return "" if number == ALWAYS else ".".join(map(str, number))
 
 
 def _machine(profile: MachineProfile) -> pb.MachineProfile:
@@ -71,16 +79,30 @@ def _machine(profile: MachineProfile) -> pb.MachineProfile:
     return pb.MachineProfile(name=profile.name, description=profile.description, costs=costs)
 
 
-def _policy(name: str, policy: Policy) -> pb.Policy:
-    return pb.Policy(
-        id=name,
-        description=policy.description,
-        vma_lock_on=_exits(policy.file.vma_lock_on),
-        drop_for_io=policy.file.drop_for_io.name.lower(),
+def _kernel(name: str, generation: KernelGeneration) -> pb.KernelGeneration:
+    return pb.KernelGeneration(
+        name=name,
+        description=generation.description,
+        vma_lock=generation.vma_lock.name.lower(),
+        vma_lock_faults=generation.vma_lock_faults.name.lower(),
+        vma_access_errors=generation.vma_access_errors,
+        anon_vma_trylock=generation.anon_vma_trylock,
+        major_sets_tried=generation.major_sets_tried,
+        pgfault_per_attempt=generation.pgfault_per_attempt,
     )
 
 
-def _exits(mask: int) -> list[str]:
-    if mask == ANY_EXIT:
-        return ["any"]
-    return [reason.name for reason in RetryReason if mask >> reason & 1]
+def _policy(name: str, policy: Policy) -> pb.Policy:
+    columns = policy.columns
+    return pb.Policy(
+        id=name,
+        description=policy.description,
+        columns=scenario.RetryPolicy(
+            mmap_lock_only=columns.mmap_lock_only, file=_rule(columns.file)
+        ),
+        source=policy.source,
+    )
+
+
+def _rule(rule: RetryRule) -> scenario.RetryRule:
+    return scenario.RetryRule(**asdict(rule))

@@ -1,28 +1,48 @@
-"""Read faults on file mappings: fault-around and filemap_fault (mm/filemap.c).
+"""Faults on file mappings whose page is not mapped: fault-around and filemap_fault (mm/filemap.c).
 
-An attempt comes in with its fault lock held and `thread.vma` valid. It ends in the step
-RELEASE with the lock held, or in RETRY with the lock dropped. F0 to F9 are the steps of
-filemap_fault in their order.
+F0 to F9 are the steps of filemap_fault in their order, a0 to a9 those of the whole attempt.
 """
 
 import numpy as np
 
-from faultlane_server.codes import NOBODY, Advice, RetryReason, VmFault
+from faultlane_server.codes import (
+    NOBODY,
+    Advice,
+    FaultKind,
+    FaultLock,
+    FileKind,
+    RetryReason,
+    VmaLockFaults,
+    VmFault,
+)
 from faultlane_server.engine import device, sched
-from faultlane_server.engine.fault import retry
+from faultlane_server.engine.fault import access, finish, retry
+from faultlane_server.engine.fault.attempt import (
+    drop_if_allowed,
+    end_in_retry,
+    locate,
+    prepare_anon_vma,
+    pte_of,
+    release_invalidate_lock,
+    retry_at_once,
+)
 from faultlane_server.engine.jit import compiled
-from faultlane_server.engine.locks import fault_lock, folio_lock, rwsem
-from faultlane_server.engine.memory import page_cache, page_table, readahead
+from faultlane_server.engine.locks import fault_lock, folio_lock, invalidate_lock, mmap_lock
+from faultlane_server.engine.memory import address_space, page_cache, page_table, readahead
 from faultlane_server.engine.tally import count
 from faultlane_server.engine.world import (
+    HOLE,
     LOCKED,
     PTE_PRESENT,
     READAHEAD,
     UPTODATE,
+    WRITEBACK,
     Cause,
     Counter,
     Step,
 )
+
+RA_PAGES_DIVISOR = 4  # by which a failed read shrinks the window (shrink_readahead_size_eio)
 
 
 @compiled
@@ -32,25 +52,34 @@ def attempt(world, thread, now_ns, spent_ns):
     `spent_ns` is what the way here has cost; it is paid with the first burst.
     """
     fault = world.threads[thread]
+    locate(world, thread)
     vma = world.vmas[fault.vma]
-    fault.open = vma.open
-    fault.file = world.opens[vma.open].file
-    fault.file_page = vma.offset + (fault.page - vma.start)
     cost = world.config.cost
-    spent_ns += cost.handle_ns
-    pte = vma.pte + (fault.page - vma.start)
-    if world.ptes[pte] & PTE_PRESENT:  # spurious: another thread has mapped it
-        fault.result = 0
-        sched.burst(world, thread, now_ns, spent_ns, Step.RELEASE)
-        return
-    if world.config.fault_around_pages > 1:
+    if fault.kind == FaultKind.FILE_READ and _may_map_around(world, vma):
         mapped = _fault_around(world, thread)
         spent_ns += cost.fault_around_ns + mapped * cost.fault_around_page_ns
-    if world.ptes[pte] & PTE_PRESENT:
-        fault.result = VmFault.NOPAGE
-        sched.burst(world, thread, now_ns, spent_ns, Step.RELEASE)
-    else:
-        sched.burst(world, thread, now_ns, spent_ns + cost.cache_lookup_ns, Step.LOOKUP)
+        if world.ptes[pte_of(world, fault)] & PTE_PRESENT:
+            fault.result = VmFault.NOPAGE
+            sched.burst(world, thread, now_ns, spent_ns, Step.RELEASE)
+            return
+    if fault.lock == FaultLock.VMA:
+        if world.config.vma_lock_faults != VmaLockFaults.ALL:
+            retry_at_once(world, thread, now_ns, spent_ns, RetryReason.UNSUPPORTED)
+            return
+        if vma.file_kind == FileKind.SPECIAL:
+            retry_at_once(world, thread, now_ns, spent_ns, RetryReason.NO_MAP_PAGES)
+            return
+    if fault.kind == FaultKind.FILE_COW:
+        if not prepare_anon_vma(world, thread, now_ns):
+            retry_at_once(world, thread, now_ns, spent_ns, RetryReason.ANON_VMA)
+            return
+        spent_ns += cost.anon_page_ns
+    sched.burst(world, thread, now_ns, spent_ns + cost.cache_lookup_ns, Step.LOOKUP)
+
+
+@compiled
+def _may_map_around(world, vma):
+    return world.config.fault_around_pages > 1 and vma.file_kind != FileKind.SPECIAL
 
 
 @compiled
@@ -66,7 +95,7 @@ def _fault_around(world, thread):
     end = min(min(first + window, vma.end), min(table + world.config.table_pages, file_end))
     folios = file.first + vma.offset - vma.start
     ptes = vma.pte - vma.start
-    bits = page_table.entry(world, vma.protection)
+    bits = page_table.entry(world, vma, vma.protection)
     mapped = 0
     visited = 0
     for page in range(first, end):
@@ -74,7 +103,7 @@ def _fault_around(world, thread):
             continue
         visited += 1
         if not world.ptes[ptes + page] & PTE_PRESENT:
-            world.ptes[ptes + page] = bits
+            page_table.map_folio(world, ptes + page, world.folios[folios + page], bits)
             mapped += 1
     opened = world.opens[fault.open]
     opened.mmap_miss = max(0, opened.mmap_miss - visited)
@@ -89,42 +118,84 @@ def lookup(world, thread, now_ns):
     if fault.file_page >= file.pages:
         fault.result = VmFault.SIGBUS
         sched.burst(world, thread, now_ns, 0, Step.RELEASE)
-        return
-    fault.folio = file.first + fault.file_page
-    if page_cache.is_present(world.folios[fault.folio]):
+    elif file.kind != FileKind.REGULAR:
+        _without_device(world, thread, now_ns)
+    elif page_cache.is_present(world.folios[fault.folio]):
         _hit(world, thread, now_ns)
     else:
         _miss(world, thread, now_ns)
 
 
 @compiled
-def _hit(world, thread, now_ns):
-    """Go on with a cached page (F2a): its marker may ask for the next window."""
+def _without_device(world, thread, now_ns):
+    """Go on with a page that no device has: of a special mapping (which is there), or of tmpfs.
+
+    shmem_fault allocates a page that is not there, and never lets go of the fault lock.
+    """
     fault = world.threads[thread]
     folio = world.folios[fault.folio]
-    folio.refs += 1
+    if page_cache.is_present(folio):
+        page_cache.get(world, thread)
+        _lock_folio(world, thread, now_ns)
+        return
+    page_cache.add(folio, 0)
+    page_cache.get(world, thread)
+    is_locked = folio_lock.try_lock(folio, thread)
+    assert is_locked, "a new folio is locked by who has made it"
+    cost = world.config.cost
+    spent_ns = cost.readahead_page_ns + cost.zero_page_ns
+    sched.burst(world, thread, now_ns, spent_ns, Step.ZEROED)
+
+
+@compiled
+def zeroed(world, thread, now_ns):
+    """Go on with a new page of tmpfs."""
+    world.folios[world.threads[thread].folio].state |= UPTODATE
+    check(world, thread, now_ns)
+
+
+@compiled
+def _hit(world, thread, now_ns):
+    """Go on with a cached page (F2a): its marker may ask for the next window.
+
+    In a folio under writeback the bit is PG_reclaim. It looks the same, but it stays, and nothing
+    is read.
+    """
+    fault = world.threads[thread]
+    folio = world.folios[fault.folio]
+    page_cache.get(world, thread)
     opened = world.opens[fault.open]
     advice = world.vmas[fault.vma].advice
     if fault.tried or advice == Advice.RANDOM or opened.ra_pages == 0:
-        _hit_is_ready(world, thread, now_ns)
+        hit_is_ready(world, thread, now_ns)
         return
     opened.mmap_miss = max(0, opened.mmap_miss - 1)
     if not folio.state & READAHEAD:
-        _hit_is_ready(world, thread, now_ns)
+        hit_is_ready(world, thread, now_ns)
         return
-    _drop_if_allowed(world, thread, now_ns)
+    drop_if_allowed(world, thread, now_ns)
+    if folio.state & WRITEBACK:
+        hit_is_ready(world, thread, now_ns)
+        return
     page_cache.clear_marker(folio)
     if readahead.plan_async(world, thread):
         _read_later(world, thread, now_ns, Step.READAHEAD_ASYNC)
     else:
-        _hit_is_ready(world, thread, now_ns)
+        hit_is_ready(world, thread, now_ns)
 
 
 @compiled
-def _hit_is_ready(world, thread, now_ns):
+def hit_is_ready(world, thread, now_ns):
+    """Take invalidate_lock if the page has to be read, and lock it (F2a to F4)."""
     fault = world.threads[thread]
-    if not world.folios[fault.folio].state & UPTODATE:
-        _take_invalidate_lock(world, thread)
+    is_uptodate = world.folios[fault.folio].state & UPTODATE != 0
+    if is_uptodate or invalidate_lock.lock_shared(world, thread, now_ns, Step.HIT_LOCKED):
+        _lock_folio(world, thread, now_ns)
+
+
+@compiled
+def hit_locked(world, thread, now_ns):
+    """Go on with a cached page, with invalidate_lock."""
     _lock_folio(world, thread, now_ns)
 
 
@@ -137,7 +208,7 @@ def _miss(world, thread, now_ns):
     if not readahead.plan_sync(world, thread):
         find_or_create(world, thread, now_ns)
         return
-    _drop_if_allowed(world, thread, now_ns)
+    drop_if_allowed(world, thread, now_ns)
     _read_later(world, thread, now_ns, Step.READAHEAD_SYNC)
 
 
@@ -146,8 +217,9 @@ def _read_later(world, thread, now_ns, step):
     """Pay for a window; it is added to the cache when that is done."""
     cost = world.config.cost
     pages = readahead.absent_pages(world, thread)
-    spent_ns = cost.readahead_ns + pages * cost.readahead_page_ns
-    if pages > 0:
+    holes = readahead.holes(world, thread)
+    spent_ns = cost.readahead_ns + pages * cost.readahead_page_ns + holes * cost.zero_page_ns
+    if pages > holes:
         spent_ns += cost.submit_ns
     sched.burst(world, thread, now_ns, spent_ns, step)
 
@@ -163,38 +235,65 @@ def readahead_sync(world, thread, now_ns):
 def readahead_async(world, thread, now_ns):
     """Read the window behind a marker, and go on with the page that carried it."""
     page_cache.read_window(world, thread, now_ns)
-    _hit_is_ready(world, thread, now_ns)
+    hit_is_ready(world, thread, now_ns)
 
 
 @compiled
 def find_or_create(world, thread, now_ns):
     """Get the page's folio (F3, retry_find): an empty one if it is not there."""
     fault = world.threads[thread]
-    folio = world.folios[fault.folio]
     if not fault.invalidate_held:
-        _take_invalidate_lock(world, thread)
+        if not invalidate_lock.lock_shared(world, thread, now_ns, Step.FIND):
+            return
+    folio = world.folios[fault.folio]
     if not page_cache.is_present(folio):
         page_cache.add(folio, 0)
         sched.owe(world, thread, world.config.cost.readahead_page_ns)
-    folio.refs += 1
+    page_cache.get(world, thread)
     _lock_folio(world, thread, now_ns)
 
 
 @compiled
 def _lock_folio(world, thread, now_ns):
-    """Lock the folio, or let go of the fault lock and wait (F4)."""
+    """Lock the folio, or let go of the fault lock and wait (F4).
+
+    A folio of tmpfs, and under some policies one that is up to date, is waited for with the
+    fault lock held.
+    """
     fault = world.threads[thread]
-    if folio_lock.try_lock(world.folios[fault.folio], thread):
-        _check(world, thread, now_ns)
-        return
-    _drop_if_allowed(world, thread, now_ns)
+    folio = world.folios[fault.folio]
+    rule = world.config.file_rule
     fault.rounds = 0
+    fault.wait_is_killable = 1
+    if page_cache.is_same(world, thread) and folio_lock.try_lock(folio, thread):
+        check(world, thread, now_ns)
+        return
+    if world.files[fault.file].kind != FileKind.REGULAR:
+        fault.wait_is_killable = 0
+    elif retry.waits_directly(rule, folio):
+        fault.wait_is_killable = rule.uptodate_killable
+    else:
+        drop_if_allowed(world, thread, now_ns)
     sched.owe(world, thread, world.config.cost.folio_wait_ns)
-    _wait_for_folio(world, thread, now_ns, True, Step.FOLIO_WOKEN)
+    _wait_or_find(world, thread, now_ns)
 
 
 @compiled
-def _wait_for_folio(world, thread, now_ns, exclusive, step):
+def _wait_or_find(world, thread, now_ns):
+    """Wait for the folio, or look for another one if it has left the cache meanwhile (F5)."""
+    fault = world.threads[thread]
+    if not page_cache.is_same(world, thread):
+        sched.burst(world, thread, now_ns, 0, Step.FIND)
+    elif fault.killed and fault.wait_is_killable:
+        folio_killed(world, thread, now_ns)
+    else:
+        _wait(world, thread, now_ns, True, Step.FOLIO_WOKEN)
+        if fault.wait_is_killable:
+            fault.killed_step = Step.FOLIO_KILLED
+
+
+@compiled
+def _wait(world, thread, now_ns, exclusive, step):
     fault = world.threads[thread]
     folio = world.folios[fault.folio]
     folio_lock.wait_for(folio, world.threads, thread, exclusive)
@@ -208,122 +307,161 @@ def folio_woken(world, thread, now_ns):
     """Own the folio that was waited for, or be beaten to it and wait again (F4)."""
     fault = world.threads[thread]
     folio = world.folios[fault.folio]
-    if np.int64(folio.holder) == thread or folio_lock.try_lock(folio, thread):
-        _check(world, thread, now_ns)
+    is_same = page_cache.is_same(world, thread)
+    if is_same and (np.int64(folio.holder) == thread or folio_lock.try_lock(folio, thread)):
+        check(world, thread, now_ns)
     else:
-        _wait_for_folio(world, thread, now_ns, True, Step.FOLIO_WOKEN)
+        _wait_or_find(world, thread, now_ns)
 
 
 @compiled
-def _check(world, thread, now_ns):
+def folio_killed(world, thread, now_ns):
+    """Give the wait for a folio up, because of a fatal signal (F4 to F9)."""
+    fault = world.threads[thread]
+    if not fault.dropped:
+        fault_lock.release(world, thread, now_ns)
+        fault.dropped = 1
+    page_cache.put(world, thread)
+    end_in_retry(world, thread, now_ns, RetryReason.KILLED)
+
+
+@compiled
+def check(world, thread, now_ns):
     """Decide with the folio locked: map it, read it, or go back and try again (F6, F7)."""
     fault = world.threads[thread]
     folio = world.folios[fault.folio]
     if not folio.state & UPTODATE:
         if fault.invalidate_held:
-            _drop_if_allowed(world, thread, now_ns)
+            drop_if_allowed(world, thread, now_ns)
             spent_ns = world.config.cost.sync_read_ns
+            if folio.state & HOLE:
+                spent_ns = world.config.cost.zero_page_ns
             sched.burst(world, thread, now_ns, spent_ns, Step.SYNC_READ)
             return
-        _unlock_folio(world, thread, now_ns)
-        folio.refs -= 1
+        page_cache.unlock(world, thread, folio, now_ns)
+        page_cache.put(world, thread)
         sched.burst(world, thread, now_ns, 0, Step.FIND)
         return
-    if fault.dropped:
-        _unlock_folio(world, thread, now_ns)
-        _leave_for_retry(world, thread, now_ns, RetryReason.F7)
-        return
-    release_invalidate_lock(world, thread)
-    sched.burst(world, thread, now_ns, world.config.cost.map_page_ns, Step.MAP_PAGE)
+    if not fault.dropped:
+        finish.begin(world, thread, now_ns)
+    elif retry.maps_without_retry(world.config.file_rule):
+        sched.burst(world, thread, now_ns, world.config.cost.vma_find_ns, Step.RELOCK)
+    else:
+        _retry_with_the_folio(world, thread, now_ns)
+
+
+@compiled
+def _retry_with_the_folio(world, thread, now_ns):
+    """Throw away the folio that was waited for, and retry (F7)."""
+    page_cache.unlock(world, thread, world.folios[world.threads[thread].folio], now_ns)
+    page_cache.put(world, thread)
+    end_in_retry(world, thread, now_ns, RetryReason.F7)
 
 
 @compiled
 def sync_read(world, thread, now_ns):
-    """Read one page and wait for it (F8, page_not_uptodate)."""
+    """Read one page and wait for it (F8, page_not_uptodate). A hole needs no device."""
     fault = world.threads[thread]
     folio = world.folios[fault.folio]
     assert folio.state & LOCKED, "a page is read with its folio locked"
+    if folio.state & HOLE:
+        folio.state |= UPTODATE
+        page_cache.unlock(world, thread, folio, now_ns)
+        sync_read_done(world, thread, now_ns)
+        return
     folio.holder = NOBODY
     device.wait_for_read(world, folio, now_ns)
-    device.submit(world, thread, world.files[fault.file].device_id, fault.folio, 1, now_ns)
-    _wait_for_folio(world, thread, now_ns, False, Step.SYNC_READ_DONE)
+    device.read(world, thread, world.files[fault.file].device_id, fault.folio, 1, now_ns)
+    if fault.killed:
+        sync_read_killed(world, thread, now_ns)
+        return
+    _wait(world, thread, now_ns, False, Step.SYNC_READ_DONE)
+    fault.killed_step = Step.SYNC_READ_KILLED
 
 
 @compiled
 def sync_read_done(world, thread, now_ns):
-    """Try again without the lock (F9), or go on with it (F3)."""
+    """Try again without the lock (F9), or go on with it (F3); a read that failed is SIGBUS then.
+
+    With the lock let go the result of the read does not matter, even if it failed.
+    """
     fault = world.threads[thread]
+    is_gone = not page_cache.is_same(world, thread)
+    is_read = not is_gone and world.folios[fault.folio].state & UPTODATE != 0
+    if not is_read and not is_gone:
+        opened = world.opens[fault.open]
+        opened.ra_pages //= RA_PAGES_DIVISOR
     if fault.dropped:
-        _leave_for_retry(world, thread, now_ns, RetryReason.F8)
+        if is_read and retry.maps_without_retry(world.config.file_rule):
+            _lock_folio(world, thread, now_ns)
+            return
+        page_cache.put(world, thread)
+        end_in_retry(world, thread, now_ns, RetryReason.F8)
         return
-    world.folios[fault.folio].refs -= 1
-    find_or_create(world, thread, now_ns)
-
-
-@compiled
-def map_page(world, thread, now_ns):
-    """Set the page-table entry and unlock the folio (a9)."""
-    fault = world.threads[thread]
-    vma = world.vmas[fault.vma]
-    pte = vma.pte + (fault.page - vma.start)
-    if world.ptes[pte] & PTE_PRESENT:  # another thread was quicker (finish_fault)
-        fault.result |= VmFault.NOPAGE
+    page_cache.put(world, thread)
+    if is_read or is_gone:
+        find_or_create(world, thread, now_ns)
     else:
-        world.ptes[pte] = page_table.entry(world, vma.protection)
-    _unlock_folio(world, thread, now_ns)
-    world.folios[fault.folio].refs -= 1
-    fault.result |= VmFault.LOCKED
+        _sigbus(world, thread, now_ns)
 
 
 @compiled
-def _leave_for_retry(world, thread, now_ns, reason):
-    """End an attempt that has dropped its lock (F9)."""
+def sync_read_killed(world, thread, now_ns):
+    """Give the wait for a read up, because of a fatal signal."""
     fault = world.threads[thread]
-    assert fault.held == 0, "VM_FAULT_RETRY means that the fault lock is released"
-    world.folios[fault.folio].refs -= 1
-    release_invalidate_lock(world, thread)
-    fault.result |= VmFault.RETRY
-    fault.reasons |= 1 << reason
-    fault.retry_reason = reason
-    sched.burst(world, thread, now_ns, world.config.cost.retry_ns, Step.RETRY)
+    page_cache.put(world, thread)
+    if fault.dropped:
+        end_in_retry(world, thread, now_ns, RetryReason.F8)
+    else:
+        _sigbus(world, thread, now_ns)
 
 
 @compiled
-def _drop_if_allowed(world, thread, now_ns):
-    """Let go of the fault lock (maybe_unlock_mmap_for_io), if the policy says so."""
+def _sigbus(world, thread, now_ns):
+    release_invalidate_lock(world, thread, now_ns)
+    world.threads[thread].result = VmFault.SIGBUS
+    sched.burst(world, thread, now_ns, 0, Step.RELEASE)
+
+
+@compiled
+def relock(world, thread, now_ns):
+    """Take the fault lock again with the folio locked (a8); without it the attempt is retried.
+
+    The VMA is looked up anew: it may be another one by now, or of another file.
+    """
     fault = world.threads[thread]
-    if fault.dropped or not retry.may_drop(world.config.file_rule, fault.lock, fault.tried):
+    if fault.lock == FaultLock.VMA:
+        slot = address_space.find(world, fault.mm, fault.page)
+        is_held = slot != NOBODY and fault_lock.try_vma(world, thread, slot, now_ns)
+    else:
+        is_held = mmap_lock.try_lock_read(world, thread, now_ns)
+    if is_held:
+        relocked(world, thread, now_ns)
+    elif not retry.waits_to_relock(world.config.file_rule):
+        _retry_with_the_folio(world, thread, now_ns)
+    elif mmap_lock.lock_read(world, thread, now_ns, Step.RELOCKED):
+        relocked(world, thread, now_ns)
+
+
+@compiled
+def relocked(world, thread, now_ns):
+    """Map the page, if the VMA still maps it and allows the access."""
+    fault = world.threads[thread]
+    slot = address_space.find(world, fault.mm, fault.page)
+    if slot != NOBODY and _still_maps(world, fault, world.vmas[slot]):
+        fault.vma = slot
+        fault.vma_id = world.vmas[slot].id
+        fault.dropped = 0
+        finish.begin(world, thread, now_ns)
         return
+    if fault.held == FaultLock.VMA:
+        fault.vma = slot
     fault_lock.release(world, thread, now_ns)
-    fault.dropped = 1
+    _retry_with_the_folio(world, thread, now_ns)
 
 
 @compiled
-def _unlock_folio(world, thread, now_ns):
-    """Unlock a folio and wake who may have it now."""
-    folio = world.folios[world.threads[thread].folio]
-    woken = folio_lock.unlock(folio, world.threads)
-    while woken != NOBODY:
-        behind = world.threads[woken].behind
-        sched.owe(world, thread, world.config.cost.wake_ns)
-        sched.wake(world, woken, now_ns, 0)
-        woken = behind
-
-
-@compiled
-def _take_invalidate_lock(world, thread):
-    """Take mapping->invalidate_lock shared. Nothing takes it exclusively in this version."""
-    fault = world.threads[thread]
-    lock = world.files[fault.file].invalidate_lock
-    is_held = rwsem.try_read(lock, thread)
-    assert is_held, "nobody holds an invalidate_lock exclusively"
-    fault.invalidate_held = 1
-
-
-@compiled
-def release_invalidate_lock(world, thread):
-    """Let go of mapping->invalidate_lock, if it is held."""
-    fault = world.threads[thread]
-    if fault.invalidate_held:
-        rwsem.release_read(world.files[fault.file].invalidate_lock)
-        fault.invalidate_held = 0
+def _still_maps(world, fault, vma):
+    if vma.open != fault.open or vma.offset + (fault.page - vma.start) != fault.file_page:
+        return False
+    return access.is_allowed(world, vma, fault)

@@ -5,15 +5,15 @@ differ in facts, which stand in `arch/`. V0 to V7 are the steps under the VMA lo
 M0 to M6 those under mmap_lock.
 """
 
-from faultlane_server.codes import NOBODY, Access, FaultKind, FaultLock, VmFault
+from faultlane_server.codes import NOBODY, Access, FaultKind, FaultLock, VmaLockFaults, VmFault
 from faultlane_server.engine import program, sched
-from faultlane_server.engine.fault import file, retry
+from faultlane_server.engine.fault import access, file, retry, wp
+from faultlane_server.engine.fault.attempt import pte_of
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.locks import fault_lock, mmap_lock
 from faultlane_server.engine.memory import address_space
-from faultlane_server.engine.memory.page_table import EXEC, READ, WRITE, pte_bit
-from faultlane_server.engine.tally import count, fault_ended, trace
-from faultlane_server.engine.world import PTE_PRESENT, Counter, Step
+from faultlane_server.engine.tally import count, count_most, fault_ended, trace
+from faultlane_server.engine.world import PTE_PRESENT, PTE_WRITE, Counter, Step
 
 ATTEMPTS_WITHOUT_VMA_RETRY = 3
 ERROR = int(VmFault.OOM | VmFault.SIGBUS | VmFault.SIGSEGV)
@@ -24,19 +24,32 @@ def lock_vma(world, thread, now_ns):
     """Try the VMA lock (V0); what cannot have it takes mmap_lock (M0)."""
     fault = world.threads[thread]
     slot = address_space.find(world, fault.mm, fault.page)
-    if slot == NOBODY or not fault_lock.try_vma(world, thread, slot, now_ns):
+    if slot == NOBODY or not _try_vma(world, thread, slot, now_ns):
         count(world, Counter.VMA_LOCK_ABORT, 1)
-        fault.lock = FaultLock.MMAP
-        sched.burst(world, thread, now_ns, world.config.cost.mmap_lock_ns, Step.LOCK_MMAP)
+        _go_to_mmap_lock(world, thread, now_ns)
         return
     fault.lock = FaultLock.VMA
     _attempt(world, thread, slot, now_ns, 0)
 
 
 @compiled
+def _try_vma(world, thread, slot, now_ns):
+    """Try the lock of a VMA; some kernels do not have it for files (lock_vma_under_rcu)."""
+    if world.config.vma_lock_faults == VmaLockFaults.NONE and world.vmas[slot].open != NOBODY:
+        return False
+    return fault_lock.try_vma(world, thread, slot, now_ns)
+
+
+@compiled
+def _go_to_mmap_lock(world, thread, now_ns):
+    world.threads[thread].lock = FaultLock.MMAP
+    sched.burst(world, thread, now_ns, world.config.cost.mmap_lock_ns, Step.LOCK_MMAP)
+
+
+@compiled
 def lock_mmap(world, thread, now_ns):
     """Take mmap_lock for read (M0)."""
-    if mmap_lock.lock_read(world, thread, now_ns):
+    if mmap_lock.lock_read(world, thread, now_ns, Step.MMAP_GRANTED):
         mmap_granted(world, thread, now_ns)
 
 
@@ -49,9 +62,16 @@ def mmap_granted(world, thread, now_ns):
     slot = address_space.find(world, fault.mm, fault.page)
     if slot == NOBODY:
         fault.vma_id = NOBODY
+        fault_lock.release(world, thread, now_ns)
         _bad_area(world, thread, now_ns)
         return
     _attempt(world, thread, slot, now_ns, world.config.cost.vma_find_ns)
+
+
+@compiled
+def mmap_killed(world, thread, now_ns):
+    """Give the wait for mmap_lock up, because of a fatal signal: as if there were no VMA (M0)."""
+    _bad_area(world, thread, now_ns)
 
 
 @compiled
@@ -61,34 +81,51 @@ def _attempt(world, thread, slot, now_ns, spent_ns):
     vma = world.vmas[slot]
     fault.vma = slot
     fault.vma_id = vma.id
-    if not _is_allowed(world, vma, fault):
-        _bad_area(world, thread, now_ns)
+    if not access.is_allowed(world, vma, fault):
+        _refuse(world, thread, now_ns)
         return
     if fault.awake_attempts >= world.config.attempts_max:
         world.stuck = thread
         return
-    fault.kind = FaultKind.FILE_READ
+    assert vma.open != NOBODY, "only file mappings are touched"
     fault.attempts += 1
     fault.awake_attempts += 1
     fault.result = 0
     fault.dropped = 0
     count(world, Counter.ATTEMPTS, 1)
-    assert vma.open != NOBODY, "only file mappings are touched"
-    file.attempt(world, thread, now_ns, spent_ns)
+    _handle(world, thread, now_ns, spent_ns + world.config.cost.handle_ns)
 
 
 @compiled
-def _is_allowed(world, vma, fault):
-    """Whether a VMA allows an access (access_error of the architecture)."""
-    config = world.config
-    pte = world.ptes[vma.pte + (fault.page - vma.start)]
-    if config.prot_fault_fails and pte & PTE_PRESENT and not pte & pte_bit(fault.access):
-        return False
-    if fault.access == Access.EXEC and config.exec_needs_exec:
-        return vma.protection & EXEC != 0
-    if fault.access == Access.READ and config.read_needs_read:
-        return vma.protection & (READ | WRITE) != 0
-    return vma.protection & (READ | WRITE | EXEC) != 0
+def _handle(world, thread, now_ns, spent_ns):
+    """Decide by the page-table entry what kind of fault it is (handle_pte_fault, do_fault)."""
+    fault = world.threads[thread]
+    vma = world.vmas[fault.vma]
+    pte = world.ptes[pte_of(world, fault)]
+    if fault.access != Access.WRITE:
+        fault.kind = FaultKind.FILE_READ
+    elif pte & PTE_PRESENT and not pte & PTE_WRITE:
+        fault.kind = FaultKind.WP
+        wp.attempt(world, thread, now_ns, spent_ns)
+        return
+    else:
+        fault.kind = FaultKind.FILE_COW if vma.private else FaultKind.FILE_SHARED
+    if pte & PTE_PRESENT:  # spurious: another thread has mapped it
+        sched.burst(world, thread, now_ns, spent_ns, Step.RELEASE)
+    else:
+        file.attempt(world, thread, now_ns, spent_ns)
+
+
+@compiled
+def _refuse(world, thread, now_ns):
+    """Refuse an access (V1, M1). Kernels before 6.10 let mmap_lock decide, and count nothing."""
+    fault = world.threads[thread]
+    fault_lock.release(world, thread, now_ns)
+    if fault.lock == FaultLock.VMA and not world.config.vma_access_errors:
+        _go_to_mmap_lock(world, thread, now_ns)
+        return
+    _count_success(world, fault)
+    _bad_area(world, thread, now_ns)
 
 
 @compiled
@@ -98,8 +135,6 @@ def _bad_area(world, thread, now_ns):
     fault.kind = FaultKind.BAD_AREA
     fault.result = VmFault.SIGSEGV
     count(world, Counter.SIGSEGV, 1)
-    _count_success(world, fault)
-    fault_lock.release(world, thread, now_ns)
     sched.burst(world, thread, now_ns, world.config.cost.fault_exit_ns, Step.FAULT_END)
 
 
@@ -111,14 +146,20 @@ def _count_success(world, fault):
 
 @compiled
 def release(world, thread, now_ns):
-    """End an attempt that is the last one: account for it and let go of the lock (V3, M6)."""
+    """End an attempt that is the last one: account for it and let go of the lock (V3, M6).
+
+    In VM_FAULT_COMPLETED it is let go already (M4).
+    """
     fault = world.threads[thread]
     trace(world, thread, now_ns)
     if world.config.file_rule.vma_lock_on == 0:
         assert fault.attempts <= ATTEMPTS_WITHOUT_VMA_RETRY, "VMA, mmap_lock, mmap_lock and TRIED"
     _account(world, fault)
     _count_success(world, fault)
-    fault_lock.release(world, thread, now_ns)
+    if fault.held:
+        fault_lock.release(world, thread, now_ns)
+    else:
+        assert fault.result & VmFault.COMPLETED, "a fault lock is held to the end of the attempt"
     sched.burst(world, thread, now_ns, world.config.cost.fault_exit_ns, Step.FAULT_END)
 
 
@@ -137,36 +178,56 @@ def _account(world, fault):
 
 @compiled
 def go_on_after_retry(world, thread, now_ns):
-    """Choose the lock of the next attempt (V5 to V7, M5)."""
+    """Choose the lock of the next attempt, or let a signal end the fault (V5 to V7, M3 to M5)."""
     fault = world.threads[thread]
     rule = world.config.file_rule
-    to_vma = retry.goes_to_vma_lock(rule, fault.lock, fault.retry_reason)
+    to_vma = retry.goes_to_vma_lock(rule, fault)
     if to_vma:
         fault.result |= VmFault.RETRY_VMA
     trace(world, thread, now_ns)
+    if world.config.pgfault_per_attempt:
+        count(world, Counter.PGFAULT, 1)
     if fault.lock == FaultLock.VMA:
         count(world, Counter.VMA_LOCK_RETRY, 1)
-    if fault.lock == FaultLock.MMAP or fault.result & VmFault.MAJOR:
+    if _is_interrupted(fault):
+        count(world, Counter.INTERRUPTED, 1)
+        sched.burst(world, thread, now_ns, world.config.cost.fault_exit_ns, Step.FAULT_END)
+        return
+    if _sets_tried(world, rule, fault, to_vma):
         fault.tried = 1
-    cost = world.config.cost
     if to_vma:
         fault.vma_retries += 1
         count(world, Counter.VMA_RETRIES, 1)
-        sched.burst(world, thread, now_ns, cost.vma_find_ns, Step.LOCK_VMA)
+        sched.burst(world, thread, now_ns, world.config.cost.vma_find_ns, Step.LOCK_VMA)
     else:
-        sched.burst(world, thread, now_ns, cost.mmap_lock_ns, Step.LOCK_MMAP)
+        sched.burst(world, thread, now_ns, world.config.cost.mmap_lock_ns, Step.LOCK_MMAP)
+
+
+@compiled
+def _is_interrupted(fault):
+    """Whether a signal ends the fault (fault_signal_pending): in kernel mode only a fatal one."""
+    return fault.killed or (fault.signalled and not fault.kernel_mode)
+
+
+@compiled
+def _sets_tried(world, rule, fault, to_vma):
+    """Whether the next attempt has FAULT_FLAG_TRIED (V5, M5)."""
+    if fault.lock == FaultLock.MMAP or (to_vma and rule.vma_retry_sets_tried):
+        return True
+    return fault.result & VmFault.MAJOR != 0 and world.config.major_sets_tried != 0
 
 
 @compiled
 def end(world, thread, now_ns):
-    """Write the fault down, and go back to the access, or past it if it ended in a signal."""
+    """Write the fault down, and go back to the access, or past it if it ended in an error."""
     fault = world.threads[thread]
     assert fault.held == 0, "a fault that ends holds no lock"
     assert fault.invalidate_held == 0, "a fault that ends holds no invalidate_lock"
     fault_ended(world, thread, now_ns, 1)
     count(world, Counter.FAULTS, 1)
+    count_most(world, Counter.ATTEMPTS_MOST, fault.attempts)
     world.faults_ended += 1
     fault.in_fault = 0
-    if fault.result & ERROR:
+    if fault.result & ERROR and not fault.killed:
         program.skip_touch(world, thread, now_ns)
     program.proceed(world, thread, now_ns)

@@ -52,5 +52,4 @@ def _release_vma(world, thread, now_ns):
         vma_lock.stamp(vma, world.mms[vma.mm].seq)
         sched.stop_spinning(world, writer, now_ns, Step.DRAINED)
     else:
-        sched.owe(world, thread, world.config.cost.wake_ns)
-        sched.wake(world, writer, now_ns, 0)
+        sched.wake_from(world, writer, thread, now_ns)

@@ -71,6 +71,34 @@ def unlock(folio, threads):
 
 
 @compiled
+def wake_first(folio, threads):
+    """Take the first of those who wait out of the line, and return it: its folio is gone."""
+    waiter = folio.first
+    folio.first = threads[waiter].behind
+    if folio.first == NOBODY:
+        folio.last = NOBODY
+    return waiter
+
+
+@compiled
+def leave(folio, threads, thread):
+    """Take a waiter out of the line: it will not have the lock."""
+    before = NOBODY
+    at = folio.first
+    while at != thread:
+        assert at != NOBODY, "the thread stands in this line"
+        before = at
+        at = threads[at].behind
+    behind = threads[thread].behind
+    if before == NOBODY:
+        folio.first = behind
+    else:
+        threads[before].behind = behind
+    if behind == NOBODY:
+        folio.last = before
+
+
+@compiled
 def _wake_exclusive(folio, threads, waiter):
     """Cut the chain of the woken behind an exclusive waiter, and be fair to it if it is time."""
     threads[waiter].behind = NOBODY

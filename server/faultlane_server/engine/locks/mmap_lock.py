@@ -16,11 +16,11 @@ from faultlane_server.engine.world import Cause, Locks, Step, ThreadState
 
 
 @compiled
-def lock_read(world, thread, now_ns):
+def lock_read(world, thread, now_ns, step):
     """Take mmap_lock for read (M0): on most architectures, first try and then wait for it.
 
-    Returns whether it is held; otherwise the thread sleeps and goes on with
-    MMAP_GRANTED.
+    Returns whether it is held; otherwise the thread sleeps, holds it when it is woken, and
+    goes on with `step`; or with MMAP_KILLED, and does not hold it.
     """
     fault = world.threads[thread]
     mm = world.mms[fault.mm]
@@ -33,14 +33,50 @@ def lock_read(world, thread, now_ns):
     if world.config.mmap_trylock:
         strike(world, thread, mm.word, now_ns)
     blocker = _in_the_way(mm.mmap_lock, thread)
-    timeout_ns = _timeout_ns(world, now_ns)
+    timeout_ns = rwsem.timeout_ns(world.config, now_ns)
     is_held = rwsem.read(mm.mmap_lock, world.threads, thread, now_ns, timeout_ns)
     if is_held:
         _read_held(world, thread, now_ns, True)
+    elif fault.killed and world.config.mmap_killable:
+        _give_up(world, thread, now_ns, Step.MMAP_KILLED)
     else:
-        sched.block(world, thread, now_ns, Cause.MMAP_LOCK, blocker, Step.MMAP_GRANTED)
+        sched.block(world, thread, now_ns, Cause.MMAP_LOCK, blocker, step)
+        if world.config.mmap_killable:
+            fault.killed_step = Step.MMAP_KILLED
     _wake_up(world, mm.mmap_lock, thread, now_ns)
     return is_held
+
+
+@compiled
+def try_lock_read(world, thread, now_ns):
+    """Take mmap_lock for read as the fault lock, if it can be had at once."""
+    fault = world.threads[thread]
+    mm = world.mms[fault.mm]
+    fault.asked_ns = now_ns
+    strike(world, thread, mm.word, now_ns)
+    if not rwsem.try_read(mm.mmap_lock, thread):
+        return False
+    _read_held(world, thread, now_ns, False)
+    return True
+
+
+@compiled
+def pass_read(world, thread, now_ns):
+    """Take mmap_lock for read and let it go again, if it can be had at once.
+
+    The VMA lock is held.
+    """
+    reader = world.threads[thread]
+    mm = world.mms[reader.mm]
+    strike(world, thread, mm.word, now_ns)
+    if not rwsem.try_read(mm.mmap_lock, thread):
+        return False
+    strike(world, thread, mm.word, now_ns)
+    must_wake = rwsem.release_read(mm.mmap_lock)
+    assert not must_wake, "nobody waits for a lock that can be had at once"
+    reader.mmap_reads += 1
+    acquired(world, Locks.MMAP_READ, 0, False)
+    return True
 
 
 @compiled
@@ -88,7 +124,7 @@ def queue_write(world, thread, now_ns):
     mm = world.mms[writer.mm]
     strike(world, thread, mm.word, now_ns)
     blocker = _in_the_way(mm.mmap_lock, thread)
-    timeout_ns = _timeout_ns(world, now_ns)
+    timeout_ns = rwsem.timeout_ns(world.config, now_ns)
     is_held = rwsem.queue_write(mm.mmap_lock, world.threads, thread, now_ns, timeout_ns)
     if is_held:
         _write_held(world, thread, now_ns)
@@ -117,10 +153,32 @@ def _wait_queued(world, thread, now_ns, blocker):
     """Sleep in the queue, or watch a running owner if the lock will be handed over."""
     writer = world.threads[thread]
     lock = world.mms[writer.mm].mmap_lock
-    if writer.handoff_set and _is_running(world, lock.writer):
+    if writer.killed:
+        _give_up(world, thread, now_ns, Step.WRITE_KILLED)
+    elif writer.handoff_set and _is_running(world, lock.writer):
         sched.wait_spinning(world, thread, now_ns, Cause.MMAP_LOCK, blocker)
     else:
         sched.block(world, thread, now_ns, Cause.MMAP_LOCK, blocker, Step.WRITE_WOKEN)
+        writer.killed_step = Step.WRITE_KILLED
+
+
+@compiled
+def _give_up(world, thread, now_ns, step):
+    """Do not wait in the queue: a fatal signal is pending."""
+    lock = world.mms[world.threads[thread].mm].mmap_lock
+    _wake_up(world, lock, thread, now_ns)
+    leave_queue(world, thread, now_ns)
+    sched.burst(world, thread, now_ns, 0, step)
+
+
+@compiled
+def leave_queue(world, thread, now_ns):
+    """Take a thread that sleeps in the queue out of it: a fatal signal has come."""
+    mm = world.threads[thread].mm
+    lock = world.mms[mm].mmap_lock
+    rwsem.leave_queue(lock, world.threads, thread, now_ns)
+    _wake_up(world, lock, thread, now_ns)
+    _spinners_look(world, mm, now_ns)
 
 
 @compiled
@@ -179,14 +237,6 @@ def _watcher_sleeps(world, lock, now_ns):
     """Let the head of the queue try and sleep: who has the lock is no running writer any more."""
     if lock.first != NOBODY and world.threads[lock.first].state == ThreadState.SPINNING:
         sched.stop_spinning(world, lock.first, now_ns, Step.WRITE_WOKEN)
-
-
-@compiled
-def _timeout_ns(world, now_ns):
-    """Return for how long a waiter is not expired: jiffies are counted, not nanoseconds."""
-    jiffy_ns = world.config.jiffy_ns
-    last_jiffy = now_ns // jiffy_ns + world.config.rwsem_timeout_jiffies
-    return (last_jiffy + 1) * jiffy_ns - 1 - now_ns
 
 
 @compiled
@@ -260,8 +310,7 @@ def _wake_up(world, lock, waker, now_ns):
     while thread != NOBODY:
         behind = world.threads[thread].behind
         _read_held(world, thread, now_ns, True)
-        sched.owe(world, waker, world.config.cost.wake_ns)
-        sched.wake(world, thread, now_ns, 0)
+        sched.wake_from(world, thread, waker, now_ns)
         thread = behind
 
 
@@ -270,8 +319,7 @@ def _wake_writer(world, thread, waker, now_ns):
     writer = world.threads[thread]
     if writer.state == ThreadState.BLOCKED:
         writer.waits_for = waker
-        sched.owe(world, waker, world.config.cost.wake_ns)
-        sched.wake(world, thread, now_ns, 0)
+        sched.wake_from(world, thread, waker, now_ns)
     elif writer.state == ThreadState.SPINNING:
         sched.stop_spinning(world, thread, now_ns, Step.WRITE_WOKEN)
 

@@ -195,6 +195,13 @@ def may_spin(lock, owner_runs):
 
 
 @compiled
+def timeout_ns(config, now_ns):
+    """Return for how long a waiter is not expired: jiffies are counted, not nanoseconds."""
+    last_jiffy = now_ns // config.jiffy_ns + config.rwsem_timeout_jiffies
+    return (last_jiffy + 1) * config.jiffy_ns - 1 - now_ns
+
+
+@compiled
 def reader_spin_ns(readers):
     """Return how long the first spinner watches so many readers."""
     return (20 + min(readers, 30)) * 500

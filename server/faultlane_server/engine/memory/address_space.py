@@ -62,6 +62,7 @@ def new_slot(world):
     vma.seq = -1  # all ones: not write-locked
     vma.word.cpu = NOBODY
     vma.word.free_ns = 0
+    vma.anon_vma = 0
     world.vma_ids += 1
     return slot
 
@@ -90,6 +91,7 @@ def remove(world, slot):
     row.order_count -= 1
     for other in range(row.order_first + place, row.order_first + row.order_count):
         world.vma_order[other] = world.vma_order[other + 1]
+    vma.open = NOBODY
     vma.next_free = world.vma_free
     world.vma_free = slot
 
@@ -106,6 +108,9 @@ def split(world, slot, page):
     half.start = page
     half.end = vma.end
     half.open = vma.open
+    half.private = vma.private
+    half.file_kind = vma.file_kind
+    half.anon_vma = vma.anon_vma
     half.offset = vma.offset + (page - vma.start)
     half.pte = vma.pte + (page - vma.start)
     half.protection = vma.protection
@@ -132,6 +137,7 @@ def continues(world, left, right):
         one.end == other.start
         and one.pte + (one.end - one.start) == other.pte
         and one.open == other.open
+        and one.private == other.private
         and one.advice == other.advice
         and (one.open == NOBODY or one.offset + (one.end - one.start) == other.offset)
     )

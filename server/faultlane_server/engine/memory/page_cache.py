@@ -1,9 +1,32 @@
-"""The page cache: adding pages, and reading them."""
+"""The page cache: adding pages, reading them, making them dirty, and taking them out.
 
-from faultlane_server.codes import NOBODY
-from faultlane_server.engine import device
+A folio that leaves the cache frees its record for the next one of the same page. Whoever
+referred to the old one knows it by its generation.
+"""
+
+import numpy as np
+
+from faultlane_server.codes import NOBODY, FileKind
+from faultlane_server.engine import device, sched
 from faultlane_server.engine.jit import compiled
-from faultlane_server.engine.world import LOCKED, PRESENT, READAHEAD, UPTODATE
+from faultlane_server.engine.locks import folio_lock
+from faultlane_server.engine.memory import rmap
+from faultlane_server.engine.tally import count
+from faultlane_server.engine.world import (
+    DIRTY,
+    HOLE,
+    LOCKED,
+    OF_THE_PAGE,
+    PRESENT,
+    READAHEAD,
+    UPTODATE,
+    WRITEBACK,
+    Cause,
+    Counter,
+)
+
+GENERATIONS = 256
+PER_REQUEST_MAX = 256  # pages of one write (BIO_MAX_VECS)
 
 
 @compiled
@@ -20,35 +43,158 @@ def is_ready(folio):
 @compiled
 def add(folio, state):
     """Put a page into the cache, in a state, with nobody referring to it."""
-    folio.state = PRESENT | state
+    folio.state = folio.state & OF_THE_PAGE | PRESENT | state
     folio.refs = 0
     folio.holder = NOBODY
+
+
+@compiled
+def get(world, thread):
+    """Refer to the folio that a fault is about."""
+    fault = world.threads[thread]
+    folio = world.folios[fault.folio]
+    folio.refs += 1
+    fault.generation = folio.generation
+
+
+@compiled
+def put(world, thread):
+    """Let go of the reference, unless the folio has left the cache: it is gone with it."""
+    if is_same(world, thread):
+        world.folios[world.threads[thread].folio].refs -= 1
+
+
+@compiled
+def is_same(world, thread):
+    """Whether the folio that a fault refers to is still in the cache (folio->mapping)."""
+    fault = world.threads[thread]
+    return np.int64(world.folios[fault.folio].generation) == fault.generation
 
 
 @compiled
 def read_window(world, thread, now_ns):
     """Add the planned window to the cache and submit it, one read for each gap that it fills.
 
-    A page that is cached is skipped; the marker is set only on a page that was not.
+    A page that is cached is skipped; the marker is set only on a page that was not. A hole is
+    filled at once.
     """
     fault = world.threads[thread]
     file = world.files[fault.file]
     gap = -1
     for page in range(file.first + fault.ra_start, file.first + fault.ra_end):
         folio = world.folios[page]
-        if is_present(folio):
+        if folio.state & (PRESENT | HOLE):
             if gap >= 0:
-                device.submit(world, thread, file.device_id, gap, page - gap, now_ns)
+                device.read(world, thread, file.device_id, gap, page - gap, now_ns)
             gap = -1
-            continue
-        add(folio, LOCKED | READAHEAD if page == file.first + fault.ra_marker else LOCKED)
-        if gap < 0:
+        elif gap < 0:
             gap = page
+        if not is_present(folio):
+            marker = READAHEAD if page == file.first + fault.ra_marker else 0
+            add(folio, marker | (UPTODATE if folio.state & HOLE else LOCKED))
     if gap >= 0:
         pages = file.first + fault.ra_end - gap
-        device.submit(world, thread, file.device_id, gap, pages, now_ns)
+        device.read(world, thread, file.device_id, gap, pages, now_ns)
 
 
 @compiled
 def clear_marker(folio):
     folio.state &= 0xFFFF ^ READAHEAD
+
+
+@compiled
+def make_dirty(world, file, page):
+    """Make a page dirty (folio_mark_dirty), which gives it a block; returns whether it was not.
+
+    The marker goes: in a dirty folio it would mean PG_reclaim.
+    """
+    row = world.files[file]
+    folio = world.folios[row.first + page]
+    was_clean = folio.state & DIRTY == 0
+    folio.state = folio.state & (0xFFFF ^ (READAHEAD | HOLE)) | DIRTY
+    if was_clean and row.kind == FileKind.REGULAR:
+        row.dirty += 1
+        world.dirty += 1
+        count(world, Counter.DIRTIED, 1)
+    return was_clean
+
+
+@compiled
+def _make_clean(world, file, folio):
+    if folio.state & DIRTY:
+        folio.state ^= DIRTY
+        if world.files[file].kind == FileKind.REGULAR:
+            world.files[file].dirty -= 1
+            world.dirty -= 1
+
+
+@compiled
+def unlock(world, thread, folio, now_ns):
+    """Unlock a folio and wake who may have it now, at the expense of the thread."""
+    woken = folio_lock.unlock(folio, world.threads)
+    while woken != NOBODY:
+        behind = world.threads[woken].behind
+        sched.wake_from(world, woken, thread, now_ns)
+        woken = behind
+
+
+@compiled
+def take_out(world, thread, file, page, now_ns):
+    """Take a folio that the thread has locked out of the cache.
+
+    Everybody who waits for it is woken, to find that it is gone.
+    """
+    folio = world.folios[world.files[file].first + page]
+    assert folio.state & WRITEBACK == 0, "a folio under writeback stays in the cache"
+    assert folio.mapcount == 0, "a folio that leaves the cache is not mapped"
+    _make_clean(world, file, folio)
+    while np.int64(folio.first) != NOBODY:
+        woken = np.int64(folio_lock.wake_first(folio, world.threads))
+        sched.wake_from(world, woken, thread, now_ns)
+    folio.state &= OF_THE_PAGE
+    folio.holder = NOBODY
+    folio.refs = 0
+    folio.generation = (np.int64(folio.generation) + 1) % GENERATIONS
+
+
+@compiled
+def needs_writeback(folio):
+    """Whether a folio may be submitted now: dirty, and not under writeback already."""
+    return folio.state & (DIRTY | WRITEBACK) == DIRTY
+
+
+@compiled
+def write_back(world, cpu, file, page, end, now_ns):
+    """Submit the dirty pages from `page` on, in one request; returns how many.
+
+    The thread has locked the first one if it has to; the others are not locked by anybody.
+    """
+    row = world.files[file]
+    at = page
+    last = min(end, page + PER_REQUEST_MAX)
+    while at < last and _joins(world.folios[row.first + at], at == page):
+        folio = world.folios[row.first + at]
+        _make_clean(world, file, folio)
+        folio.state |= WRITEBACK
+        at += 1
+    rmap.write_protect(world, file, page, at)
+    world.under_writeback += at - page
+    device.write(world, cpu, row.device_id, row.first + page, at - page, now_ns)
+    return at - page
+
+
+@compiled
+def _joins(folio, is_first):
+    return needs_writeback(folio) and (is_first or folio.state & LOCKED == 0)
+
+
+@compiled
+def wait_until_written(world, thread, now_ns, step):
+    """Sleep until some page was written; whoever waits for one looks again."""
+    world.threads[thread].behind = NOBODY
+    if world.written_first == NOBODY:
+        world.written_first = thread
+    else:
+        world.threads[world.written_last].behind = thread
+    world.written_last = thread
+    sched.block(world, thread, now_ns, Cause.WRITEBACK, NOBODY, step)

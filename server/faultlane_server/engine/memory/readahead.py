@@ -8,7 +8,7 @@ means that nothing is read.
 
 from faultlane_server.codes import Advice
 from faultlane_server.engine.jit import compiled
-from faultlane_server.engine.world import PRESENT
+from faultlane_server.engine.world import HOLE, PRESENT
 
 MMAP_LOTSAMISS = 100
 MMAP_MISS_MAX = 10 * MMAP_LOTSAMISS
@@ -104,6 +104,18 @@ def _plan(world, fault, start, pages, async_pages):
     fault.ra_start = min(start, end)
     fault.ra_end = end
     fault.ra_marker = end - async_pages if async_pages > 0 else -1
+
+
+@compiled
+def holes(world, thread):
+    """Return how many pages of the plan are not cached and have no block."""
+    fault = world.threads[thread]
+    first = world.files[fault.file].first
+    found = 0
+    for page in range(first + fault.ra_start, first + fault.ra_end):
+        if world.folios[page].state & (PRESENT | HOLE) == HOLE:
+            found += 1
+    return found
 
 
 @compiled

@@ -1,4 +1,4 @@
-"""How an operation begins: the system call, and what it was asked for."""
+"""How an operation begins and ends: the system call, and what it was asked for."""
 
 from faultlane_server.codes import OperationKind
 from faultlane_server.engine import sched
@@ -8,7 +8,7 @@ from faultlane_server.engine.world import Op, Step
 
 @compiled
 def begin(world, thread, instruction, now_ns):
-    """Enter the kernel with an operation on a range."""
+    """Enter the kernel with an operation on a range of the address space, or of a file."""
     caller = world.threads[thread]
     sched.begin_account(world, thread, now_ns, 0)
     caller.in_operation = 1
@@ -19,9 +19,17 @@ def begin(world, thread, instruction, now_ns):
     caller.op_pte = instruction.pte + shift
     caller.op_at = caller.op_start
     caller.op_protection = instruction.protection
+    caller.op_file = instruction.id
+    caller.op_wait = instruction.wait
     caller.locks_count = 0
     caller.hold_ns = 0
-    sched.burst(world, thread, now_ns, world.config.cost.syscall_ns // 2, Step.WRITE_LOCK)
+    step = Step.FILE_OPERATION if is_of_file(caller.op_kind) else Step.WRITE_LOCK
+    sched.burst(world, thread, now_ns, world.config.cost.syscall_ns // 2, step)
+
+
+@compiled
+def is_of_file(kind):
+    return kind >= OperationKind.FTRUNCATE
 
 
 @compiled
@@ -30,5 +38,20 @@ def _kind_of(op):
         return OperationKind.MMAP
     if op == Op.MUNMAP:
         return OperationKind.MUNMAP
-    assert op == Op.MPROTECT, "an operation of no known kind"
-    return OperationKind.MPROTECT
+    if op == Op.MPROTECT:
+        return OperationKind.MPROTECT
+    if op == Op.FTRUNCATE:
+        return OperationKind.FTRUNCATE
+    if op == Op.PUNCH_HOLE:
+        return OperationKind.PUNCH_HOLE
+    if op == Op.SYNC_FILE_RANGE:
+        return OperationKind.SYNC_FILE_RANGE
+    assert op == Op.FADVISE_DONTNEED, "an operation of no known kind"
+    return OperationKind.FADVISE_DONTNEED
+
+
+@compiled
+def leave(world, thread, now_ns):
+    """Go back to user mode."""
+    cost = world.config.cost
+    sched.burst(world, thread, now_ns, cost.syscall_ns - cost.syscall_ns // 2, Step.OPERATION_END)

@@ -25,6 +25,8 @@ def apply(world, thread):
     vma.start = caller.op_start
     vma.end = caller.op_end
     vma.open = NOBODY
+    vma.private = 1
+    vma.file_kind = 0
     vma.offset = 0
     vma.pte = caller.op_pte
     vma.protection = READ_WRITE

@@ -120,7 +120,7 @@ def apply(world, thread):
     start = max(vma.start, caller.op_start)
     end = min(vma.end, caller.op_end)
     pte = vma.pte + (start - vma.start)
-    page_table.protect(world, pte, end - start, caller.op_protection)
+    page_table.protect(world, vma, pte, end - start, caller.op_protection)
     _reshape(world, caller, place, slot, start, end)
     caller.op_at = end
 

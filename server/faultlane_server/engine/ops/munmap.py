@@ -1,6 +1,7 @@
 """munmap: every VMA of the range is drained and detached, then its pages are zapped.
 
-The second part runs under the downgraded lock (vms_complete_munmap_vmas).
+The second part runs under the downgraded lock (vms_complete_munmap_vmas). The entries are
+cleared when the VMA is detached, and the time that takes is spent afterwards.
 """
 
 from faultlane_server.codes import NOBODY
@@ -66,6 +67,7 @@ def detach(world, thread):
     slot = _next(world, caller)
     any_were = slot != NOBODY
     while slot != NOBODY:
+        page_table.zap(world, world.vmas[slot])
         address_space.remove(world, slot)
         slot = _next(world, caller)
     return any_were
@@ -77,10 +79,3 @@ def zap_ns(world, thread):
     caller = world.threads[thread]
     cost = world.config.cost
     return cost.munmap_zap_ns + (caller.op_end - caller.op_start) * cost.munmap_page_ns
-
-
-@compiled
-def zap(world, thread):
-    """Clear the page-table entries of the range."""
-    caller = world.threads[thread]
-    page_table.zap(world, caller.op_pte, caller.op_end - caller.op_start)

@@ -9,7 +9,7 @@ from faultlane_server.engine import program, sched
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.locks import mmap_lock, rwsem, vma_lock
 from faultlane_server.engine.locks.word import strike
-from faultlane_server.engine.ops import mmap, mprotect, munmap
+from faultlane_server.engine.ops import entry, mmap, mprotect, munmap
 from faultlane_server.engine.tally import acquired, count, operation_ended
 from faultlane_server.engine.world import Cause, Counter, Locks, Step
 
@@ -140,21 +140,20 @@ def _finish(world, thread, now_ns):
         sched.burst(world, thread, now_ns, munmap.zap_ns(world, thread), Step.ZAP)
         return
     mmap_lock.unlock_write(world, thread, now_ns)
-    _leave(world, thread, now_ns)
+    entry.leave(world, thread, now_ns)
 
 
 @compiled
 def zap(world, thread, now_ns):
-    """Clear the pages of what was unmapped, and let go of mmap_lock."""
-    munmap.zap(world, thread)
+    """Let go of mmap_lock: what was unmapped is cleared."""
     mmap_lock.unlock_read(world, thread, now_ns)
-    _leave(world, thread, now_ns)
+    entry.leave(world, thread, now_ns)
 
 
 @compiled
-def _leave(world, thread, now_ns):
-    cost = world.config.cost
-    sched.burst(world, thread, now_ns, cost.syscall_ns - cost.syscall_ns // 2, Step.OPERATION_END)
+def killed(world, thread, now_ns):
+    """Give the operation up: a fatal signal has ended the wait for mmap_lock."""
+    entry.leave(world, thread, now_ns)
 
 
 @compiled

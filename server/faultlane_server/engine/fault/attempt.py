@@ -1,0 +1,93 @@
+"""How an attempt ends, and how it lets go of its lock: what all kinds of faults share.
+
+An attempt comes in with its fault lock held and `thread.vma` valid. It ends in the step
+RELEASE, or in RETRY with the lock let go.
+"""
+
+from faultlane_server.codes import FaultLock, VmFault
+from faultlane_server.engine import sched
+from faultlane_server.engine.fault import retry
+from faultlane_server.engine.jit import compiled
+from faultlane_server.engine.locks import fault_lock, invalidate_lock, mmap_lock
+from faultlane_server.engine.world import Step
+
+
+@compiled
+def locate(world, thread):
+    """Find the page of the file that the fault is about."""
+    fault = world.threads[thread]
+    vma = world.vmas[fault.vma]
+    fault.open = vma.open
+    fault.file = world.opens[vma.open].file
+    fault.file_page = vma.offset + (fault.page - vma.start)
+    fault.folio = world.files[fault.file].first + fault.file_page
+
+
+@compiled
+def pte_of(world, fault):
+    """Return the page-table entry of the fault; its lock is held."""
+    vma = world.vmas[fault.vma]
+    return vma.pte + (fault.page - vma.start)
+
+
+@compiled
+def drop_if_allowed(world, thread, now_ns):
+    """Let go of the fault lock (maybe_unlock_mmap_for_io), if the policy says so."""
+    fault = world.threads[thread]
+    if fault.dropped or not retry.may_drop(world.config.file_rule, fault.lock, fault.tried):
+        return
+    drop(world, thread, now_ns)
+
+
+@compiled
+def drop(world, thread, now_ns):
+    """Let go of the fault lock."""
+    fault_lock.release(world, thread, now_ns)
+    world.threads[thread].dropped = 1
+
+
+@compiled
+def end_in_retry(world, thread, now_ns, reason):
+    """End an attempt that has let its lock go in VM_FAULT_RETRY."""
+    fault = world.threads[thread]
+    assert fault.held == 0, "VM_FAULT_RETRY means that the fault lock is released"
+    release_invalidate_lock(world, thread, now_ns)
+    fault.result |= VmFault.RETRY
+    fault.reasons |= 1 << reason
+    fault.retry_reason = reason
+    sched.burst(world, thread, now_ns, world.config.cost.retry_ns, Step.RETRY)
+
+
+@compiled
+def retry_at_once(world, thread, now_ns, spent_ns, reason):
+    """End an attempt that the VMA lock is not enough for, without waiting for anything."""
+    assert world.threads[thread].lock == FaultLock.VMA, "mmap_lock is enough for all faults"
+    sched.owe(world, thread, spent_ns)
+    drop(world, thread, now_ns)
+    end_in_retry(world, thread, now_ns, reason)
+
+
+@compiled
+def release_invalidate_lock(world, thread, now_ns):
+    """Let go of mapping->invalidate_lock, if it is held."""
+    if world.threads[thread].invalidate_held:
+        invalidate_lock.unlock_shared(world, thread, now_ns)
+
+
+@compiled
+def prepare_anon_vma(world, thread, now_ns):
+    """Give the VMA its anon_vma if it has none; returns whether it has one (__vmf_anon_prepare).
+
+    Under the VMA lock that takes mmap_lock for read, and only if it can be had at once. It is
+    let go at once here: the time it takes to make the anon_vma is spent afterwards.
+    """
+    fault = world.threads[thread]
+    vma = world.vmas[fault.vma]
+    if vma.anon_vma:
+        return True
+    if fault.lock == FaultLock.VMA:
+        if not world.config.anon_vma_trylock or not mmap_lock.pass_read(world, thread, now_ns):
+            return False
+    vma.anon_vma = 1
+    sched.owe(world, thread, world.config.cost.anon_vma_ns)
+    return True

@@ -1,0 +1,90 @@
+"""Writes to pages that are mapped read-only (do_wp_page)."""
+
+from faultlane_server.codes import FaultLock, FileKind, RetryReason, VmaLockFaults, VmFault
+from faultlane_server.engine import sched
+from faultlane_server.engine.fault import finish
+from faultlane_server.engine.fault.attempt import (
+    locate,
+    prepare_anon_vma,
+    pte_of,
+    retry_at_once,
+)
+from faultlane_server.engine.jit import compiled
+from faultlane_server.engine.memory import page_cache, page_table
+from faultlane_server.engine.world import PTE_ANON, PTE_PRESENT, Step
+
+
+@compiled
+def attempt(world, thread, now_ns, spent_ns):
+    """Copy the page, make its entry writable, or let the file system know first."""
+    fault = world.threads[thread]
+    vma = world.vmas[fault.vma]
+    locate(world, thread)
+    if vma.private:
+        _private(world, thread, now_ns, spent_ns)
+    elif vma.file_kind == FileKind.REGULAR:
+        _shared(world, thread, now_ns, spent_ns)
+    elif vma.file_kind == FileKind.TMPFS:
+        page_cache.get(world, thread)
+        sched.burst(
+            world, thread, now_ns, spent_ns + world.config.cost.make_writable_ns, Step.MKWRITE_FOLIO
+        )
+    else:
+        _reuse(world, thread, now_ns, spent_ns)
+
+
+@compiled
+def _shared(world, thread, now_ns, spent_ns):
+    """Call page_mkwrite (wp_page_shared)."""
+    fault = world.threads[thread]
+    is_supported = world.config.vma_lock_faults == VmaLockFaults.ALL
+    if fault.lock == FaultLock.VMA and not is_supported:
+        retry_at_once(world, thread, now_ns, spent_ns, RetryReason.UNSUPPORTED)
+        return
+    page_cache.get(world, thread)
+    sched.owe(world, thread, spent_ns)
+    finish.mkwrite(world, thread, now_ns)
+
+
+@compiled
+def _private(world, thread, now_ns, spent_ns):
+    """Copy the page of the file (wp_page_copy), unless it was copied already."""
+    cost = world.config.cost
+    if world.ptes[pte_of(world, world.threads[thread])] & PTE_ANON:
+        _reuse(world, thread, now_ns, spent_ns)
+    elif prepare_anon_vma(world, thread, now_ns):
+        spent_ns += cost.anon_page_ns + cost.copy_page_ns + cost.map_page_ns
+        sched.burst(world, thread, now_ns, spent_ns, Step.WP_COPY)
+    else:
+        retry_at_once(world, thread, now_ns, spent_ns, RetryReason.ANON_VMA)
+
+
+@compiled
+def _reuse(world, thread, now_ns, spent_ns):
+    """Make the entry writable as it is (wp_page_reuse)."""
+    spent_ns += world.config.cost.make_writable_ns
+    sched.burst(world, thread, now_ns, spent_ns, Step.WP_REUSE)
+
+
+@compiled
+def copied(world, thread):
+    """Map the copy, if the entry is still what it was."""
+    fault = world.threads[thread]
+    pte = pte_of(world, fault)
+    if world.ptes[pte] & (PTE_PRESENT | PTE_ANON) == PTE_PRESENT:
+        page_table.copy_page(world, world.vmas[fault.vma], pte)
+
+
+@compiled
+def reuse(world, thread):
+    """Make the entry writable, if it is still there."""
+    fault = world.threads[thread]
+    vma = world.vmas[fault.vma]
+    pte = pte_of(world, fault)
+    bits = world.ptes[pte]
+    if not bits & PTE_PRESENT:
+        fault.result = VmFault.NOPAGE
+    elif bits & PTE_ANON:
+        world.ptes[pte] = page_table.copied_entry(world, vma)
+    else:
+        world.ptes[pte] = page_table.written_entry(world, vma)

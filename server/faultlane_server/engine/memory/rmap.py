@@ -1,0 +1,54 @@
+"""From pages of a file to the page-table entries that map them (mm/rmap.c, unmap_mapping_range).
+
+There is no reverse map: whoever changes entries everywhere looks at all VMAs once. That is
+slow only for the simulator, and only operations on files do it.
+"""
+
+from faultlane_server.codes import NOBODY
+from faultlane_server.engine.jit import compiled
+from faultlane_server.engine.memory import page_table
+from faultlane_server.engine.world import PTE_ANON, PTE_DIRTY, PTE_PRESENT, PTE_WRITE
+
+NOT_WRITABLE = 0xFF ^ (PTE_WRITE | PTE_DIRTY)
+
+
+@compiled
+def unmap(world, file, first, end, even_copies):
+    """Clear the entries of pages of a file; returns how many. Private copies stay, or go too."""
+    cleared = 0
+    for slot in range(world.vma_slots):
+        vma = world.vmas[slot]
+        if not _maps(world, vma, file):
+            continue
+        low = max(first, vma.offset)
+        high = min(end, vma.offset + (vma.end - vma.start))
+        for page in range(low, high):
+            at = vma.pte + (page - vma.offset)
+            pte = world.ptes[at]
+            if pte & PTE_PRESENT and (even_copies or not pte & PTE_ANON):
+                page_table.clear(world, vma, at)
+                cleared += 1
+    return cleared
+
+
+@compiled
+def write_protect(world, file, first, end):
+    """Let the next write to pages of a file fault (folio_mkclean); returns how many entries."""
+    protected = 0
+    for slot in range(world.vma_slots):
+        vma = world.vmas[slot]
+        if vma.private or not _maps(world, vma, file):
+            continue
+        low = max(first, vma.offset)
+        high = min(end, vma.offset + (vma.end - vma.start))
+        for page in range(low, high):
+            at = vma.pte + (page - vma.offset)
+            if world.ptes[at] & PTE_WRITE:
+                world.ptes[at] &= NOT_WRITABLE
+                protected += 1
+    return protected
+
+
+@compiled
+def _maps(world, vma, file):
+    return vma.open != NOBODY and world.opens[vma.open].file == file

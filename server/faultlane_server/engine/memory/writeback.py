@@ -1,0 +1,72 @@
+"""Background writeback, and the pauses of those who make pages dirty (mm/page-writeback.c).
+
+While more pages are dirty than `dirty_background_bytes`, requests are kept under way, file
+after file. A thread that has made some pages dirty pauses if too many are dirty or under
+writeback. The kernel fits the pause to the speed of the device, between 10 and 200 ms; here
+it is always PAUSE_NS. Pages are not written back because they are old.
+"""
+
+from faultlane_server.engine.jit import compiled
+from faultlane_server.engine.memory import page_cache
+from faultlane_server.engine.world import BACKGROUND, LOCKED
+
+REQUESTS_MAX = 32  # under way at once; assumed
+PAUSE_NS = 10_000_000  # assumed
+
+
+@compiled
+def keep_going(world, cpu, now_ns):
+    """Submit dirty pages while there are too many."""
+    background = world.config.dirty_background
+    while background > 0 and world.dirty > background and world.flushing < REQUESTS_MAX:
+        page = _next_page(world)
+        if page < 0:
+            return
+        row = world.files[world.flush_file]
+        world.folios[row.first + page].state |= BACKGROUND
+        world.flushing += 1
+        pages = page_cache.write_back(world, cpu, world.flush_file, page, row.pages, now_ns)
+        row.write_next = page + pages
+
+
+@compiled
+def _next_page(world):
+    """Return the next dirty page of `flush_file`, moving on to other files, or -1."""
+    for _ in range(world.config.files + 1):
+        row = world.files[world.flush_file]
+        if row.dirty > 0:
+            for page in range(row.write_next, row.pages):
+                folio = world.folios[row.first + page]
+                if page_cache.needs_writeback(folio) and not folio.state & LOCKED:
+                    return page
+        row.write_next = 0
+        world.flush_file = (world.flush_file + 1) % world.config.files
+    return -1
+
+
+@compiled
+def written(world, folio):
+    """Note that a request has completed, if it is one of background writeback."""
+    if world.folios[folio].state & BACKGROUND:
+        world.folios[folio].state ^= BACKGROUND
+        world.flushing -= 1
+
+
+@compiled
+def has_to_pause(world, thread):
+    """Whether a thread pauses: it has made many pages dirty, and there are many."""
+    config = world.config
+    if config.dirty_limit == 0 or world.threads[thread].dirtied < config.dirtied_pause:
+        return False
+    return _held_back(world) > (config.dirty_limit + config.dirty_background) // 2
+
+
+@compiled
+def has_to_pause_again(world, thread):
+    """Whether it goes on pausing: there are still more dirty pages than may be."""
+    return not world.threads[thread].killed and _held_back(world) > world.config.dirty_limit
+
+
+@compiled
+def _held_back(world):
+    return world.dirty + world.under_writeback

@@ -1,0 +1,181 @@
+"""Operations on the pages of a file: truncation, punching holes, writeback, POSIX_FADV_DONTNEED.
+
+None of them takes mmap_lock. Truncation holds the file's invalidate_lock exclusively, unmaps the
+range everywhere, and takes folio after folio out of the page cache: each when it could be locked
+and is not under writeback (truncate_inode_pages_range). The lock of the inode, which truncations
+of one file hold as well, would only make them wait a little earlier.
+"""
+
+import numpy as np
+
+from faultlane_server.codes import NOBODY, OperationKind
+from faultlane_server.engine import sched
+from faultlane_server.engine.jit import compiled
+from faultlane_server.engine.locks import folio_lock, invalidate_lock
+from faultlane_server.engine.memory import page_cache, rmap
+from faultlane_server.engine.ops import entry
+from faultlane_server.engine.tally import count
+from faultlane_server.engine.world import (
+    DIRTY,
+    HOLE,
+    LOCKED,
+    READAHEAD,
+    WRITEBACK,
+    Cause,
+    Counter,
+    Step,
+)
+
+BATCH = 31  # folios that truncation looks up at once (PAGEVEC_SIZE)
+
+
+@compiled
+def begin(world, thread, now_ns):
+    """Go on inside the kernel."""
+    caller = world.threads[thread]
+    cost = world.config.cost
+    if caller.op_kind == OperationKind.SYNC_FILE_RANGE:
+        sched.burst(world, thread, now_ns, cost.sync_file_range_ns, Step.WRITE_BACK)
+    elif caller.op_kind == OperationKind.FADVISE_DONTNEED:
+        sched.burst(world, thread, now_ns, cost.fadvise_dontneed_ns, Step.WRITE_BACK)
+    elif invalidate_lock.lock_exclusive(world, thread, now_ns):
+        _unmap(world, thread, now_ns)
+
+
+@compiled
+def woken(world, thread, now_ns):
+    """Try again to have invalidate_lock."""
+    if invalidate_lock.retry_exclusive(world, thread, now_ns):
+        _unmap(world, thread, now_ns)
+
+
+@compiled
+def _unmap(world, thread, now_ns):
+    """Set the size, and unmap what goes (unmap_mapping_range).
+
+    Truncation takes private copies along, a hole leaves them.
+    """
+    caller = world.threads[thread]
+    cost = world.config.cost
+    is_truncation = caller.op_kind == OperationKind.FTRUNCATE
+    spent_ns = cost.ftruncate_ns if is_truncation else cost.punch_hole_ns
+    if is_truncation:
+        row = world.files[caller.op_file]
+        caller.op_end = max(row.pages, caller.op_start)
+        row.pages = caller.op_start
+    caller.op_at = caller.op_start
+    unmapped = rmap.unmap(world, caller.op_file, caller.op_start, caller.op_end, is_truncation)
+    spent_ns += unmapped * cost.munmap_page_ns
+    sched.burst(world, thread, now_ns, spent_ns, Step.TRUNCATE)
+
+
+@compiled
+def truncate(world, thread, now_ns):
+    """Take the next folios out of the page cache, waiting for one that is locked or written."""
+    caller = world.threads[thread]
+    row = world.files[caller.op_file]
+    taken = 0
+    while caller.op_at < caller.op_end and taken < BATCH:
+        folio = world.folios[row.first + caller.op_at]
+        if page_cache.is_present(folio):
+            if not _lock(world, thread, folio, now_ns, Step.TRUNCATE):
+                return
+            if folio.state & WRITEBACK:
+                page_cache.wait_until_written(world, thread, now_ns, Step.TRUNCATE)
+                return
+            if folio.mapcount > 0:
+                rmap.unmap(world, caller.op_file, caller.op_at, caller.op_at + 1, False)
+            page_cache.take_out(world, thread, caller.op_file, caller.op_at, now_ns)
+            taken += 1
+        folio.state |= HOLE
+        caller.op_at += 1
+    count(world, Counter.PGPGTRUNCATED, taken)
+    if taken > 0:
+        spent_ns = taken * world.config.cost.truncate_page_ns
+        sched.burst(world, thread, now_ns, spent_ns, Step.TRUNCATE)
+        return
+    invalidate_lock.unlock_exclusive(world, thread, now_ns)
+    entry.leave(world, thread, now_ns)
+
+
+@compiled
+def _lock(world, thread, folio, now_ns, step):
+    """Lock a folio; returns whether it is held. Otherwise the thread sleeps, and does `step`."""
+    if np.int64(folio.holder) == thread or folio_lock.try_lock(folio, thread):
+        return True
+    world.threads[thread].rounds = 0
+    folio_lock.wait_for(folio, world.threads, thread, True)
+    holder = np.int64(folio.holder)
+    cause = Cause.DEVICE if holder == NOBODY else Cause.FOLIO
+    sched.block(world, thread, now_ns, cause, holder, step)
+    return False
+
+
+@compiled
+def write_back(world, thread, now_ns):
+    """Submit the next dirty pages; then wait for them, or drop what is clean, or leave."""
+    caller = world.threads[thread]
+    row = world.files[caller.op_file]
+    while caller.op_at < caller.op_end:
+        folio = world.folios[row.first + caller.op_at]
+        if page_cache.needs_writeback(folio) and row.device_id != NOBODY:
+            if _lock(world, thread, folio, now_ns, Step.WRITE_BACK):
+                _submit(world, thread, folio, now_ns)
+            return
+        if np.int64(folio.holder) == thread:  # cleaned while this thread waited for it
+            page_cache.unlock(world, thread, folio, now_ns)
+        caller.op_at += 1
+    caller.op_at = caller.op_start
+    if caller.op_wait:
+        written(world, thread, now_ns)
+        return
+    if caller.op_kind == OperationKind.FADVISE_DONTNEED:
+        _drop_clean(world, thread, now_ns)
+    entry.leave(world, thread, now_ns)
+
+
+@compiled
+def _submit(world, thread, folio, now_ns):
+    """Submit dirty pages from a folio on that the thread has locked."""
+    caller = world.threads[thread]
+    cost = world.config.cost
+    file, page, end = caller.op_file, caller.op_at, caller.op_end
+    pages = page_cache.write_back(world, caller.cpu, file, page, end, now_ns)
+    page_cache.unlock(world, thread, folio, now_ns)
+    caller.op_at += pages
+    spent_ns = cost.submit_ns + pages * cost.writeback_page_ns
+    sched.burst(world, thread, now_ns, spent_ns, Step.WRITE_BACK)
+
+
+@compiled
+def written(world, thread, now_ns):
+    """Wait until no page of the range is under writeback."""
+    caller = world.threads[thread]
+    row = world.files[caller.op_file]
+    while caller.op_at < caller.op_end:
+        if world.folios[row.first + caller.op_at].state & WRITEBACK:
+            page_cache.wait_until_written(world, thread, now_ns, Step.WRITTEN)
+            return
+        caller.op_at += 1
+    entry.leave(world, thread, now_ns)
+
+
+@compiled
+def _drop_clean(world, thread, now_ns):
+    """Take clean pages that nobody uses out of the page cache (invalidate_mapping_pages).
+
+    One that is dirty or under writeback, and not mapped, gets PG_reclaim (lru_deactivate_file).
+    """
+    caller = world.threads[thread]
+    row = world.files[caller.op_file]
+    taken = 0
+    for page in range(caller.op_start, caller.op_end):
+        folio = world.folios[row.first + page]
+        if not page_cache.is_present(folio) or folio.mapcount > 0 or folio.state & LOCKED:
+            continue
+        if folio.state & (DIRTY | WRITEBACK):
+            folio.state |= READAHEAD
+        elif folio.refs == 0:
+            page_cache.take_out(world, thread, caller.op_file, page, now_ns)
+            taken += 1
+    sched.owe(world, thread, taken * world.config.cost.truncate_page_ns)
