@@ -92,11 +92,14 @@ class FaultEvents(_Events):
     wait_run_queue_ns: U64
     wait_lock_word_ns: U64
     blocker: U32
+    wait_invalidate_lock_ns: U64
+    wait_writeback_ns: U64
+    wait_throttle_ns: U64
 
 
 @dataclass(frozen=True, eq=False)
 class OperationEvents(_Events):
-    """Some operations on the address space."""
+    """Some operations on the address space and on files."""
 
     MESSAGE: ClassVar[type[Message]] = pb.OperationBatch
 
@@ -117,3 +120,7 @@ class OperationEvents(_Events):
     cpu_ns: U64
     hold_ns: U64
     blocker: U32
+    wait_invalidate_lock_ns: U64
+    wait_folio_ns: U64
+    wait_device_ns: U64
+    wait_writeback_ns: U64

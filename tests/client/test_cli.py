@@ -51,6 +51,16 @@ SUMMARY = pb.Summary(
     locks=[pb.LockRow(lock="mmap_lock", mode="read", acquired=2)],
 )
 
+HOLD = pb.RetryPolicy(file=pb.RetryRule(drop_for_io=pb.DropForIo.DROP_FOR_IO_MMAP_ONLY))
+MIXED = pb.RetryPolicy(
+    file=pb.RetryRule(
+        vma_lock_on=[pb.RetryReason.RETRY_REASON_F7, pb.RetryReason.RETRY_REASON_F8],
+        vma_retries_max=2,
+        drop_for_io=pb.DropForIo.DROP_FOR_IO_ALWAYS,
+        relock_and_map=pb.RelockAndMap.RELOCK_AND_MAP_TRY,
+    )
+)
+
 
 def ends_with(simulation: pb.Simulation) -> Any:
     """Three faults and an operation, and then the end."""
@@ -86,7 +96,7 @@ def server(server: FakeServer) -> FakeServer:
         ),
         "ListPresets": pb.ListPresetsResponse(presets=[PRESET]),
         "ListPolicies": pb.ListPoliciesResponse(
-            policies=[pb.Policy(id="hold", drop_for_io="mmap_only", description="hold the lock")]
+            policies=[pb.Policy(id="hold", columns=HOLD, description="hold the lock")]
         ),
         "CreateSimulation": pb.CreateSimulationResponse(),
         "RunSimulation": ends_with(a_simulation(SUCCEEDED, summary=SUMMARY)),
@@ -451,14 +461,14 @@ CATALOG: list[tuple[str, str, Any, list[str]]] = [
         "ListPolicies",
         pb.ListPoliciesResponse(
             policies=[
-                pb.Policy(id="hold", drop_for_io="mmap_only", description="hold"),
-                pb.Policy(id="rfc", vma_lock_on=["F7"], drop_for_io="always", description="both"),
+                pb.Policy(id="hold", columns=HOLD, description="hold", source="a mail"),
+                pb.Policy(id="mixed", columns=MIXED, description="both", source="nobody"),
             ]
         ),
         [
-            "policy  VMA lock on  drop for I/O  what it does",
-            "hold    -            mmap_only     hold",
-            "rfc     F7           always        both",
+            "policy  VMA lock on  drop for I/O  more                         what it does  source",
+            "hold    -            mmap_only     -                            hold          a mail",
+            "mixed   f7, f8       always        at most 2 times, relock try  both          nobody",
         ],
     ),
     (
@@ -479,9 +489,16 @@ CATALOG: list[tuple[str, str, Any, list[str]]] = [
         "kernels",
         "ListKernels",
         pb.ListKernelsResponse(
-            kernels=[pb.KernelGeneration(name="6.12", description="a rw_semaphore")]
+            kernels=[
+                pb.KernelGeneration(
+                    name="6.12", description="LTS", vma_lock="rwsem", vma_lock_faults="all"
+                )
+            ]
         ),
-        ["6.12  a rw_semaphore"],
+        [
+            "kernel  VMA lock  enough for  what it stands for",
+            "6.12    rwsem     all         LTS",
+        ],
     ),
 ]
 

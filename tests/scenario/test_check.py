@@ -14,6 +14,7 @@ from faultlane_server.codes import Access, Advice, PageState, Protection, Record
 from faultlane_server.scenario import (
     AnonymousMapping,
     Barrier,
+    ByteRange,
     Compute,
     Device,
     Explicit,
@@ -27,7 +28,6 @@ from faultlane_server.scenario import (
     LogNormal,
     Loop,
     Machine,
-    ByteRange,
     Measure,
     Mmap,
     Mprotect,
@@ -361,7 +361,7 @@ def test_all_that_is_wrong_is_said_at_once():
     [
         (
             plain(kernel=Kernel(policy="mainlin")),
-            "kernel.policy_id: want one of mainline, rfc, hold, blind (did you mean mainline?),"
+            "never_drop, relock, relock_blocking, split_by_kind (did you mean mainline?),"
             " got 'mainlin'",
         ),
         (

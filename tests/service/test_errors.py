@@ -82,7 +82,7 @@ def test_all_violations_of_a_request_are_told_at_once(peer: Peer) -> None:
         f"{program}[3].touch.vma",
     }
     assert found["scenario.machine.cpus"] == "want 1 to 512, got 9999"
-    assert found[f"{program}[3].touch.access"] == "want one of READ, EXEC, got 77"
+    assert found[f"{program}[3].touch.access"] == "want one of READ, EXEC, WRITE, got 77"
 
 
 @pytest.mark.parametrize(

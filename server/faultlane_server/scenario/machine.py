@@ -164,7 +164,6 @@ def _device(place: Place, device: Device, page_bytes: int) -> Device:
     place.field("error_ppm").want_between(0, PPM_MAX, device.error_ppm)
     filled = replace(
         device,
-        write_latency=device.write_latency or device.latency,
         channels=device.channels or 1,
         readahead_bytes=device.readahead_bytes // page_bytes * page_bytes,
     )

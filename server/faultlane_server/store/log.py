@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-LOG_FORMAT = 2
+LOG_FORMAT = 1
 BLOCK_BYTES_MAX = 1 << 20
 
 FILE_MAGIC = b"FLTLNLOG"
