@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from faultlane_server.config import BadSettings, Settings
+
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
 
@@ -24,36 +26,52 @@ def faultlane_server() -> None:
 @app.command()
 def serve(
     host: Annotated[
-        str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")
-    ] = None,
+        str, typer.Option(envvar="FAULTLANE_HOST", help="Address to listen on.")
+    ] = "127.0.0.1",
     port: Annotated[
-        int | None, typer.Option(help="Port; 0 takes a free one. [default: 50051]")
-    ] = None,
+        int,
+        typer.Option(envvar="FAULTLANE_PORT", min=0, max=65535, help="Port; 0 takes a free one."),
+    ] = 50051,
     workers: Annotated[
-        int | None, typer.Option(help="Simulations at once. [default: CPUs - 1]")
+        int | None,
+        typer.Option(
+            envvar="FAULTLANE_WORKERS",
+            min=1,
+            max=1024,
+            show_default="CPUs - 1",
+            help="Simulations at once.",
+        ),
     ] = None,
+    queued_max: Annotated[
+        int,
+        typer.Option(envvar="FAULTLANE_QUEUED_MAX", min=1, help="Simulations that may wait."),
+    ] = 256,
     data_dir: Annotated[
-        Path | None, typer.Option(help="Where logs are kept. [default: a private directory]")
+        Path | None,
+        typer.Option(
+            envvar="FAULTLANE_DATA_DIR",
+            show_default="a private directory",
+            help="Where logs are kept.",
+        ),
     ] = None,
     insecure: Annotated[
-        bool | None,
-        typer.Option("--insecure", help="Allow an address beyond loopback, in plain text."),
-    ] = None,
+        bool,
+        typer.Option(
+            "--insecure",
+            envvar="FAULTLANE_INSECURE",
+            help="Allow an address beyond loopback, in plain text.",
+        ),
+    ] = False,
 ) -> None:
-    """Serve until SIGTERM or SIGINT. Every option can be set as FAULTLANE_<OPTION> as well."""
+    """Serve until SIGTERM or SIGINT."""
+    try:
+        settings = Settings(host, port, insecure, workers, queued_max, data_dir)
+    except BadSettings as error:
+        raise typer.BadParameter(str(error)) from error
     from faultlane_server import wiring
 
-    asked = {
-        "host": host,
-        "port": port,
-        "workers": workers,
-        "data_dir": data_dir,
-        "insecure": insecure,
-    }
     try:
-        wiring.serve(wiring.settings_of(asked))
-    except wiring.BadSettings as error:
-        raise typer.BadParameter(str(error)) from error
+        wiring.serve(settings)
     except wiring.CannotListen as error:
         typer.echo(error, err=True)
         raise typer.Exit(1) from error

@@ -1,35 +1,32 @@
-"""Settings of the server: command line over environment (`FAULTLANE_*`) over these defaults."""
+"""Settings of the server; `cli.py` has where they come from and their defaults."""
 
+from dataclasses import dataclass
 from pathlib import Path
-
-from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
-
-from faultlane_server.runs import default_workers
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
-class Settings(BaseSettings):
+class BadSettings(ValueError):
+    """Settings contradict each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
     """Where a server listens, and how much it takes on."""
 
-    model_config = SettingsConfigDict(env_prefix="FAULTLANE_")
+    host: str
+    port: int
+    insecure: bool
+    workers: int | None  # None: as many as the CPUs ask for
+    queued_max: int
+    data_dir: Path | None  # None: a private one, removed at the end
 
-    host: str = "127.0.0.1"
-    port: int = Field(default=50051, ge=0, le=65535)
-    insecure: bool = False
-    workers: int = Field(default_factory=default_workers, ge=1, le=1024)
-    queued_max: int = Field(default=256, ge=1)
-    data_dir: Path | None = None  # None: a private one, removed at the end
-
-    @model_validator(mode="after")
-    def _plain_text_stays_at_home(self) -> "Settings":
+    def __post_init__(self) -> None:
         if self.host not in LOOPBACK and not self.insecure:
-            raise ValueError(
+            raise BadSettings(
                 f"host: want a loopback address, got {self.host!r}: what is sent is not encrypted;"
                 " say --insecure if everyone who can reach the address may use and read it"
             )
-        return self
 
     @property
     def address(self) -> str:

@@ -4,32 +4,49 @@ The rooms log with the standard library and no more, so a server inside somebody
 process says nothing but errors, or what that process has asked for.
 """
 
+import json
 import logging
 import sys
+from datetime import UTC, datetime
+from typing import Any
 
-import structlog
+_OF_EVERY_RECORD = logging.makeLogRecord({}).__dict__.keys() | {"message", "asctime"}
 
 
 def set_up_logging() -> None:
-    """Log in colour to a terminal, as JSON elsewhere."""
+    """Log as text to a terminal, as JSON elsewhere."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[
-                structlog.stdlib.add_log_level,
-                structlog.stdlib.ExtraAdder(),
-                structlog.processors.TimeStamper(fmt="iso", utc=True),
-            ],
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *_render(is_terminal=sys.stderr.isatty()),
-            ],
-        )
-    )
+    handler.setFormatter(_Text() if sys.stderr.isatty() else _Json())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
-def _render(is_terminal: bool) -> list[structlog.typing.Processor]:
-    if is_terminal:
-        return [structlog.dev.ConsoleRenderer()]
-    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+class _Text(logging.Formatter):
+    """The time, the level, the message and what was added to it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        added = "".join(f" {name}={value}" for name, value in _added_to(record).items())
+        line = f"{_time_of(record)} {record.levelname.lower()} {record.getMessage()}{added}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class _Json(logging.Formatter):
+    """The same as one object."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "timestamp": _time_of(record),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            **_added_to(record),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def _added_to(record: logging.LogRecord) -> dict[str, Any]:
+    return {name: value for name, value in vars(record).items() if name not in _OF_EVERY_RECORD}
+
+
+def _time_of(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat()

@@ -4,33 +4,17 @@ import asyncio
 import logging
 import signal
 import tempfile
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
 
 from faultlane_server.config import Settings
-from faultlane_server.runs import Limits, compiled_engine
+from faultlane_server.runs import Limits, compiled_engine, default_workers
 from faultlane_server.service.server import CannotListen, Options, Server
 from faultlane_server.telemetry import set_up_logging
 
-__all__ = ["BadSettings", "CannotListen", "serve", "settings_of"]
+__all__ = ["CannotListen", "serve"]
 
 logger = logging.getLogger(__name__)
-
-
-class BadSettings(ValueError):
-    """Settings have values that make no sense."""
-
-
-def settings_of(asked: Mapping[str, Any]) -> Settings:
-    """Return the settings: what is asked for and not None, else the environment, else defaults."""
-    try:
-        return Settings(**{name: value for name, value in asked.items() if value is not None})
-    except ValidationError as error:
-        raise BadSettings("; ".join(str(problem["msg"]) for problem in error.errors())) from error
 
 
 def serve(settings: Settings) -> None:
@@ -44,7 +28,7 @@ async def _serve(settings: Settings, directory: Path) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    limits = Limits(settings.workers, settings.queued_max)
+    limits = Limits(settings.workers or default_workers(), settings.queued_max)
     server = Server(compiled_engine(), Options(settings.address, directory, limits))
     await server.run(stop, _tell_address, lambda: logger.info("ready"))
     logger.info("stopped")

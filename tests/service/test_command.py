@@ -1,5 +1,7 @@
 """`faultlane-server serve`, from the outside."""
 
+import json
+import os
 import signal
 import socket
 import subprocess
@@ -42,6 +44,39 @@ def test_it_refuses_to_be_reached_from_elsewhere_in_plain_text(host: str) -> Non
 
     assert refused.returncode == 2
     assert "--insecure" in refused.stderr
+
+
+def test_what_is_not_said_is_taken_from_the_environment() -> None:
+    environment = {**os.environ, "FAULTLANE_HOST": "0.0.0.0"}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        here = ["--host", "127.0.0.1", "--port", str(taken.getsockname()[1])]
+        refused, not_refused = (
+            subprocess.run(
+                [*COMMAND, *said], env=environment, capture_output=True, text=True, check=False
+            )
+            for said in ([], here)
+        )
+
+    assert "--insecure" in refused.stderr
+    assert "cannot listen on 127.0.0.1" in not_refused.stderr
+
+
+def test_it_logs_one_json_object_a_line() -> None:
+    with serving(stderr=subprocess.PIPE) as (process, address):
+        with grpc.insecure_channel(address) as channel:
+            wait_until_it_serves(channel)
+            list(
+                Peer(channel).simulations.RunSimulation(
+                    pb.RunSimulationRequest(scenario=a_scenario())
+                )
+            )
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        lines = [json.loads(line) for line in process.stderr]
+
+    assert [line["event"] for line in lines] == ["ready", "simulation ended", "stopped"]
+    assert lines[1]["state"] == "SUCCEEDED"
+    assert {line["level"] for line in lines} == {"info"}
 
 
 def test_it_says_so_if_the_port_is_taken() -> None:

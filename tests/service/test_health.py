@@ -14,6 +14,7 @@ from faultlane.v1 import catalog_service_pb2
 from faultlane.v1 import simulation_service_pb2 as pb
 from faultlane_server.runs import Limits, ShuttingDown
 from faultlane_server.service.local import LocalServer
+from faultlane_server.store import LOG_FORMAT
 from tests.service.fake import PATIENCE_S, Gate, Peer, Servers, a_scenario, an_engine, detail
 
 NAMES = ["", "faultlane.v1.SimulationService", "faultlane.v1.CatalogService"]
@@ -108,7 +109,7 @@ def test_the_server_tells_its_limits(servers: Servers) -> None:
 
     info = peer.catalog.GetServerInfo(catalog_service_pb2.GetServerInfoRequest())
 
-    assert (info.workers, info.model_version, info.log_format) == (3, 7, 1)
+    assert (info.workers, info.model_version, info.log_format) == (3, 7, LOG_FORMAT)
     assert info.limits["queued_simulations"] == 5
     assert info.limits["threads"] == 65536
     assert info.version

@@ -17,7 +17,7 @@ from faultlane_server.store import (
     LogWriter,
     WrongLogFormat,
 )
-from faultlane_server.store.log import HEAD_BYTES
+from faultlane_server.store.log import HEAD_BYTES, _checksum_of
 
 HEADER = LogHeader("faults", "d" * 64, 7, {"thread": "<u4", "start_ns": "<u8"})
 
@@ -39,6 +39,14 @@ def write(path: Path, *block_ends: int) -> LogWriter:
         writer.append(rows(first, end))
         writer.flush()
     return writer
+
+
+def read(reader: LogReader, first: int, count: int) -> list[int]:
+    """Read on and on, as far as there are rows."""
+    numbers: list[int] = []
+    while first + len(numbers) < reader.rows and len(numbers) < count:
+        numbers += starts_of(reader.read(first + len(numbers), count - len(numbers)))
+    return numbers
 
 
 def starts_of(columns: Columns) -> list[int]:
@@ -64,15 +72,32 @@ def test_any_range_of_rows_can_be_read(
     total = sum(lengths)
     with LogReader(path) as reader:
         assert reader.rows == total
-        assert starts_of(reader.read(first, count)) == list(range(total))[first : first + count]
+        assert read(reader, first, count) == list(range(total))[first : first + count]
 
 
-def test_a_large_append_becomes_blocks_of_a_megabyte_at_most(path: Path) -> None:
-    write(path, 300_000)
+def test_a_large_append_becomes_full_blocks_and_what_is_left(path: Path) -> None:
+    write(path, 30_000)
     with LogReader(path) as reader:
-        assert starts_of(reader.read(0, 300_000)) == list(range(300_000))
-        assert len(reader._blocks) == 4
-        assert all(block.head.byte_length <= 1 << 20 for block in reader._blocks)
+        assert read(reader, 0, 30_000) == list(range(30_000))
+        assert [block.head.rows for block in reader._blocks] == [8192, 8192, 8192, 5424]
+
+
+def test_small_appends_become_full_blocks_before_anybody_flushes(path: Path) -> None:
+    writer = write(path)
+    for first in range(0, 20_000, 1000):
+        writer.append(rows(first, first + 1000))
+    with LogReader(path) as reader:
+        assert read(reader, 0, 20_000) == list(range(2 * 8192))
+        writer.flush()
+        reader.refresh()
+        assert read(reader, 0, 20_000) == list(range(20_000))
+
+
+def test_a_read_ends_with_its_block(path: Path) -> None:
+    write(path, 5, 9)
+    with LogReader(path) as reader:
+        assert starts_of(reader.read(3, 99)) == [3, 4]
+        assert starts_of(reader.read(5, 2)) == [5, 6]
 
 
 def test_rows_can_be_read_as_soon_as_they_are_flushed(path: Path) -> None:
@@ -86,8 +111,8 @@ def test_rows_can_be_read_as_soon_as_they_are_flushed(path: Path) -> None:
 
         early.refresh()
         late.refresh()
-        assert starts_of(early.read(4, 10)) == [4, 5, 6, 7]
-        assert starts_of(late.read(0, 6)) == [0, 1, 2, 3, 4, 5]
+        assert read(early, 4, 10) == [4, 5, 6, 7]
+        assert read(late, 0, 6) == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_block_that_is_not_there_in_full_is_not_there(path: Path) -> None:
@@ -97,7 +122,7 @@ def test_a_block_that_is_not_there_in_full_is_not_there(path: Path) -> None:
     for missing in (1, 4 * 12, 4 * 12 + HEAD_BYTES - 1):
         cut.write_bytes(content[:-missing])
         with LogReader(cut) as reader:
-            assert starts_of(reader.read(0, 99)) == [0, 1, 2, 3, 4]
+            assert read(reader, 0, 99) == [0, 1, 2, 3, 4]
 
 
 def test_a_flipped_bit_is_found_wherever_it_is(path: Path) -> None:
@@ -109,7 +134,17 @@ def test_a_flipped_bit_is_found_wherever_it_is(path: Path) -> None:
             content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :]
         )
         with pytest.raises(CorruptLog), LogReader(damaged) as reader:
-            reader.read(0, 99)
+            read(reader, 0, 99)
+
+
+@pytest.mark.parametrize("position", [0, 4095, 4096, 50_000, 98_303, 98_304, 99_999])
+def test_a_flipped_bit_is_found_in_every_piece_of_a_long_block(path: Path, position: int) -> None:
+    """A checksum folds the block; its last, shorter piece is not folded."""
+    payload = bytes(range(250)) * 400
+    damaged = bytearray(payload)
+    damaged[position] ^= 1
+
+    assert _checksum_of(damaged) != _checksum_of(payload)
 
 
 def test_blocks_before_a_damaged_one_can_be_read(path: Path) -> None:
@@ -118,7 +153,7 @@ def test_blocks_before_a_damaged_one_can_be_read(path: Path) -> None:
     content[-1] ^= 1
     path.write_bytes(content)
     with LogReader(path) as reader:
-        assert starts_of(reader.read(0, 5)) == [0, 1, 2, 3, 4]
+        assert read(reader, 0, 5) == [0, 1, 2, 3, 4]
         with pytest.raises(CorruptLog, match="block of row 5"):
             reader.read(5, 1)
 

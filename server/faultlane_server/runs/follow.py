@@ -1,7 +1,8 @@
 """Reads the logs of a simulation while it runs, at the reader's own pace.
 
 A part is read when the reader asks for it, so a slow reader costs the memory of
-one part and slows nobody.
+one part and slows nobody. It is read in the event loop: rows that were written
+lately are in memory, where handing them from a thread costs as much as reading them.
 """
 
 import asyncio
@@ -11,17 +12,15 @@ from typing import NamedTuple
 
 from faultlane_server.runs.errors import OffsetOutOfRange
 from faultlane_server.runs.job import Job
-from faultlane_server.runs.recorder import LOG_COLUMNS, LogKind
-from faultlane_server.store import Columns, LogReader, row_bytes
-
-PART_BYTES_MAX = 2_000_000  # of columns: a message of them stays below 2 MiB
+from faultlane_server.runs.recorder import LogKind
+from faultlane_server.store import Columns, LogReader, rows_of
 
 
 class Window(NamedTuple):
     """Which rows of a log somebody wants, and how many at a time."""
 
     offset: int
-    rows_at_once: int
+    rows_at_once: int  # at most: a part never reaches beyond a block of the log
     limit: int | None = None
     follows: bool = True  # else it ends at the present end of the log
 
@@ -52,7 +51,7 @@ async def follow(
             has_ended = job.simulation.ended  # asked first: what is written later rings again
             found = False
             for log in logs:
-                part = await asyncio.to_thread(log.next_part, has_ended)
+                part = await log.next_part(has_ended)
                 if part:
                     found = True
                     yield part
@@ -72,9 +71,6 @@ class _Log:
         self._kind = kind
         self._window = window
         self._offset = window.offset
-        self._rows_at_once = min(
-            window.rows_at_once, PART_BYTES_MAX // row_bytes(LOG_COLUMNS[kind])
-        )
         self._reader: LogReader | None = None
 
     def __enter__(self) -> "_Log":
@@ -89,16 +85,16 @@ class _Log:
         """Whether there is nothing to wait for, now that there is nothing to read."""
         return not self._window.follows or self._rows_left == 0
 
-    def next_part(self, has_ended: bool) -> Part | None:
+    async def next_part(self, has_ended: bool) -> Part | None:
         """Return the next rows, or None while there are none."""
-        rows = self._look()
+        rows = await self._look()
         if has_ended and self._offset > rows:
             raise OffsetOutOfRange(self._offset, rows)
-        wanted = min(self._rows_at_once, self._rows_left, max(rows - self._offset, 0))
+        wanted = min(self._window.rows_at_once, self._rows_left, max(rows - self._offset, 0))
         if not wanted or not self._reader:
             return None
         columns = self._reader.read(self._offset, wanted)
-        self._offset += wanted
+        self._offset += rows_of(columns)
         return Part(self._kind, columns, self._offset)
 
     @property
@@ -106,10 +102,10 @@ class _Log:
         window = self._window
         return _NO_LIMIT if window.limit is None else window.offset + window.limit - self._offset
 
-    def _look(self) -> int:
+    async def _look(self) -> int:
         """Return how many rows there are."""
-        if self._reader is None:
-            self._reader = self._job.open_log(self._kind)
+        if self._reader is None:  # to open a log is to look at all of its blocks
+            self._reader = await asyncio.to_thread(self._job.open_log, self._kind)
         elif self._window.follows:
             self._reader.refresh()
         return self._reader.rows if self._reader else 0

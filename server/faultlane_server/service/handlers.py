@@ -4,7 +4,7 @@ Everything that is the same for each rpc stands here: a request that cannot be
 read, an error that must become a status, and responses that are bytes already.
 """
 
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 import grpc
@@ -49,8 +49,9 @@ def _handler(method: Any, rpc: MethodDescriptor) -> Any:
         async with errors_as_status(context):
             _require_readable(request, rpc)
             async with aclosing(method(request)) as responses:
-                async for response in responses:
-                    await context.write(response)
+                with suppress(grpc.aio.InternalError):  # nobody reads any more
+                    async for response in responses:
+                        await context.write(response)
 
     if rpc.server_streaming:
         return grpc.unary_stream_rpc_method_handler(stream, request_of, _bytes_of)

@@ -2,47 +2,64 @@
 
 A packed field of fixed32 or fixed64 is its tag, its length in bytes and a
 little-endian array, and messages written one after another are merged by whoever
-reads them.
+reads them. So a response is put together out of its pieces, and every column is
+copied once.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from functools import lru_cache
+from itertools import chain
+from typing import TypeAlias
 
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
-from numpy.typing import NDArray
 
 from faultlane.v1 import events_pb2 as events
 from faultlane_server.runs import LogKind, Part
+from faultlane_server.store import Columns, rows_of
 
 _LENGTH_DELIMITED = 2
+
+_BYTES_OF = {FieldDescriptor.TYPE_FIXED32: 4, FieldDescriptor.TYPE_FIXED64: 8}
 
 _BATCH: dict[LogKind, type[Message]] = {
     LogKind.FAULTS: events.FaultBatch,
     LogKind.OPERATIONS: events.OperationBatch,
 }
 
+_Pieces: TypeAlias = list[bytes | memoryview]
+
 
 def response_bytes(part: Part | None, response: Message) -> bytes:
     """Return `response` on the wire, with the rows of `part` in the field of their kind."""
+    rest = response.SerializeToString()
     if part is None:
-        return response.SerializeToString()
+        return rest
     field = response.DESCRIPTOR.fields_by_name[part.kind.value].number
-    batch = batch_bytes(part.columns, _BATCH[part.kind])
-    return _length_delimited(field, batch) + response.SerializeToString()
+    batch = _pieces(part.columns, part.kind)
+    length = sum(memoryview(piece).nbytes for piece in batch)
+    return b"".join([_head(field, length), *batch, rest])
 
 
-def batch_bytes(columns: Mapping[str, NDArray[Any]], batch: type[Message]) -> bytes:
-    """Return what `batch` with these columns is on the wire."""
-    fields = batch.DESCRIPTOR.fields_by_name
-    return b"".join(
-        _length_delimited(fields[name].number, column.tobytes()) for name, column in columns.items()
-    )
+def batch_bytes(columns: Columns, kind: LogKind) -> bytes:
+    """Return what a batch of these columns is on the wire."""
+    return b"".join(_pieces(columns, kind))
 
 
-def _length_delimited(field: int, content: bytes) -> bytes:
-    if not content:
-        return b""
-    return _varint(field << 3 | _LENGTH_DELIMITED) + _varint(len(content)) + content
+def _pieces(columns: Columns, kind: LogKind) -> _Pieces:
+    heads = _heads(kind, rows_of(columns))
+    views = [column.data for column in columns.values()]
+    return list(chain.from_iterable(zip(heads, views, strict=True)))
+
+
+@lru_cache(maxsize=64)  # most batches are as long as the one before
+def _heads(kind: LogKind, rows: int) -> list[bytes]:
+    """Return what stands before each column of a batch of so many rows."""
+    fields = _BATCH[kind].DESCRIPTOR.fields
+    return [_head(field.number, rows * _BYTES_OF[field.type]) if rows else b"" for field in fields]
+
+
+def _head(field: int, length: int) -> bytes:
+    return _varint(field << 3 | _LENGTH_DELIMITED) + _varint(length)
 
 
 def _varint(number: int) -> bytes:

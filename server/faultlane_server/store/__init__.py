@@ -8,7 +8,7 @@ from faultlane_server.store.log import (
     LogHeader,
     LogNotWritten,
     WrongLogFormat,
-    row_bytes,
+    rows_of,
 )
 from faultlane_server.store.reader import LogReader
 from faultlane_server.store.writer import LogWriter
@@ -23,5 +23,5 @@ __all__ = [
     "LogReader",
     "LogWriter",
     "WrongLogFormat",
-    "row_bytes",
+    "rows_of",
 ]

@@ -6,8 +6,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-import numpy as np
-
 from faultlane_server.store.log import (
     HEAD_BYTES,
     BlockHead,
@@ -70,21 +68,12 @@ class LogReader:
             self._end = block.position + head.byte_length
 
     def read(self, first: int, rows_max: int) -> Columns:
-        """Return up to `rows_max` rows from row `first` on, as many as there are."""
-        end = min(self.rows, first + rows_max)
-        parts = []
-        while first < end:
-            part = self._rest_of_block(first, end)
-            parts.append(part)
-            first += len(next(iter(part.values())))
-        return self._joined(parts)
-
-    def _rest_of_block(self, first: int, end: int) -> Columns:
+        """Return up to `rows_max` rows from row `first` on, none beyond its block."""
+        assert 0 <= first < self.rows, "a row that is there"
         number = bisect_right(self._first_rows, first) - 1
-        first_row = self._first_rows[number]
-        columns = self._block(number)
+        begin = first - self._first_rows[number]
         return {
-            name: column[first - first_row : end - first_row] for name, column in columns.items()
+            name: column[begin : begin + rows_max] for name, column in self._block(number).items()
         }
 
     def _block(self, number: int) -> Columns:
@@ -97,11 +86,3 @@ class LogReader:
         if len(payload) != block.head.byte_length:
             raise CorruptLog(f"the block of row {block.head.first_row} was cut off")
         return unpack_columns(payload, block.head, self.header)
-
-    def _joined(self, parts: list[Columns]) -> Columns:
-        if len(parts) == 1:
-            return parts[0]
-        return {
-            name: np.concatenate([part[name] for part in parts] or [np.empty(0, dtype)])
-            for name, dtype in self.header.columns.items()
-        }

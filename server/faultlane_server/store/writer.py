@@ -6,7 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from faultlane_server.store.log import Columns, LogHeader, LogNotWritten, pack_block, pack_header
+from faultlane_server.store.log import (
+    BLOCK_ROWS_MAX,
+    Columns,
+    LogHeader,
+    LogNotWritten,
+    pack_block,
+    pack_header,
+    rows_of,
+)
 
 
 class LogWriter:
@@ -27,26 +35,32 @@ class LogWriter:
     def append(self, columns: Columns) -> None:
         """Take rows; they reach the file with the next block or flush."""
         self._waiting.append(columns)
-        self._rows_waiting += _rows_of(columns)
-        if self._rows_waiting >= self.header.block_rows_max:
-            self.flush()
+        self._rows_waiting += rows_of(columns)
+        if self._rows_waiting >= BLOCK_ROWS_MAX:
+            self._write_rows(self._rows_waiting - self._rows_waiting % BLOCK_ROWS_MAX)
 
     def flush(self) -> None:
         """Write all rows that were taken."""
-        rows = self._rows_waiting
-        columns = _joined(self._waiting, self.header)
-        self._waiting, self._rows_waiting = [], 0
-        for first in range(0, rows, self.header.block_rows_max):
-            self._write_block(columns, first, min(rows, first + self.header.block_rows_max))
+        if self._rows_waiting:
+            self._write_rows(self._rows_waiting)
 
     def close(self) -> None:
         """Close the file. Rows that were not flushed are lost."""
         self._file.close()
 
-    def _write_block(self, columns: Columns, first: int, end: int) -> None:
-        payload = b"".join(column[first:end].tobytes() for column in columns.values())
-        self._write(pack_block(self.rows, end - first, payload))
-        self.rows += end - first
+    def _write_rows(self, count: int) -> None:
+        """Write so many of the rows that wait."""
+        columns = _joined(self._waiting, self.header)
+        for first in range(0, count, BLOCK_ROWS_MAX):
+            self._write_block(_cut(columns, first, min(count, first + BLOCK_ROWS_MAX)))
+        self._waiting = [_cut(columns, count, self._rows_waiting)]
+        self._rows_waiting -= count
+
+    def _write_block(self, columns: Columns) -> None:
+        rows = rows_of(columns)
+        payload = b"".join(column.data for column in columns.values())
+        self._write(pack_block(self.rows, rows, payload))
+        self.rows += rows
 
     def _write(self, content: bytes) -> None:
         """Write all of it. After a failure nothing more is written: the file ends torn."""
@@ -61,13 +75,11 @@ class LogWriter:
             raise self._failure from error
 
 
-def _rows_of(columns: Columns) -> int:
-    return len(next(iter(columns.values())))
+def _cut(columns: Columns, first: int, end: int) -> Columns:
+    return {name: column[first:end] for name, column in columns.items()}
 
 
 def _joined(parts: Sequence[Columns], header: LogHeader) -> Columns:
-    if not parts:
-        return {}
     columns = {name: np.concatenate([part[name] for part in parts]) for name in header.columns}
     for name, dtype in header.columns.items():
         assert columns[name].dtype == dtype, f"column {name}: want {dtype}"
