@@ -408,13 +408,15 @@ def test_the_seed_after_the_last_is_the_first(server: FakeServer) -> None:
     assert [run.seed for run in runs(server)] == [2**64 - 1, 2**64 - 1, 0, 0]
 
 
-def test_compare_of_a_file_takes_all_policies(server: FakeServer, tmp_path: Path) -> None:
+def test_compare_of_a_file_takes_the_designs_that_are_argued_about(
+    server: FakeServer, tmp_path: Path
+) -> None:
     path = tmp_path / "mine.json"
     path.write_text("{}")
 
     faultlane(server, "compare", str(path))
 
-    assert [run.kernel.policy_id for run in runs(server)] == ["hold"]
+    assert [run.kernel.policy_id for run in runs(server)] == ["mainline", "rfc", "hold"]
 
 
 def test_compare_prints_json_and_nothing_else(server: FakeServer) -> None:

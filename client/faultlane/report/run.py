@@ -34,8 +34,14 @@ def run_report(title: str, simulation: pb.Simulation, streamed: Streamed) -> lis
 
 def headline(title: str, scenario: pb.Scenario) -> str:
     """What was run on what."""
-    policy = scenario.kernel.policy_id or "mainline"
-    return f"{title}: policy {policy} on {machine_text(scenario.machine)}, seed {scenario.seed}"
+    return f"{title}: {policy_text(scenario.kernel)} on {machine_text(scenario.machine)}, seed {scenario.seed}"
+
+
+def policy_text(kernel: pb.Kernel) -> str:
+    """The policy by its id, if it has one."""
+    if kernel.HasField("retry_policy"):
+        return "a policy by its columns"
+    return f"policy {kernel.policy_id or 'mainline'}"
 
 
 def machine_text(machine: pb.Machine) -> str:

@@ -155,6 +155,8 @@ def _advance_rarely(world, thread, now_ns, step):
     """Let a thread do what few faults do."""
     if step == Step.HIT_LOCKED:
         file.hit_locked(world, thread, now_ns)
+    elif step == Step.READAHEAD_LOCKED:
+        file.read_later(world, thread, now_ns)
     elif step == Step.FOLIO_KILLED:
         file.folio_killed(world, thread, now_ns)
     elif step == Step.SYNC_READ_KILLED:

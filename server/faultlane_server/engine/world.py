@@ -115,6 +115,7 @@ class Step(IntEnum):
     FIND = 25  # F3 (retry_find): get the folio again
     # More of a fault.
     HIT_LOCKED = 26  # F2a goes on: invalidate_lock was granted
+    READAHEAD_LOCKED = 46  # readahead goes on: the same
     FOLIO_KILLED = 27  # F4: a fatal signal has ended the wait for the folio
     SYNC_READ_KILLED = 28  # F8: the same
     MMAP_KILLED = 29  # M0: the same for mmap_lock
@@ -408,6 +409,7 @@ Thread = _record(
     ("generation", i64),  # of the folio that it refers to
     ("ra_start", i64),  # the window to be read
     ("ra_end", i64),
+    ("ra_step", i64),  # READAHEAD_SYNC or READAHEAD_ASYNC
     ("ra_marker", i64),  # page of the file that gets PG_readahead, or -1
     # Waiting.
     ("wait_ns", i64, CAUSES),

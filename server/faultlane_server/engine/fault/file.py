@@ -179,7 +179,8 @@ def _hit(world, thread, now_ns):
         return
     page_cache.clear_marker(folio)
     if readahead.plan_async(world, thread):
-        _read_later(world, thread, now_ns, Step.READAHEAD_ASYNC)
+        fault.ra_step = Step.READAHEAD_ASYNC
+        _read_window(world, thread, now_ns)
     else:
         hit_is_ready(world, thread, now_ns)
 
@@ -209,11 +210,19 @@ def _miss(world, thread, now_ns):
         find_or_create(world, thread, now_ns)
         return
     drop_if_allowed(world, thread, now_ns)
-    _read_later(world, thread, now_ns, Step.READAHEAD_SYNC)
+    fault.ra_step = Step.READAHEAD_SYNC
+    _read_window(world, thread, now_ns)
 
 
 @compiled
-def _read_later(world, thread, now_ns, step):
+def _read_window(world, thread, now_ns):
+    """Take invalidate_lock to fill the planned window (page_cache_ra_unbounded)."""
+    if invalidate_lock.lock_shared(world, thread, now_ns, Step.READAHEAD_LOCKED):
+        read_later(world, thread, now_ns)
+
+
+@compiled
+def read_later(world, thread, now_ns):
     """Pay for a window; it is added to the cache when that is done."""
     cost = world.config.cost
     pages = readahead.absent_pages(world, thread)
@@ -221,13 +230,14 @@ def _read_later(world, thread, now_ns, step):
     spent_ns = cost.readahead_ns + pages * cost.readahead_page_ns + holes * cost.zero_page_ns
     if pages > holes:
         spent_ns += cost.submit_ns
-    sched.burst(world, thread, now_ns, spent_ns, step)
+    sched.burst(world, thread, now_ns, spent_ns, world.threads[thread].ra_step)
 
 
 @compiled
 def readahead_sync(world, thread, now_ns):
     """Read the window around a missing page, and find the page in the cache."""
     page_cache.read_window(world, thread, now_ns)
+    release_invalidate_lock(world, thread, now_ns)
     find_or_create(world, thread, now_ns)
 
 
@@ -235,6 +245,7 @@ def readahead_sync(world, thread, now_ns):
 def readahead_async(world, thread, now_ns):
     """Read the window behind a marker, and go on with the page that carried it."""
     page_cache.read_window(world, thread, now_ns)
+    release_invalidate_lock(world, thread, now_ns)
     hit_is_ready(world, thread, now_ns)
 
 

@@ -130,7 +130,10 @@ def _reshape(world, caller, place, slot, start, end):
     """Merge [start, end) of a VMA into what is like it, or split it off."""
     before = _like_before(world, caller, place)
     after = _like_after(world, caller, place)
+    _share_anon_vma(world, slot, before)
+    _share_anon_vma(world, slot, after)
     if before != NOBODY and after != NOBODY:
+        _share_anon_vma(world, after, before)
         end = world.vmas[after].end
         address_space.remove(world, slot)
         address_space.remove(world, after)
@@ -147,3 +150,10 @@ def _reshape(world, caller, place, slot, start, end):
         if world.vmas[slot].end > end:
             address_space.split(world, slot, end)
         world.vmas[slot].protection = caller.op_protection
+
+
+@compiled
+def _share_anon_vma(world, slot, neighbour):
+    """Give what absorbs pages of a VMA its anon_vma (dup_anon_vma)."""
+    if neighbour != NOBODY and world.vmas[slot].anon_vma:
+        world.vmas[neighbour].anon_vma = 1
