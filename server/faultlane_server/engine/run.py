@@ -127,8 +127,6 @@ def advance(world, thread, now_ns):
         file.readahead_sync(world, thread, now_ns)
     elif step == Step.FOLIO_WOKEN:
         file.folio_woken(world, thread, now_ns)
-    elif step == Step.RETRY:
-        handler.go_on_after_retry(world, thread, now_ns)
     elif step == Step.LOCK_MMAP:
         handler.lock_mmap(world, thread, now_ns)
     elif step == Step.MMAP_GRANTED:

@@ -99,7 +99,6 @@ class Step(IntEnum):
     SYNC_READ_DONE = 10  # F8 goes on: it was read
     MAP_PAGE = 11  # a9: set the page-table entry
     RELEASE = 12  # V3, M6: the attempt is over, let go of the lock
-    RETRY = 13  # V5 to V7, M5: the attempt has to be made again
     FAULT_END = 14  # back in user mode
     # An operation.
     WRITE_LOCK = 15  # take mmap_lock for write

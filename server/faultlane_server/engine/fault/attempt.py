@@ -1,7 +1,7 @@
 """How an attempt ends, and how it lets go of its lock: what all kinds of faults share.
 
 An attempt comes in with its fault lock held and `thread.vma` valid. It ends in the step
-RELEASE, or in RETRY with the lock let go.
+RELEASE, or in VM_FAULT_RETRY with the lock let go, and then in the step that tries again.
 """
 
 from faultlane_server.codes import FaultLock, VmFault
@@ -9,7 +9,8 @@ from faultlane_server.engine import sched
 from faultlane_server.engine.fault import retry
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.locks import fault_lock, invalidate_lock, mmap_lock
-from faultlane_server.engine.world import Step
+from faultlane_server.engine.tally import count, trace
+from faultlane_server.engine.world import Counter, Step
 
 
 @compiled
@@ -55,7 +56,49 @@ def end_in_retry(world, thread, now_ns, reason):
     fault.result |= VmFault.RETRY
     fault.reasons |= 1 << reason
     fault.retry_reason = reason
-    sched.burst(world, thread, now_ns, world.config.cost.retry_ns, Step.RETRY)
+    _go_on_after_retry(world, thread, now_ns)
+
+
+@compiled
+def _go_on_after_retry(world, thread, now_ns):
+    """Choose the lock of the next attempt, or let a signal end the fault (V5 to V7, M3 to M5)."""
+    fault = world.threads[thread]
+    rule = world.config.file_rule
+    cost = world.config.cost
+    to_vma = retry.goes_to_vma_lock(rule, fault)
+    if to_vma:
+        fault.result |= VmFault.RETRY_VMA
+    trace(world, thread, now_ns)
+    if world.config.pgfault_per_attempt:
+        count(world, Counter.PGFAULT, 1)
+    if fault.lock == FaultLock.VMA:
+        count(world, Counter.VMA_LOCK_RETRY, 1)
+    if _is_interrupted(fault):
+        count(world, Counter.INTERRUPTED, 1)
+        sched.burst(world, thread, now_ns, cost.retry_ns + cost.fault_exit_ns, Step.FAULT_END)
+        return
+    if _sets_tried(world, rule, fault, to_vma):
+        fault.tried = 1
+    if to_vma:
+        fault.vma_retries += 1
+        count(world, Counter.VMA_RETRIES, 1)
+        sched.burst(world, thread, now_ns, cost.retry_ns + cost.vma_find_ns, Step.LOCK_VMA)
+    else:
+        sched.burst(world, thread, now_ns, cost.retry_ns + cost.mmap_lock_ns, Step.LOCK_MMAP)
+
+
+@compiled
+def _is_interrupted(fault):
+    """Whether a signal ends the fault (fault_signal_pending): in kernel mode only a fatal one."""
+    return fault.killed or (fault.signalled and not fault.kernel_mode)
+
+
+@compiled
+def _sets_tried(world, rule, fault, to_vma):
+    """Whether the next attempt has FAULT_FLAG_TRIED (V5, M5)."""
+    if fault.lock == FaultLock.MMAP or (to_vma and rule.vma_retry_sets_tried):
+        return True
+    return fault.result & VmFault.MAJOR != 0 and world.config.major_sets_tried != 0
 
 
 @compiled

@@ -7,7 +7,7 @@ M0 to M6 those under mmap_lock.
 
 from faultlane_server.codes import NOBODY, Access, FaultKind, FaultLock, VmaLockFaults, VmFault
 from faultlane_server.engine import program, sched
-from faultlane_server.engine.fault import access, file, retry, wp
+from faultlane_server.engine.fault import access, file, wp
 from faultlane_server.engine.fault.attempt import pte_of
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.locks import fault_lock, mmap_lock
@@ -174,47 +174,6 @@ def _account(world, fault):
         count(world, Counter.MAJOR, 1)
     else:
         count(world, Counter.MINOR, 1)
-
-
-@compiled
-def go_on_after_retry(world, thread, now_ns):
-    """Choose the lock of the next attempt, or let a signal end the fault (V5 to V7, M3 to M5)."""
-    fault = world.threads[thread]
-    rule = world.config.file_rule
-    to_vma = retry.goes_to_vma_lock(rule, fault)
-    if to_vma:
-        fault.result |= VmFault.RETRY_VMA
-    trace(world, thread, now_ns)
-    if world.config.pgfault_per_attempt:
-        count(world, Counter.PGFAULT, 1)
-    if fault.lock == FaultLock.VMA:
-        count(world, Counter.VMA_LOCK_RETRY, 1)
-    if _is_interrupted(fault):
-        count(world, Counter.INTERRUPTED, 1)
-        sched.burst(world, thread, now_ns, world.config.cost.fault_exit_ns, Step.FAULT_END)
-        return
-    if _sets_tried(world, rule, fault, to_vma):
-        fault.tried = 1
-    if to_vma:
-        fault.vma_retries += 1
-        count(world, Counter.VMA_RETRIES, 1)
-        sched.burst(world, thread, now_ns, world.config.cost.vma_find_ns, Step.LOCK_VMA)
-    else:
-        sched.burst(world, thread, now_ns, world.config.cost.mmap_lock_ns, Step.LOCK_MMAP)
-
-
-@compiled
-def _is_interrupted(fault):
-    """Whether a signal ends the fault (fault_signal_pending): in kernel mode only a fatal one."""
-    return fault.killed or (fault.signalled and not fault.kernel_mode)
-
-
-@compiled
-def _sets_tried(world, rule, fault, to_vma):
-    """Whether the next attempt has FAULT_FLAG_TRIED (V5, M5)."""
-    if fault.lock == FaultLock.MMAP or (to_vma and rule.vma_retry_sets_tried):
-        return True
-    return fault.result & VmFault.MAJOR != 0 and world.config.major_sets_tried != 0
 
 
 @compiled
