@@ -19,6 +19,7 @@ import numba
 import numpy as np
 from llvmlite import binding as llvm
 from numba.core import config
+from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
 
 PACKAGE = Path(__file__).resolve().parent.parent
 CACHE_VARIABLE = "FAULTLANE_CACHE_DIR"
@@ -106,15 +107,29 @@ def compiled(function):
 
     It is optimised together with whoever calls it, so by itself only lightly.
     """
-    return _njit(function, 1)
+    return _njit(function, 1, JITCodeLibrary)
 
 
 def entry_point(function):
     """Compile a function that Python calls, optimised with everything that it calls."""
-    return _njit(function, 3)
+    return _njit(function, 3, _Whole)
 
 
-def _njit(function, level):
+class _Whole(JITCodeLibrary):
+    """Code that holds copies of all that it calls.
+
+    numba lets other code use these copies as well. Kept private, they can be inlined
+    whatever their length, and lose arguments and results that nobody looks at.
+    """
+
+    def _optimize_final_module(self):
+        for function in self._final_module.functions:
+            if function.linkage == llvm.Linkage.linkonce_odr:
+                function.linkage = llvm.Linkage.internal
+        super()._optimize_final_module()
+
+
+def _njit(function, level, library):
     keep = CACHE_DIRECTORY is not None
     before = config.CACHE_DIR
     if keep:
@@ -124,22 +139,22 @@ def _njit(function, level):
     finally:
         config.CACHE_DIR = before
     if hasattr(dispatcher, "py_func"):
-        dispatcher.compile = _at_level(dispatcher.compile, level)
+        dispatcher.compile = _with(dispatcher.compile, level, library)
     return dispatcher
 
 
-def _at_level(compile_, level):
-    """Let a dispatcher compile at an optimisation level of its own."""
+def _with(compile_, level, library):
+    """Let a dispatcher compile at an optimisation level of its own, to a kind of library."""
 
-    def compile_at_level(signature):
-        before = config.OPT
-        config.OPT = config._OptLevel(level)
+    def compile_so(signature):
+        before = config.OPT, JITCPUCodegen._library_class
+        config.OPT, JITCPUCodegen._library_class = config._OptLevel(level), library
         try:
             return compile_(_without_literals(signature))
         finally:
-            config.OPT = before
+            config.OPT, JITCPUCodegen._library_class = before
 
-    return compile_at_level
+    return compile_so
 
 
 def _without_literals(signature):
