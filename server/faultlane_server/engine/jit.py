@@ -12,6 +12,7 @@ import os
 import shutil
 import stat
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import llvmlite
@@ -20,6 +21,7 @@ import numpy as np
 from llvmlite import binding as llvm
 from numba.core import config
 from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
+from numba.np import arrayobj
 
 PACKAGE = Path(__file__).resolve().parent.parent
 CACHE_VARIABLE = "FAULTLANE_CACHE_DIR"
@@ -147,14 +149,29 @@ def _with(compile_, level, library):
     """Let a dispatcher compile at an optimisation level of its own, to a kind of library."""
 
     def compile_so(signature):
-        before = config.OPT, JITCPUCodegen._library_class
-        config.OPT, JITCPUCodegen._library_class = config._OptLevel(level), library
-        try:
+        with (
+            _for_now(config, "OPT", config._OptLevel(level)),
+            _for_now(JITCPUCodegen, "_library_class", library),
+            _for_now(arrayobj, "fix_integer_index", _index_as_it_is),
+        ):
             return compile_(_without_literals(signature))
-        finally:
-            config.OPT, JITCPUCodegen._library_class = before
 
     return compile_so
+
+
+@contextmanager
+def _for_now(owner, name, value):
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+def _index_as_it_is(context, builder, index_type, index, _):
+    """Take an index as it is: none of the engine's counts from the end."""
+    return context.cast(builder, index, index_type, numba.types.intp)
 
 
 def _without_literals(signature):
