@@ -19,12 +19,15 @@ import llvmlite
 import numba
 import numpy as np
 from llvmlite import binding as llvm
-from numba.core import config
+from llvmlite import ir
+from numba.core import cgutils, config
 from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
+from numba.extending import intrinsic
 from numba.np import arrayobj
 
 PACKAGE = Path(__file__).resolve().parent.parent
 CACHE_VARIABLE = "FAULTLANE_CACHE_DIR"
+CACHE_LINE = 64
 
 
 # The engine and every room below it: a test holds that it imports no other.
@@ -129,6 +132,32 @@ class _Whole(JITCodeLibrary):
             if function.linkage == llvm.Linkage.linkonce_odr:
                 function.linkage = llvm.Linkage.internal
         super()._optimize_final_module()
+
+
+if config.DISABLE_JIT:
+
+    def prefetch(record):
+        """Do nothing: without compilation there is nothing to gain."""
+
+else:
+
+    @intrinsic
+    def prefetch(_, record):
+        """Let the processor fetch a record that is needed in some events' time."""
+
+        def generate(context, builder, signature, arguments):
+            start = builder.bitcast(arguments[0], cgutils.voidptr_t)
+            bits = cgutils.int32_t
+            kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, bits, bits, bits])
+            name = "llvm.prefetch.p0i8"
+            fetch = cgutils.get_or_insert_function(builder.module, kind, name)
+            to_write, keep, data = (bits(flag) for flag in (1, 3, 1))
+            for offset in range(0, record.size, CACHE_LINE):
+                line = builder.gep(start, [cgutils.intp_t(offset)])
+                builder.call(fetch, [line, to_write, keep, data])
+            return context.get_dummy_value()
+
+        return numba.types.void(record), generate
 
 
 def _njit(function, level, library):

@@ -8,7 +8,7 @@ from faultlane_server.codes import NOBODY
 from faultlane_server.engine import device, program, sched
 from faultlane_server.engine.draw import mix
 from faultlane_server.engine.fault import file, handler
-from faultlane_server.engine.jit import compiled, entry_point
+from faultlane_server.engine.jit import compiled, entry_point, prefetch
 from faultlane_server.engine.ops import writer
 from faultlane_server.engine.queue import NEVER_NS, Kind, id_of, kind_of, pop, soonest_ns
 from faultlane_server.engine.tally import clear, fault_ended, operation_ended
@@ -85,6 +85,7 @@ def _happen(world, now_ns, key):
     elif kind == Kind.READ:
         _note(world, now_ns, key)
         device.read_done(world, id_of(key), now_ns)
+        prefetch(world.folios[id_of(world.queue.heap[0].key)])
     else:
         assert kind == Kind.TIMER, "an event of no known kind"
         _note(world, now_ns, key)

@@ -10,7 +10,7 @@ import numpy as np
 from faultlane_server.codes import NOBODY, Advice, RetryReason, VmFault
 from faultlane_server.engine import device, sched
 from faultlane_server.engine.fault import retry
-from faultlane_server.engine.jit import compiled
+from faultlane_server.engine.jit import compiled, prefetch
 from faultlane_server.engine.locks import fault_lock, folio_lock, rwsem
 from faultlane_server.engine.memory import page_cache, page_table, readahead
 from faultlane_server.engine.tally import count
@@ -36,6 +36,8 @@ def attempt(world, thread, now_ns, spent_ns):
     fault.open = vma.open
     fault.file = world.opens[vma.open].file
     fault.file_page = vma.offset + (fault.page - vma.start)
+    if fault.file_page < world.files[fault.file].pages:
+        prefetch(world.folios[world.files[fault.file].first + fault.file_page])
     cost = world.config.cost
     spent_ns += cost.handle_ns
     pte = vma.pte + (fault.page - vma.start)
