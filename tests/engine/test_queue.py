@@ -7,24 +7,43 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from faultlane_server.engine.queue import ID_BITS, Kind, id_of, kind_of, pop, push
-from faultlane_server.engine.world import QUEUE_MAX, Queue
+from faultlane_server.engine.queue import (
+    ID_BITS,
+    NEVER_NS,
+    Kind,
+    id_of,
+    kind_of,
+    pop,
+    prepare,
+    push,
+    soonest_ns,
+)
+from faultlane_server.engine.world import CPUS_MAX, QUEUE_MAX, Queue
 
 pytestmark = pytest.mark.uncompiled_too
 
 ID_MAX = (1 << ID_BITS) - 1
+CPUS = 11
 
-pushes = st.tuples(st.integers(0, 20), st.sampled_from(Kind), st.integers(0, ID_MAX))
+times_ns = st.integers(0, 20)
+of_cpus = st.tuples(times_ns, st.just(Kind.CPU), st.integers(0, CPUS - 1))
+of_others = st.tuples(times_ns, st.sampled_from([Kind.READ, Kind.TIMER]), st.integers(0, ID_MAX))
+pushes = of_cpus | of_others
 
 
 class NaiveQueue:
-    """A list that is kept in order; what was pushed first stands first among equals."""
+    """A list that is kept in order; what was pushed first stands first among equals.
+
+    An event of a CPU replaces the one that it had.
+    """
 
     def __init__(self):
         self.line = []
         self.pushes = 0
 
     def push(self, time_ns, kind, ident):
+        if kind == Kind.CPU:
+            self.line = [entry for entry in self.line if entry[2:] != (kind, ident)]
         insort(self.line, (time_ns, self.pushes, kind, ident))
         self.pushes += 1
 
@@ -33,8 +52,10 @@ class NaiveQueue:
         return time_ns, kind, ident
 
 
-def an_empty_queue():
-    return np.zeros(1, Queue).view(np.recarray)[0]
+def an_empty_queue(cpus=CPUS):
+    queue = np.zeros(1, Queue).view(np.recarray)[0]
+    prepare(queue, cpus)
+    return queue
 
 
 def popped(queue):
@@ -52,7 +73,7 @@ def test_agrees_with_a_sorted_list(turns):
             naive.push(*turn)
         elif naive.line:
             assert popped(queue) == naive.pop()
-        assert queue.entries == len(naive.line)
+        assert soonest_ns(queue) == (naive.line[0][0] if naive.line else NEVER_NS)
     while naive.line:
         assert popped(queue) == naive.pop()
 
@@ -86,9 +107,19 @@ def test_push_returns_the_key_that_pop_will_return():
     assert [pop(queue)[1] for _ in keys] == keys[::-1]
 
 
+@pytest.mark.parametrize("cpus", [1, 2, 3, 64, 100, CPUS_MAX])
+def test_every_cpu_has_a_place(cpus):
+    queue = an_empty_queue(cpus)
+    for cpu in range(cpus):
+        push(queue, 1000 - cpu, Kind.CPU, cpu)
+
+    assert [popped(queue)[2] for _ in range(cpus)] == list(reversed(range(cpus)))
+    assert soonest_ns(queue) == NEVER_NS
+
+
 def test_a_full_queue_is_a_broken_invariant_and_no_overrun():
     queue = an_empty_queue()
     queue.entries = QUEUE_MAX
 
     with pytest.raises(AssertionError, match="queue of events is full"):
-        push(queue, 1, Kind.CPU, 0)
+        push(queue, 1, Kind.TIMER, 0)

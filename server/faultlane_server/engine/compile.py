@@ -11,6 +11,7 @@ from faultlane_server.codes import NOBODY, FileKind, PageState
 from faultlane_server.engine.draw import Law
 from faultlane_server.engine.layout import Space, lay_programs
 from faultlane_server.engine.memory import page_table
+from faultlane_server.engine.queue import prepare
 from faultlane_server.engine.world import (
     BAD,
     DIRTY,
@@ -162,6 +163,7 @@ class Compiler:
         world, machine = self.world, self.scenario.machine
         world.config.cpus = machine.cpus
         world.queued = 0
+        prepare(world.queue, machine.cpus)
         world.idle_first = 0
         for name in ("stuck", "vma_free", "traced", "written_first"):
             world[name] = NOBODY

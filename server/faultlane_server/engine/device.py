@@ -10,7 +10,7 @@ import numpy as np
 from faultlane_server.codes import NOBODY
 from faultlane_server.engine import draw, sched
 from faultlane_server.engine.draw import Purpose
-from faultlane_server.engine.jit import compiled
+from faultlane_server.engine.jit import compiled, prefetch
 from faultlane_server.engine.locks import folio_lock
 from faultlane_server.engine.queue import Kind, push
 from faultlane_server.engine.tally import count
@@ -156,6 +156,8 @@ def _start_next(world, device, now_ns):
         row.busy -= 1
         return
     row.first = np.int64(world.folios[folio].io_next)
+    if row.first >= 0:
+        prefetch(world.folios[row.first])
     _start(world, device, folio, now_ns)
 
 

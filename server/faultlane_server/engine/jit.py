@@ -12,16 +12,22 @@ import os
 import shutil
 import stat
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import llvmlite
 import numba
 import numpy as np
 from llvmlite import binding as llvm
-from numba.core import config
+from llvmlite import ir
+from numba.core import cgutils, config
+from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
+from numba.extending import intrinsic
+from numba.np import arrayobj
 
 PACKAGE = Path(__file__).resolve().parent.parent
 CACHE_VARIABLE = "FAULTLANE_CACHE_DIR"
+CACHE_LINE = 64
 
 
 # The engine and every room below it: a test holds that it imports no other.
@@ -106,15 +112,55 @@ def compiled(function):
 
     It is optimised together with whoever calls it, so by itself only lightly.
     """
-    return _njit(function, 1)
+    return _njit(function, 1, JITCodeLibrary)
 
 
 def entry_point(function):
     """Compile a function that Python calls, optimised with everything that it calls."""
-    return _njit(function, 3)
+    return _njit(function, 3, _Whole)
 
 
-def _njit(function, level):
+class _Whole(JITCodeLibrary):
+    """Code that holds copies of all that it calls.
+
+    numba lets other code use these copies as well. Kept private, they can be inlined
+    whatever their length, and lose arguments and results that nobody looks at.
+    """
+
+    def _optimize_final_module(self):
+        for function in self._final_module.functions:
+            if function.linkage == llvm.Linkage.linkonce_odr:
+                function.linkage = llvm.Linkage.internal
+        super()._optimize_final_module()
+
+
+if config.DISABLE_JIT:
+
+    def prefetch(record):
+        """Do nothing: without compilation there is nothing to gain."""
+
+else:
+
+    @intrinsic
+    def prefetch(_, record):
+        """Let the processor fetch a record that is needed in some events' time."""
+
+        def generate(context, builder, signature, arguments):
+            start = builder.bitcast(arguments[0], cgutils.voidptr_t)
+            bits = cgutils.int32_t
+            kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, bits, bits, bits])
+            name = "llvm.prefetch.p0i8"
+            fetch = cgutils.get_or_insert_function(builder.module, kind, name)
+            to_write, keep, data = (bits(flag) for flag in (1, 3, 1))
+            for offset in range(0, record.size, CACHE_LINE):
+                line = builder.gep(start, [cgutils.intp_t(offset)])
+                builder.call(fetch, [line, to_write, keep, data])
+            return context.get_dummy_value()
+
+        return numba.types.void(record), generate
+
+
+def _njit(function, level, library):
     keep = CACHE_DIRECTORY is not None
     before = config.CACHE_DIR
     if keep:
@@ -124,22 +170,37 @@ def _njit(function, level):
     finally:
         config.CACHE_DIR = before
     if hasattr(dispatcher, "py_func"):
-        dispatcher.compile = _at_level(dispatcher.compile, level)
+        dispatcher.compile = _with(dispatcher.compile, level, library)
     return dispatcher
 
 
-def _at_level(compile_, level):
-    """Let a dispatcher compile at an optimisation level of its own."""
+def _with(compile_, level, library):
+    """Let a dispatcher compile at an optimisation level of its own, to a kind of library."""
 
-    def compile_at_level(signature):
-        before = config.OPT
-        config.OPT = config._OptLevel(level)
-        try:
+    def compile_so(signature):
+        with (
+            _for_now(config, "OPT", config._OptLevel(level)),
+            _for_now(JITCPUCodegen, "_library_class", library),
+            _for_now(arrayobj, "fix_integer_index", _index_as_it_is),
+        ):
             return compile_(_without_literals(signature))
-        finally:
-            config.OPT = before
 
-    return compile_at_level
+    return compile_so
+
+
+@contextmanager
+def _for_now(owner, name, value):
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+def _index_as_it_is(context, builder, index_type, index, _):
+    """Take an index as it is: none of the engine's counts from the end."""
+    return context.cast(builder, index, index_type, numba.types.intp)
 
 
 def _without_literals(signature):

@@ -1,4 +1,10 @@
-"""What will happen, soonest first: a flat 4-ary heap.
+"""What will happen, soonest first: a tournament between the CPUs, and a heap for all else.
+
+A CPU has one event at most, so each has a place of its own: a leaf of a binary tree in
+which every node holds the sooner one of the two below it. A new event of a CPU is played
+against its neighbours up to the top, which moves nothing and guesses nothing. It takes
+the place of the one before, if that was given up. Reads and timers stand in a flat 4-ary
+heap.
 
 An entry's key holds the number of its push, then what it is and whose: so two
 entries never compare equal, and what was scheduled first happens first.
@@ -6,6 +12,7 @@ entries never compare equal, and what was scheduled first happens first.
 
 from enum import IntEnum
 
+from faultlane_server.codes import NOBODY
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.world import QUEUE_MAX
 
@@ -13,6 +20,7 @@ ID_BITS = 24
 KIND_BITS = 2
 KEY_BITS = ID_BITS + KIND_BITS
 PUSHES_MAX = 1 << (63 - KEY_BITS)
+NEVER_NS = (1 << 63) - 1
 
 
 class Kind(IntEnum):
@@ -34,19 +42,26 @@ def id_of(key):
     return key & ((1 << ID_BITS) - 1)
 
 
+def prepare(queue, cpus):
+    """Make an empty queue for some CPUs."""
+    queue.leaves = 1 << (cpus - 1).bit_length()
+    queue.tree["time_ns"] = NEVER_NS
+    queue.heap[0].time_ns = NEVER_NS
+    queue.free_cpu = NOBODY
+
+
 @compiled
 def push(queue, time_ns, kind, ident):
-    """Schedule an event, and return its key."""
-    assert queue.entries < QUEUE_MAX, "the queue of events is full"
+    """Schedule an event, and return its key. A CPU's event replaces the one that it had."""
     assert queue.pushes < PUSHES_MAX, "more events than keys"
     key = (queue.pushes << KEY_BITS) | (kind << ID_BITS) | ident
     queue.pushes += 1
-    queue.entries += 1
-    if queue.top_is_free:
-        queue.top_is_free = 0
-        _sink(queue.heap, queue.entries, time_ns, key)
+    if kind == Kind.CPU:
+        if queue.free_cpu == ident:
+            queue.free_cpu = NOBODY
+        _play(queue.tree, queue.leaves + ident, time_ns, key)
     else:
-        _rise(queue.heap, queue.entries - 1, time_ns, key)
+        _add(queue, time_ns, key)
     return key
 
 
@@ -58,19 +73,62 @@ def pop(queue):
     """
     soonest_ns(queue)
     top = queue.heap[0]
-    queue.entries -= 1
-    queue.top_is_free = 1
+    if _is_sooner(queue.tree[1], top):
+        top = queue.tree[1]
+        queue.free_cpu = id_of(top.key)
+    else:
+        queue.entries -= 1
+        queue.top_is_free = 1
     return top.time_ns, top.key
 
 
 @compiled
 def soonest_ns(queue):
-    """Return the time of the soonest entry; there has to be one."""
+    """Return the time of the soonest entry, or NEVER_NS if there is none."""
+    if queue.free_cpu != NOBODY:
+        _play(queue.tree, queue.leaves + queue.free_cpu, NEVER_NS, 0)
+        queue.free_cpu = NOBODY
+    if queue.top_is_free:
+        _fill_top(queue)
+    return min(queue.tree[1].time_ns, queue.heap[0].time_ns)
+
+
+@compiled
+def _play(tree, place, time_ns, key):
+    """Put an entry into its place, and let the sooner one of each pair go up."""
+    tree[place].time_ns = time_ns
+    tree[place].key = key
+    while place > 1:
+        other = tree[place ^ 1]
+        other_ns, other_key = other.time_ns, other.key
+        loses = _mask_if_sooner(other_ns, other_key, time_ns, key)
+        time_ns ^= (time_ns ^ other_ns) & loses
+        key ^= (key ^ other_key) & loses
+        place >>= 1
+        tree[place].time_ns = time_ns
+        tree[place].key = key
+
+
+@compiled
+def _add(queue, time_ns, key):
+    """Put an entry into the heap."""
+    assert queue.entries < QUEUE_MAX, "the queue of events is full"
+    queue.entries += 1
     if queue.top_is_free:
         queue.top_is_free = 0
-        last = queue.heap[queue.entries]
-        _sink(queue.heap, queue.entries, last.time_ns, last.key)
-    return queue.heap[0].time_ns
+        _sink(queue.heap, queue.entries, time_ns, key)
+    else:
+        _rise(queue.heap, queue.entries - 1, time_ns, key)
+
+
+@compiled
+def _fill_top(queue):
+    """Let the last entry of the heap fill its free top."""
+    queue.top_is_free = 0
+    last = queue.heap[queue.entries]
+    _sink(queue.heap, queue.entries, last.time_ns, last.key)
+    if queue.entries == 0:
+        queue.heap[0].time_ns = NEVER_NS
 
 
 @compiled
@@ -115,3 +173,12 @@ def _is_sooner(one, other):
 @compiled
 def _sooner(time_ns, key, other_ns, other_key):
     return time_ns < other_ns or (time_ns == other_ns and key < other_key)
+
+
+@compiled
+def _mask_if_sooner(time_ns, key, other_ns, other_key):
+    """Return all ones if an entry is sooner than another one, else 0.
+
+    There is no branch in it, which a processor would have to guess.
+    """
+    return ((time_ns - other_ns) + ((key - other_key) >> 63)) >> 63

@@ -8,11 +8,11 @@ from faultlane_server.codes import NOBODY
 from faultlane_server.engine import device, program, sched
 from faultlane_server.engine.draw import mix
 from faultlane_server.engine.fault import file, finish, handler, wp
-from faultlane_server.engine.jit import compiled, entry_point
+from faultlane_server.engine.jit import compiled, entry_point, prefetch
 from faultlane_server.engine.memory import writeback
 from faultlane_server.engine.ops import file as file_operation
 from faultlane_server.engine.ops import writer
-from faultlane_server.engine.queue import Kind, id_of, kind_of, pop, soonest_ns
+from faultlane_server.engine.queue import NEVER_NS, Kind, id_of, kind_of, pop, soonest_ns
 from faultlane_server.engine.tally import clear, fault_ended, operation_ended
 from faultlane_server.engine.world import ROWS_MAX, Cause, Step, ThreadState
 
@@ -43,9 +43,10 @@ def step(worlds, events):
             return Stop.FINISHED
         if world.stuck != NOBODY:
             return Stop.NO_PROGRESS
-        if queue.entries == 0:
+        next_ns = soonest_ns(queue)
+        if next_ns == NEVER_NS:
             return _nothing_is_left(world)
-        if soonest_ns(queue) > horizon_ns:
+        if next_ns > horizon_ns:
             world.now_ns = horizon_ns
             return Stop.HORIZON
         time_ns, key = pop(queue)
@@ -86,6 +87,7 @@ def _happen(world, now_ns, key):
     elif kind == Kind.READ:
         _note(world, now_ns, key)
         device.read_done(world, id_of(key), now_ns)
+        prefetch(world.folios[id_of(world.queue.heap[0].key)])
     elif kind == Kind.WRITE:
         _note(world, now_ns, key)
         _written(world, id_of(key), now_ns)

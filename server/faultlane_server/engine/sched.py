@@ -10,7 +10,7 @@ construction, and `tally` asserts that they do.
 """
 
 from faultlane_server.codes import NOBODY
-from faultlane_server.engine.jit import compiled
+from faultlane_server.engine.jit import compiled, prefetch
 from faultlane_server.engine.queue import Kind, push
 from faultlane_server.engine.tally import count, waited
 from faultlane_server.engine.world import CAUSES, Cause, Counter, ThreadState
@@ -174,6 +174,7 @@ def make_runnable(world, thread, now_ns, delay_ns):
 def _dispatch(world, cpu, thread, now_ns, delay_ns):
     """Switch a CPU to a thread, which goes on with its step after the switch."""
     row = world.threads[thread]
+    prefetch(row)
     row.cpu = cpu
     row.state = ThreadState.RUNNING
     free_ns = max(now_ns, world.cpus[cpu].free_ns)

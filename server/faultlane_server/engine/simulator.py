@@ -1,6 +1,7 @@
 """One run of a scenario, from Python: slices of events, rows, and a summary."""
 
 import time
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -43,16 +44,28 @@ class BrokenInvariant(Exception):
     """What cannot be was so: a bug of the simulator. The message has what it takes to see it."""
 
 
+class _Log:
+    """The rows of one log in the record: looking a column up takes longer than copying it."""
+
+    def __init__(self, rows: np.ndarray, columns: Iterable[str]) -> None:
+        self._count = np.asarray(rows["rows"])
+        self._columns = {name: np.asarray(rows[name])[0] for name in columns}
+
+    def take(self) -> Columns:
+        """Return the rows, and forget them."""
+        count = int(self._count[0])
+        self._count[0] = 0
+        return {name: column[:count].copy() for name, column in self._columns.items()}
+
+
 class Simulator:
     """One run of a checked scenario."""
 
     def __init__(self, scenario: Scenario) -> None:
         self._worlds, self._sections = compile_scenario(scenario)
         self.world = self._worlds[0]
-        self._fault_columns = {name: self.world.fault_rows[name] for name in FAULT_COLUMNS}
-        self._operation_columns = {
-            name: self.world.operation_rows[name] for name in OPERATION_COLUMNS
-        }
+        self._faults = _Log(self._worlds["fault_rows"], FAULT_COLUMNS)
+        self._operations = _Log(self._worlds["operation_rows"], OPERATION_COLUMNS)
         self._slice_events = SLICE_EVENTS_FIRST
         self._stop: Stop | None = None
         self._closed = False
@@ -118,20 +131,12 @@ class Simulator:
 
     def take_rows(self) -> tuple[Columns, Columns]:
         """Return the rows since the last call, as columns of faults and of operations."""
-        faults = _take(self.world.fault_rows, self._fault_columns)
-        operations = _take(self.world.operation_rows, self._operation_columns)
-        return faults, operations
+        return self._faults.take(), self._operations.take()
 
     def summary(self) -> Summary:
         """Return what the run found out, once it has ended."""
         assert self._stop is not None, "a run is summarised when it has ended"
         return summarise(self.world, self._sections, END_OF[self._stop], MODEL_VERSION)
-
-
-def _take(rows: np.record, columns: Columns) -> Columns:
-    count = int(rows.rows)
-    rows.rows = 0
-    return {name: column[:count].copy() for name, column in columns.items()}
 
 
 def warm_up() -> None:

@@ -35,7 +35,7 @@ QUANTILES_MAX = 65536
 BARRIERS_MAX = 4096
 SECTIONS_MAX = 16
 NESTING_MAX = 8
-QUEUE_MAX = 2**19  # CPUs, sleepers, device channels, and what was taken back
+QUEUE_MAX = 2**19  # sleepers and device channels
 ROWS_MAX = 8192  # rows of one log in a slice
 TRACE_MAX = 8192
 HISTOGRAM_SUB = 64  # buckets in an octave: a percentile is off by less than 1 %
@@ -532,9 +532,12 @@ Entry = _record(
 )
 
 Queue = _record(
-    ("entries", i64),
     ("pushes", i64),
+    ("entries", i64),  # of the heap
     ("top_is_free", i64),  # 1: the place of the last one that was taken out is not filled yet
+    ("free_cpu", i64),  # the CPU whose event was taken out and whose place is not filled yet
+    ("leaves", i64),  # of the tree: a power of two; node n is above 2n and 2n + 1
+    ("tree", Entry, 2 * CPUS_MAX),
     ("heap", Entry, QUEUE_MAX),
 )
 

@@ -26,7 +26,7 @@ from faultlane_server.engine.fault.attempt import (
     release_invalidate_lock,
     retry_at_once,
 )
-from faultlane_server.engine.jit import compiled
+from faultlane_server.engine.jit import compiled, prefetch
 from faultlane_server.engine.locks import fault_lock, folio_lock, invalidate_lock, mmap_lock
 from faultlane_server.engine.memory import address_space, page_cache, page_table, readahead
 from faultlane_server.engine.tally import count
@@ -54,6 +54,8 @@ def attempt(world, thread, now_ns, spent_ns):
     fault = world.threads[thread]
     locate(world, thread)
     vma = world.vmas[fault.vma]
+    if fault.file_page < world.files[fault.file].pages:
+        prefetch(world.folios[fault.folio])
     cost = world.config.cost
     if fault.kind == FaultKind.FILE_READ and _may_map_around(world, vma):
         mapped = _fault_around(world, thread)
