@@ -1854,7 +1854,8 @@ class Kernel(_message.Message):
     """
     dirty_bytes: _builtins.int
     """How much may be dirty or under writeback (vm.dirty_bytes) before threads
-    that make pages dirty have to wait. Bytes; 0 means no limit.
+    that make pages dirty have to wait. Bytes, at least two pages; 0 means no
+    limit.
     """
     dirty_background_bytes: _builtins.int
     """From how much on dirty pages are written back in the background

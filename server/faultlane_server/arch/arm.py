@@ -12,6 +12,7 @@ ARM = ArchProfile(
     error_before_retry=True,  # RETRY counts only without an error
     read_needs_read=False,  # the default mask is any of VM_READ, VM_WRITE, VM_EXEC
     exec_needs_exec=True,  # prefetch abort
+    fetch_fails_early=False,
     prot_fault_fails=False,
     hz_default=100,  # the first entry of a choice without a default
 )

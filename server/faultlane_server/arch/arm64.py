@@ -12,6 +12,7 @@ ARM64 = ArchProfile(
     error_before_retry=False,
     read_needs_read=True,  # VM_READ or VM_WRITE, on a CPU that has EPAN
     exec_needs_exec=True,
+    fetch_fails_early=False,
     prot_fault_fails=False,
     hz_default=250,
 )

@@ -12,6 +12,7 @@ LOONGARCH = ArchProfile(
     error_before_retry=False,
     read_needs_read=True,
     exec_needs_exec=True,  # recognised by the fault address being the program counter
+    fetch_fails_early=False,
     prot_fault_fails=False,
     hz_default=250,
 )

@@ -12,6 +12,7 @@ POWERPC = ArchProfile(
     error_before_retry=False,
     read_needs_read=True,  # accessible, and not executable alone
     exec_needs_exec=True,
+    fetch_fails_early=False,
     prot_fault_fails=False,
     hz_default=100,
 )

@@ -17,5 +17,6 @@ class ArchProfile(NamedTuple):
     error_before_retry: bool  # M3 to M5 look for an error first; no attempt ends in both
     read_needs_read: bool  # a load needs VM_READ or VM_WRITE; else any of R, W, X will do
     exec_needs_exec: bool  # an instruction fetch of an absent page needs VM_EXEC
+    fetch_fails_early: bool  # a fetch from a page that is mapped without the right takes no lock
     prot_fault_fails: bool  # a load or fetch from a page that is mapped without the right fails
     hz_default: int  # CONFIG_HZ of the defconfig

@@ -12,6 +12,7 @@ RISCV = ArchProfile(
     error_before_retry=False,
     read_needs_read=True,
     exec_needs_exec=True,
+    fetch_fails_early=False,
     prot_fault_fails=False,
     hz_default=250,
 )

@@ -12,6 +12,7 @@ S390 = ArchProfile(
     error_before_retry=True,  # in the loop under mmap_lock, Linux 6.12
     read_needs_read=False,  # DAT exceptions pass any of R, W, X
     exec_needs_exec=False,
+    fetch_fails_early=True,  # a protection exception on hardware with no-execute
     prot_fault_fails=False,
     hz_default=100,
 )

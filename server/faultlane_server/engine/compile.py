@@ -139,8 +139,10 @@ class Compiler:
         config.read_needs_read = arch.read_needs_read
         config.exec_needs_exec = arch.exec_needs_exec
         config.prot_fault_fails = arch.prot_fault_fails
+        config.fetch_fails_early = arch.fetch_fails_early
         self._rule(config.file_rule, policy.file)
         config.dirty_limit = scenario.kernel.dirty_bytes // self.page_bytes
+        config.writes_back = scenario.kernel.dirty_background_bytes > 0
         config.dirty_background = scenario.kernel.dirty_background_bytes // self.page_bytes
         config.dirtied_pause = max(1, DIRTIED_PAUSE_BYTES // self.page_bytes)
 

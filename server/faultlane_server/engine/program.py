@@ -5,7 +5,7 @@ in one burst. Any other touch faults, and is made again after the fault, as a CP
 does: the n-th touch of a thread goes to the same place under every policy.
 """
 
-from faultlane_server.codes import NOBODY
+from faultlane_server.codes import NOBODY, Access
 from faultlane_server.engine import draw, sched, signals
 from faultlane_server.engine.draw import Purpose
 from faultlane_server.engine.jit import compiled
@@ -14,6 +14,7 @@ from faultlane_server.engine.ops import entry
 from faultlane_server.engine.queue import Kind, push
 from faultlane_server.engine.tally import collect, count
 from faultlane_server.engine.world import (
+    PTE_PRESENT,
     Cause,
     Counter,
     Histograms,
@@ -172,12 +173,23 @@ def _begin_fault(world, thread, instruction, page, now_ns, spent_ns):
     count(world, Counter.PERF_PAGE_FAULTS, 1)
     if fault.kernel_mode:
         count(world, Counter.KERNEL_FAULTS, 1)
-    if world.config.vma_path and not fault.kernel_mode:
+    if _is_refused_early(world, instruction, page):
+        count(world, Counter.REFUSED_EARLY, 1)
+        sched.burst(world, thread, now_ns, spent_ns + cost.trap_ns, Step.REFUSED)
+    elif world.config.vma_path and not fault.kernel_mode:
         spent_ns += cost.trap_ns + cost.vma_find_ns
         sched.burst(world, thread, now_ns, spent_ns, Step.LOCK_VMA)
     else:
         spent_ns += cost.trap_ns + cost.mmap_lock_ns
         sched.burst(world, thread, now_ns, spent_ns, Step.LOCK_MMAP)
+
+
+@compiled
+def _is_refused_early(world, instruction, page):
+    """Whether the architecture refuses an access at its entry (G0)."""
+    if not world.config.fetch_fails_early or instruction.access != Access.EXEC:
+        return False
+    return world.ptes[instruction.pte + page] & PTE_PRESENT != 0
 
 
 @compiled

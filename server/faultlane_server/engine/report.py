@@ -37,6 +37,7 @@ COUNTER_NAMES = {
     Counter.INTERRUPTS_NS: "cpu.interrupts_ns",
     Counter.MMAP_DOWNGRADES: "mmap_lock.downgrades",
     Counter.KERNEL_FAULTS: "faults.kernel_mode",
+    Counter.REFUSED_EARLY: "faults.refused_early",
     Counter.INTERRUPTED: "faults.interrupted",
     Counter.COMPLETED: "faults.completed",
     Counter.ATTEMPTS_MOST: "faults.attempts_max",
@@ -44,7 +45,7 @@ COUNTER_NAMES = {
     Counter.DEVICE_WRITES: "device.writes",
     Counter.DEVICE_PAGES_WRITTEN: "device.pages_written",
     Counter.READ_ERRORS: "device.read_errors",
-    Counter.PGPGTRUNCATED: "page_cache.truncated",
+    Counter.TRUNCATED: "page_cache.truncated",
     Counter.DIRTIED: "vmstat.nr_dirtied",
     Counter.THROTTLED: "balance_dirty_pages.pauses",
 }

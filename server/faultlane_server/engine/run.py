@@ -161,12 +161,16 @@ def _advance_rarely(world, thread, now_ns, step):
         file.folio_killed(world, thread, now_ns)
     elif step == Step.SYNC_READ_KILLED:
         file.sync_read_killed(world, thread, now_ns)
+    elif step == Step.REFUSED:
+        handler.refused(world, thread, now_ns)
     elif step == Step.MMAP_KILLED:
         handler.mmap_killed(world, thread, now_ns)
     elif step == Step.RELOCK:
         file.relock(world, thread, now_ns)
     elif step == Step.RELOCKED:
         file.relocked(world, thread, now_ns)
+    elif step == Step.RELOCK_FAILED:
+        file.retry_with_the_folio(world, thread, now_ns)
     elif step == Step.ZEROED:
         file.zeroed(world, thread, now_ns)
     else:
@@ -209,6 +213,8 @@ def _advance_file_operation(world, thread, now_ns, step):
         file_operation.truncate(world, thread, now_ns)
     elif step == Step.WRITE_BACK:
         file_operation.write_back(world, thread, now_ns)
+    elif step == Step.WRITE_BACK_WOKEN:
+        file_operation.folio_woken(world, thread, now_ns)
     elif step == Step.WRITTEN:
         file_operation.written(world, thread, now_ns)
     else:
@@ -261,7 +267,9 @@ def close(worlds):
         row = world.threads[thread]
         if row.in_fault or row.in_operation:
             _settle_to(world, row, end_ns)
-        if row.in_fault and row.begin_ns <= end_ns:
+        if row.begin_ns > end_ns:  # it was charged for what comes before the begin
+            continue
+        if row.in_fault:
             fault_ended(world, thread, end_ns, 0)
         elif row.in_operation:
             operation_ended(world, thread, end_ns, 0)

@@ -119,6 +119,7 @@ class Step(IntEnum):
     SYNC_READ_KILLED = 28  # F8: the same
     MMAP_KILLED = 29  # M0: the same for mmap_lock
     RELOCK = 30  # a8: take the fault lock again
+    RELOCK_FAILED = 49  # the same: a fatal signal has ended the wait for it
     RELOCKED = 31  # a8 goes on: mmap_lock was granted
     ZEROED = 32  # shmem_fault: a new page was zeroed
     MKWRITE = 33  # page_mkwrite: invalidate_lock was granted
@@ -133,7 +134,9 @@ class Step(IntEnum):
     INVALIDATE_WOKEN = 41  # woken in the queue for invalidate_lock: try
     TRUNCATE = 42  # take the next folios out of the page cache
     WRITE_BACK = 43  # submit the next dirty pages
+    WRITE_BACK_WOKEN = 48  # the same: somebody let go of a folio
     WRITTEN = 44  # wait until the range is written
+    REFUSED = 47  # G0: refuse an access before any lock
     WRITE_KILLED = 45  # a fatal signal has ended the wait for mmap_lock for write
 
 
@@ -470,13 +473,14 @@ class Counter(IntEnum):
     DEVICE_PAGES_WRITTEN = 26
     READ_ERRORS = 27  # read requests that failed
     COMPLETED = 28
-    PGPGTRUNCATED = 29  # pages that truncation has taken out of the page cache
+    TRUNCATED = 29  # pages that truncation has taken out of the page cache
     DIRTIED = 30
     THROTTLED = 31  # pauses in balance_dirty_pages
     ATTEMPTS_MOST = 32  # of one fault
+    REFUSED_EARLY = 33  # faults that were refused before any lock
 
 
-COUNTERS = 33
+COUNTERS = 34
 
 
 class Locks(IntEnum):
@@ -579,10 +583,12 @@ Config = _record(
     ("read_needs_read", i64),
     ("exec_needs_exec", i64),
     ("prot_fault_fails", i64),
+    ("fetch_fails_early", i64),
     ("file_rule", Rule),
     ("cost", Costs),
     ("dirty_limit", i64),  # pages; 0: none
-    ("dirty_background", i64),  # pages; 0: no background writeback
+    ("writes_back", i64),  # 1: dirty pages are written back in the background
+    ("dirty_background", i64),  # from how many on
     ("dirtied_pause", i64),  # after how many dirtied pages a thread balances
     ("cpus", i64),
     ("threads", i64),

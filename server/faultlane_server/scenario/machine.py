@@ -70,7 +70,7 @@ def check_kernel(place: Place, kernel: Kernel, hardware: Hardware) -> Kernel:
     knows_kernel = place.field("generation").want_known(KERNELS, filled.generation)
     if knows_kernel and filled.policy not in POLICIES_WITHOUT_VMA_LOCK:
         _check_vma_lock(place.field("generation"), filled, hardware.arch)
-    _check_dirty(place, filled)
+    _check_dirty(place, filled, hardware.page_bytes)
     place.field("hz").want_one_of(HZ_CHOICES, filled.hz)
     _check_fault_around(place.field("fault_around_bytes"), filled, hardware.page_bytes)
     return filled
@@ -121,11 +121,11 @@ def _check_rule(place: Place, rule: RetryRule) -> None:
         place.field("uptodate_killable").refuse("nothing without uptodate_direct", True)
 
 
-def _check_dirty(place: Place, kernel: Kernel) -> None:
-    limit = place.field("dirty_bytes").want_between(0, INT64_MAX, kernel.dirty_bytes)
-    most = kernel.dirty_bytes or INT64_MAX
-    if limit:
+def _check_dirty(place: Place, kernel: Kernel, page_bytes: int) -> None:
+    limit = place.field("dirty_bytes")
+    if kernel.dirty_bytes == 0 or limit.want_between(2 * page_bytes, INT64_MAX, kernel.dirty_bytes):
         background = place.field("dirty_background_bytes")
+        most = kernel.dirty_bytes or INT64_MAX
         background.want_between(0, most, kernel.dirty_background_bytes)
 
 

@@ -278,7 +278,10 @@ def _lock_folio(world, thread, now_ns):
     rule = world.config.file_rule
     fault.rounds = 0
     fault.wait_is_killable = 1
-    if page_cache.is_same(world, thread) and folio_lock.try_lock(folio, thread):
+    if not page_cache.is_same(world, thread):
+        _find_again(world, thread, now_ns)
+        return
+    if folio_lock.try_lock(folio, thread):
         check(world, thread, now_ns)
         return
     if world.files[fault.file].kind != FileKind.REGULAR:
@@ -296,13 +299,20 @@ def _wait_or_find(world, thread, now_ns):
     """Wait for the folio, or look for another one if it has left the cache meanwhile (F5)."""
     fault = world.threads[thread]
     if not page_cache.is_same(world, thread):
-        sched.burst(world, thread, now_ns, 0, Step.FIND)
+        _find_again(world, thread, now_ns)
     elif fault.killed and fault.wait_is_killable:
         folio_killed(world, thread, now_ns)
     else:
         _wait(world, thread, now_ns, True, Step.FOLIO_WOKEN)
         if fault.wait_is_killable:
             fault.killed_step = Step.FOLIO_KILLED
+
+
+@compiled
+def _find_again(world, thread, now_ns):
+    """Look for another folio, as this one has left the cache (F3; shmem_get_folio)."""
+    is_regular = world.files[world.threads[thread].file].kind == FileKind.REGULAR
+    sched.burst(world, thread, now_ns, 0, Step.FIND if is_regular else Step.LOOKUP)
 
 
 @compiled
@@ -360,11 +370,11 @@ def check(world, thread, now_ns):
     elif retry.maps_without_retry(world.config.file_rule):
         sched.burst(world, thread, now_ns, world.config.cost.vma_find_ns, Step.RELOCK)
     else:
-        _retry_with_the_folio(world, thread, now_ns)
+        retry_with_the_folio(world, thread, now_ns)
 
 
 @compiled
-def _retry_with_the_folio(world, thread, now_ns):
+def retry_with_the_folio(world, thread, now_ns):
     """Throw away the folio that was waited for, and retry (F7)."""
     page_cache.unlock(world, thread, world.folios[world.threads[thread].folio], now_ns)
     page_cache.put(world, thread)
@@ -448,12 +458,14 @@ def relock(world, thread, now_ns):
         is_held = slot != NOBODY and fault_lock.try_vma(world, thread, slot, now_ns)
     else:
         is_held = mmap_lock.try_lock_read(world, thread, now_ns)
+    if not is_held and retry.waits_to_relock(world.config.file_rule):
+        is_held = mmap_lock.lock_read(world, thread, now_ns, Step.RELOCKED, Step.RELOCK_FAILED)
+        if not is_held:
+            return
     if is_held:
         relocked(world, thread, now_ns)
-    elif not retry.waits_to_relock(world.config.file_rule):
-        _retry_with_the_folio(world, thread, now_ns)
-    elif mmap_lock.lock_read(world, thread, now_ns, Step.RELOCKED):
-        relocked(world, thread, now_ns)
+    else:
+        retry_with_the_folio(world, thread, now_ns)
 
 
 @compiled
@@ -470,7 +482,7 @@ def relocked(world, thread, now_ns):
     if fault.held == FaultLock.VMA:
         fault.vma = slot
     fault_lock.release(world, thread, now_ns)
-    _retry_with_the_folio(world, thread, now_ns)
+    retry_with_the_folio(world, thread, now_ns)
 
 
 @compiled

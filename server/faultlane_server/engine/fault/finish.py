@@ -163,8 +163,9 @@ def _dirty(world, thread, now_ns):
     if not was_clean and not has_page_mkwrite(world, fault):
         return True
     drop_if_allowed(world, thread, now_ns)
-    fault.dirtied += 1
-    writeback.keep_going(world, fault.cpu, now_ns)
+    if has_page_mkwrite(world, fault):
+        fault.dirtied += 1
+        writeback.keep_going(world, fault.cpu, now_ns)
     if writeback.has_to_pause(world, thread):
         _pause(world, thread, now_ns)
         return False
@@ -184,6 +185,7 @@ def _pause(world, thread, now_ns):
 @compiled
 def balance(world, thread, now_ns):
     """Go on after a pause, or pause once more; returns whether that ends the attempt."""
+    writeback.keep_going(world, world.threads[thread].cpu, now_ns)
     if writeback.has_to_pause_again(world, thread):
         _pause(world, thread, now_ns)
         return False

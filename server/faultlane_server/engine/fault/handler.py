@@ -49,7 +49,7 @@ def _go_to_mmap_lock(world, thread, now_ns):
 @compiled
 def lock_mmap(world, thread, now_ns):
     """Take mmap_lock for read (M0)."""
-    if mmap_lock.lock_read(world, thread, now_ns, Step.MMAP_GRANTED):
+    if mmap_lock.lock_read(world, thread, now_ns, Step.MMAP_GRANTED, Step.MMAP_KILLED):
         mmap_granted(world, thread, now_ns)
 
 
@@ -66,6 +66,12 @@ def mmap_granted(world, thread, now_ns):
         _bad_area(world, thread, now_ns)
         return
     _attempt(world, thread, slot, now_ns, world.config.cost.vma_find_ns)
+
+
+@compiled
+def refused(world, thread, now_ns):
+    """Refuse an access before any lock (G0)."""
+    _bad_area(world, thread, now_ns)
 
 
 @compiled

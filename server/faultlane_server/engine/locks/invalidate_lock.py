@@ -9,7 +9,7 @@ from faultlane_server.engine import sched
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.locks import rwsem
 from faultlane_server.engine.locks.rwsem import Wake
-from faultlane_server.engine.world import Cause, Step
+from faultlane_server.engine.world import Cause, Step, ThreadState
 
 
 @compiled
@@ -96,7 +96,8 @@ def _wake_up(world, lock, waker, now_ns):
     if thread == NOBODY:
         return
     if world.threads[thread].wants_write:
-        sched.wake_from(world, thread, waker, now_ns)
+        if world.threads[thread].state == ThreadState.BLOCKED:  # else it is about to try
+            sched.wake_from(world, thread, waker, now_ns)
         return
     while thread != NOBODY:
         behind = world.threads[thread].behind

@@ -16,11 +16,11 @@ from faultlane_server.engine.world import Cause, Locks, Step, ThreadState
 
 
 @compiled
-def lock_read(world, thread, now_ns, step):
+def lock_read(world, thread, now_ns, step, killed_step):
     """Take mmap_lock for read (M0): on most architectures, first try and then wait for it.
 
     Returns whether it is held; otherwise the thread sleeps, holds it when it is woken, and
-    goes on with `step`; or with MMAP_KILLED, and does not hold it.
+    goes on with `step`; or, after a fatal signal, with `killed_step`, and does not hold it.
     """
     fault = world.threads[thread]
     mm = world.mms[fault.mm]
@@ -38,11 +38,11 @@ def lock_read(world, thread, now_ns, step):
     if is_held:
         _read_held(world, thread, now_ns, True)
     elif fault.killed and world.config.mmap_killable:
-        _give_up(world, thread, now_ns, Step.MMAP_KILLED)
+        _give_up(world, thread, now_ns, killed_step)
     else:
         sched.block(world, thread, now_ns, Cause.MMAP_LOCK, blocker, step)
         if world.config.mmap_killable:
-            fault.killed_step = Step.MMAP_KILLED
+            fault.killed_step = killed_step
     _wake_up(world, mm.mmap_lock, thread, now_ns)
     return is_held
 

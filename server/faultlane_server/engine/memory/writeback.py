@@ -17,8 +17,12 @@ PAUSE_NS = 10_000_000  # assumed
 @compiled
 def keep_going(world, cpu, now_ns):
     """Submit dirty pages while there are too many."""
-    background = world.config.dirty_background
-    while background > 0 and world.dirty > background and world.flushing < REQUESTS_MAX:
+    config = world.config
+    while (
+        config.writes_back
+        and world.dirty > config.dirty_background
+        and world.flushing < REQUESTS_MAX
+    ):
         page = _next_page(world)
         if page < 0:
             return

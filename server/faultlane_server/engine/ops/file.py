@@ -31,15 +31,22 @@ BATCH = 31  # folios that truncation looks up at once (PAGEVEC_SIZE)
 
 @compiled
 def begin(world, thread, now_ns):
-    """Go on inside the kernel."""
+    """Go on inside the kernel. What has no device has nothing to write, and keeps its pages."""
     caller = world.threads[thread]
     cost = world.config.cost
+    caller.rounds = 0
     if caller.op_kind == OperationKind.SYNC_FILE_RANGE:
-        sched.burst(world, thread, now_ns, cost.sync_file_range_ns, Step.WRITE_BACK)
+        sched.burst(world, thread, now_ns, cost.sync_file_range_ns, _after_call(world, caller))
     elif caller.op_kind == OperationKind.FADVISE_DONTNEED:
-        sched.burst(world, thread, now_ns, cost.fadvise_dontneed_ns, Step.WRITE_BACK)
+        sched.burst(world, thread, now_ns, cost.fadvise_dontneed_ns, _after_call(world, caller))
     elif invalidate_lock.lock_exclusive(world, thread, now_ns):
         _unmap(world, thread, now_ns)
+
+
+@compiled
+def _after_call(world, caller):
+    has_device = world.files[caller.op_file].device_id != NOBODY
+    return Step.WRITE_BACK if has_device else Step.OPERATION_END
 
 
 @compiled
@@ -83,32 +90,54 @@ def truncate(world, thread, now_ns):
             if folio.state & WRITEBACK:
                 page_cache.wait_until_written(world, thread, now_ns, Step.TRUNCATE)
                 return
-            if folio.mapcount > 0:
-                rmap.unmap(world, caller.op_file, caller.op_at, caller.op_at + 1, False)
-            page_cache.take_out(world, thread, caller.op_file, caller.op_at, now_ns)
+            _take_out(world, thread, folio, now_ns)
             taken += 1
         folio.state |= HOLE
         caller.op_at += 1
-    count(world, Counter.PGPGTRUNCATED, taken)
     if taken > 0:
-        spent_ns = taken * world.config.cost.truncate_page_ns
-        sched.burst(world, thread, now_ns, spent_ns, Step.TRUNCATE)
+        sched.burst(world, thread, now_ns, 0, Step.TRUNCATE)
         return
     invalidate_lock.unlock_exclusive(world, thread, now_ns)
     entry.leave(world, thread, now_ns)
 
 
 @compiled
+def _take_out(world, thread, folio, now_ns):
+    """Take a folio that the thread has locked out of the page cache."""
+    caller = world.threads[thread]
+    if folio.mapcount > 0:  # it was mapped again after the range was unmapped
+        rmap.unmap(world, caller.op_file, caller.op_at, caller.op_at + 1, False)
+    page_cache.take_out(world, thread, caller.op_file, caller.op_at, now_ns)
+    count(world, Counter.TRUNCATED, 1)
+    sched.owe(world, thread, world.config.cost.truncate_page_ns)
+    caller.rounds = 0
+
+
+@compiled
 def _lock(world, thread, folio, now_ns, step):
-    """Lock a folio; returns whether it is held. Otherwise the thread sleeps, and does `step`."""
+    """Lock a folio; returns whether it is held. Otherwise the thread sleeps, and does `step`.
+
+    Whoever waits for a folio lines up again until it has the lock: only who unlocks it wakes
+    the next one.
+    """
     if np.int64(folio.holder) == thread or folio_lock.try_lock(folio, thread):
         return True
-    world.threads[thread].rounds = 0
     folio_lock.wait_for(folio, world.threads, thread, True)
     holder = np.int64(folio.holder)
     cause = Cause.DEVICE if holder == NOBODY else Cause.FOLIO
     sched.block(world, thread, now_ns, cause, holder, step)
     return False
+
+
+@compiled
+def folio_woken(world, thread, now_ns):
+    """Own the folio that writeback has waited for, and look at it again; unless it is gone."""
+    caller = world.threads[thread]
+    folio = world.folios[world.files[caller.op_file].first + caller.op_at]
+    if not page_cache.is_present(folio):
+        write_back(world, thread, now_ns)
+    elif _lock(world, thread, folio, now_ns, Step.WRITE_BACK_WOKEN):
+        write_back(world, thread, now_ns)
 
 
 @compiled
@@ -118,13 +147,14 @@ def write_back(world, thread, now_ns):
     row = world.files[caller.op_file]
     while caller.op_at < caller.op_end:
         folio = world.folios[row.first + caller.op_at]
-        if page_cache.needs_writeback(folio) and row.device_id != NOBODY:
-            if _lock(world, thread, folio, now_ns, Step.WRITE_BACK):
+        if page_cache.needs_writeback(folio):
+            if _lock(world, thread, folio, now_ns, Step.WRITE_BACK_WOKEN):
                 _submit(world, thread, folio, now_ns)
             return
         if np.int64(folio.holder) == thread:  # cleaned while this thread waited for it
             page_cache.unlock(world, thread, folio, now_ns)
         caller.op_at += 1
+        caller.rounds = 0
     caller.op_at = caller.op_start
     if caller.op_wait:
         written(world, thread, now_ns)
@@ -143,6 +173,7 @@ def _submit(world, thread, folio, now_ns):
     pages = page_cache.write_back(world, caller.cpu, file, page, end, now_ns)
     page_cache.unlock(world, thread, folio, now_ns)
     caller.op_at += pages
+    caller.rounds = 0
     spent_ns = cost.submit_ns + pages * cost.writeback_page_ns
     sched.burst(world, thread, now_ns, spent_ns, Step.WRITE_BACK)
 
