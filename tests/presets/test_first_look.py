@@ -1,32 +1,19 @@
 """The preset `first-look` shows what its description says."""
 
 import pytest
-from google.protobuf.json_format import Parse
 
-from faultlane.v1 import catalog_service_pb2 as pb
 from faultlane_server.codes import StopReason
-from faultlane_server.engine import Simulator
-from faultlane_server.presets import preset_files
-from faultlane_server.service.translate import scenario_from_wire
 from faultlane_server.summary import Summary
-
-
-def simulated(policy: str) -> Summary:
-    preset = Parse(dict(preset_files())["first-look"], pb.Preset())
-    preset.scenario.kernel.policy_id = policy
-    simulator = Simulator(scenario_from_wire(preset.scenario))
-    while not simulator.advance():
-        simulator.take_rows()
-    return simulator.summary()
+from tests.presets.runs import latency, simulated
 
 
 @pytest.fixture(scope="module")
 def summaries() -> dict[str, Summary]:
-    return {policy: simulated(policy) for policy in ("mainline", "rfc", "hold")}
+    return {policy: simulated("first-look", policy) for policy in ("mainline", "rfc", "hold")}
 
 
 def p99_ns(summary: Summary, name: str) -> int:
-    return next(row.p99_ns for row in summary.latencies if row.name == name)
+    return latency(summary, name).p99_ns
 
 
 def test_all_requests_are_served_and_the_faults_are_enough_to_compare_and_few_enough_to_wait_for(
