@@ -34,7 +34,8 @@ def run_report(title: str, simulation: pb.Simulation, streamed: Streamed) -> lis
 
 def headline(title: str, scenario: pb.Scenario) -> str:
     """What was run on what."""
-    return f"{title}: {policy_text(scenario.kernel)} on {machine_text(scenario.machine)}, seed {scenario.seed}"
+    kernel, machine = policy_text(scenario.kernel), machine_text(scenario.machine)
+    return f"{title}: {kernel} on {machine}, seed {scenario.seed}"
 
 
 def policy_text(kernel: pb.Kernel) -> str:
