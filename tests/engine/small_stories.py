@@ -192,8 +192,8 @@ class Played:
         return [_attempt(row) for row in rows]
 
 
-def result(row: Row) -> VmFault:
-    return VmFault(row["result"])
+def result(row: Row) -> set[VmFault]:
+    return {bit for bit in VmFault if row["result"] & bit}
 
 
 def reasons(row: Row) -> set[RetryReason]:

@@ -57,7 +57,7 @@ def a_crowd_on_one_page(policy: str) -> Scenario:
 
     Who is woken runs at once, so the folio goes from one waiter to the next.
     """
-    crowd = [one(f"reader-{number}", touch(1)) for number in range(24)]
+    crowd = [one(f"reader-{number}", touch(1)) for number in range(12)]
     return a_story(
         one("first", touch(1)),
         elsewhere=crowd,
@@ -85,8 +85,8 @@ def test_nobody_starves_for_ever_on_a_page_that_is_often_locked(policy: str) -> 
     run = Played(a_crowd_on_one_page(policy))
 
     assert run.ended
-    assert [result(row) for row in run.faults] == [VmFault.LOCKED] * 25
-    assert run["perf.minor_faults"] == 25
+    assert [result(row) for row in run.faults] == [{VmFault.LOCKED}] * 13
+    assert run["perf.minor_faults"] == 13
 
 
 def a_page_under_writeback_with_reclaim(
@@ -208,14 +208,14 @@ def test_a_page_that_cannot_be_read_ends_in_sigbus_after_three_reads(policy: str
 
 def test_blind_never_gets_past_a_mapping_without_map_pages() -> None:
     story = a_story(
-        one("reader", touch(1)), kind=FileKind.SPECIAL, policy="blind", attempts_max=1000
+        one("reader", touch(1)), kind=FileKind.SPECIAL, policy="blind", attempts_max=300
     )
 
     run = Played(story)
 
     assert run.stop is StopReason.NO_PROGRESS
     fault = run.fault_of("reader")
-    assert (fault["attempts"], fault["finished"]) == (1000, 0)
+    assert (fault["attempts"], fault["finished"]) == (300, 0)
     assert reasons(fault) == {RetryReason.NO_MAP_PAGES}
 
 
