@@ -45,6 +45,15 @@ class Advice(IntEnum):
     SEQUENTIAL = 3
 
 
+class Madvice(IntEnum):
+    """What madvise(2) is told in a step."""
+
+    NORMAL = 1
+    RANDOM = 2
+    SEQUENTIAL = 3
+    DONTNEED = 4
+
+
 class Access(IntEnum):
     """How a page is accessed."""
 
@@ -78,6 +87,14 @@ class FaultKind(IntEnum):
     FILE_COW = 3
     FILE_SHARED = 4
     WP = 5
+    ANON = 6
+
+
+class FaultClass(IntEnum):
+    """Which rule of a retry policy is for a fault."""
+
+    FILE = 0
+    ANONYMOUS = 1
 
 
 class FaultLock(IntEnum):
@@ -108,6 +125,8 @@ class OperationKind(IntEnum):
     PUNCH_HOLE = 5
     SYNC_FILE_RANGE = 6
     FADVISE_DONTNEED = 7
+    MADVISE = 8
+    FORK = 9
 
 
 class StopReason(IntEnum):

@@ -36,6 +36,7 @@ class RetryPolicy:
 
     mmap_lock_only: bool = False
     file: RetryRule = RetryRule()
+    anonymous: RetryRule = RetryRule()
 
 
 class Policy(NamedTuple):
@@ -49,12 +50,13 @@ class Policy(NamedTuple):
 RFC = "RFC, 2025-11-27"
 THREAD = "proposed in the RFC's thread, 2025-11-27 to 30"
 
-FILE_RFC = RetryRule(vma_lock_on=F7)
+RFC_RULE = RetryRule(vma_lock_on=F7)
 HOLD = RetryRule(drop_for_io=DropForIo.MMAP_ONLY)
 
 
-def _file(rule: RetryRule) -> RetryPolicy:
-    return RetryPolicy(file=rule)
+def _all(rule: RetryRule) -> RetryPolicy:
+    """Return a policy that treats all faults alike."""
+    return RetryPolicy(file=rule, anonymous=rule)
 
 
 POLICIES: dict[str, Policy] = {
@@ -67,64 +69,64 @@ POLICIES: dict[str, Policy] = {
     "rfc_file": Policy(
         "retry under the VMA lock after readahead or a wait for another's read: patch 1 of the RFC",
         RFC,
-        _file(FILE_RFC),
+        _all(RFC_RULE),
     ),
     "rfc": Policy(
         "as rfc_file, and swap-in as well: both patches of the RFC",
         RFC,
-        _file(FILE_RFC),
+        _all(RFC_RULE),
     ),
     "rfc_all_reads": Policy(
         "as rfc, and after the synchronous read of one page as well",
         "derived from the RFC: its uncovered exit",
-        _file(RetryRule(vma_lock_on=F7_F8)),
+        _all(RetryRule(vma_lock_on=F7_F8)),
     ),
     "rfc_uptodate": Policy(
         "as rfc, and wait for the lock of a folio that is up to date without letting go",
         THREAD,
-        _file(replace(FILE_RFC, uptodate_direct=UptodateDirect.YES)),
+        _all(replace(RFC_RULE, uptodate_direct=UptodateDirect.YES)),
     ),
     "v2": Policy(
         "as rfc_uptodate, but that wait can be killed: the second version",
         "PATCH v2, 2026-04-30",
-        _file(
-            replace(FILE_RFC, uptodate_direct=UptodateDirect.YES, uptodate_killable=True),
+        _all(
+            replace(RFC_RULE, uptodate_direct=UptodateDirect.YES, uptodate_killable=True),
         ),
     ),
     "blind": Policy(
-        "retry under the VMA lock whatever the reason", THREAD, _file(RetryRule(vma_lock_on=ANY))
+        "retry under the VMA lock whatever the reason", THREAD, _all(RetryRule(vma_lock_on=ANY))
     ),
     "blind_once": Policy(
         "as blind, but once for each fault; then mmap_lock",
         "a test patch for LoongArch",
-        _file(RetryRule(vma_lock_on=ANY, vma_retries_max=1)),
+        _all(RetryRule(vma_lock_on=ANY, vma_retries_max=1)),
     ),
     "retry_hard": Policy(
         "retry under the VMA lock unless that cannot work (VM_FAULT_RETRY_HARD)",
         "proposed 2026-05-22",
-        _file(RetryRule(vma_lock_on=tuple(reason for reason in ANY if reason not in HARD))),
+        _all(RetryRule(vma_lock_on=tuple(reason for reason in ANY if reason not in HARD))),
     ),
     "hold": Policy(
-        "hold the VMA lock across I/O; faults on mmap_lock behave as mainline", THREAD, _file(HOLD)
+        "hold the VMA lock across I/O; faults on mmap_lock behave as mainline", THREAD, _all(HOLD)
     ),
     "never_drop": Policy(
         "hold whichever lock the fault has across I/O, mmap_lock too",
         THREAD,
-        _file(replace(HOLD, drop_for_io=DropForIo.NEVER)),
+        _all(replace(HOLD, drop_for_io=DropForIo.NEVER)),
     ),
     "relock": Policy(
         "let the lock go for I/O, then try to take it again and map the page in the same attempt",
         THREAD,
-        _file(RetryRule(relock_and_map=RelockAndMap.TRY)),
+        _all(RetryRule(relock_and_map=RelockAndMap.TRY)),
     ),
     "relock_blocking": Policy(
         "as relock, but wait for mmap_lock with the folio locked: deadlocks, a counterexample",
         "derived from the lock order",
-        _file(RetryRule(relock_and_map=RelockAndMap.BLOCKING)),
+        _all(RetryRule(relock_and_map=RelockAndMap.BLOCKING)),
     ),
     "split_by_kind": Policy(
         "hold for file mappings, rfc for anonymous memory",
         "third approach of 2026",
-        _file(HOLD),
+        RetryPolicy(file=HOLD, anonymous=RFC_RULE),
     ),
 }

@@ -11,7 +11,7 @@ from faultlane import v1 as pb
 from faultlane_server import codes
 from faultlane_server.columns import FAULT_COLUMNS, OPERATION_COLUMNS
 
-OF_THE_SERVER_ALONE = {"VmaLockDesign", "VmaLockFaults", "VmFault"}
+OF_THE_SERVER_ALONE = {"FaultClass", "VmaLockDesign", "VmaLockFaults", "VmFault"}
 WIDTH = {FieldDescriptor.TYPE_FIXED32: "<u4", FieldDescriptor.TYPE_FIXED64: "<u8"}
 
 CODES = {

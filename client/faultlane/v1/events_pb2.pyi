@@ -41,6 +41,8 @@ class _FaultKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FaultKind.V
     """
     FAULT_KIND_WP: _FaultKind.ValueType  # 5
     """A write to a page that is mapped read-only (do_wp_page)."""
+    FAULT_KIND_ANON: _FaultKind.ValueType  # 6
+    """A page of anonymous memory that is not mapped (do_anonymous_page)."""
 
 class FaultKind(_FaultKind, metaclass=_FaultKindEnumTypeWrapper):
     """What kind of fault it was."""
@@ -61,6 +63,8 @@ FAULT_KIND_FILE_SHARED: FaultKind.ValueType  # 4
 """
 FAULT_KIND_WP: FaultKind.ValueType  # 5
 """A write to a page that is mapped read-only (do_wp_page)."""
+FAULT_KIND_ANON: FaultKind.ValueType  # 6
+"""A page of anonymous memory that is not mapped (do_anonymous_page)."""
 Global___FaultKind: _TypeAlias = FaultKind  # noqa: Y015
 
 class _FaultLock:
@@ -109,6 +113,10 @@ class _OperationKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Operati
     """sync_file_range(2)."""
     OPERATION_KIND_FADVISE_DONTNEED: _OperationKind.ValueType  # 7
     """posix_fadvise(2) with POSIX_FADV_DONTNEED."""
+    OPERATION_KIND_MADVISE: _OperationKind.ValueType  # 8
+    """madvise(2)."""
+    OPERATION_KIND_FORK: _OperationKind.ValueType  # 9
+    """fork(2)."""
 
 class OperationKind(_OperationKind, metaclass=_OperationKindEnumTypeWrapper):
     """What was called."""
@@ -129,6 +137,10 @@ OPERATION_KIND_SYNC_FILE_RANGE: OperationKind.ValueType  # 6
 """sync_file_range(2)."""
 OPERATION_KIND_FADVISE_DONTNEED: OperationKind.ValueType  # 7
 """posix_fadvise(2) with POSIX_FADV_DONTNEED."""
+OPERATION_KIND_MADVISE: OperationKind.ValueType  # 8
+"""madvise(2)."""
+OPERATION_KIND_FORK: OperationKind.ValueType  # 9
+"""fork(2)."""
 Global___OperationKind: _TypeAlias = OperationKind  # noqa: Y015
 
 @_typing.final

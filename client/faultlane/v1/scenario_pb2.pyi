@@ -245,6 +245,38 @@ SIGNAL_KIND_FATAL: SignalKind.ValueType  # 2
 """It ends the process, as SIGKILL does."""
 Global___SignalKind: _TypeAlias = SignalKind  # noqa: Y015
 
+class _Madvice:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MadviceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Madvice.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MADVICE_UNSPECIFIED: _Madvice.ValueType  # 0
+    """Not allowed in a request."""
+    MADVICE_NORMAL: _Madvice.ValueType  # 1
+    """MADV_NORMAL: takes mmap_lock for write; VMAs are split and merged."""
+    MADVICE_RANDOM: _Madvice.ValueType  # 2
+    """MADV_RANDOM: as NORMAL."""
+    MADVICE_SEQUENTIAL: _Madvice.ValueType  # 3
+    """MADV_SEQUENTIAL: as NORMAL."""
+    MADVICE_DONTNEED: _Madvice.ValueType  # 4
+    """MADV_DONTNEED: takes mmap_lock for read, and unmaps the pages."""
+
+class Madvice(_Madvice, metaclass=_MadviceEnumTypeWrapper):
+    """What madvise(2) is told."""
+
+MADVICE_UNSPECIFIED: Madvice.ValueType  # 0
+"""Not allowed in a request."""
+MADVICE_NORMAL: Madvice.ValueType  # 1
+"""MADV_NORMAL: takes mmap_lock for write; VMAs are split and merged."""
+MADVICE_RANDOM: Madvice.ValueType  # 2
+"""MADV_RANDOM: as NORMAL."""
+MADVICE_SEQUENTIAL: Madvice.ValueType  # 3
+"""MADV_SEQUENTIAL: as NORMAL."""
+MADVICE_DONTNEED: Madvice.ValueType  # 4
+"""MADV_DONTNEED: takes mmap_lock for read, and unmaps the pages."""
+Global___Madvice: _TypeAlias = Madvice  # noqa: Y015
+
 class _RetryReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -680,9 +712,7 @@ class Vma(_message.Message):
 
     @_builtins.property
     def anonymous(self) -> Global___AnonymousMapping:
-        """Private anonymous memory. This version simulates operations on it, but
-        no touches of it.
-        """
+        """Private anonymous memory."""
 
     @_builtins.property
     def protection(self) -> _containers.RepeatedScalarFieldContainer[Global___Protection.ValueType]:
@@ -692,8 +722,8 @@ class Vma(_message.Message):
 
     @_builtins.property
     def mapped(self) -> _containers.RepeatedCompositeFieldContainer[Global___ByteRange]:
-        """Parts whose pages are already mapped when the run begins. Their pages must
-        be in the page cache.
+        """Parts whose pages are already mapped when the run begins. Pages of a file
+        must be in the page cache; those of anonymous memory were written before.
         """
 
     def __init__(
@@ -860,6 +890,8 @@ class Step(_message.Message):
     SYNC_FILE_RANGE_FIELD_NUMBER: _builtins.int
     FADVISE_DONTNEED_FIELD_NUMBER: _builtins.int
     KILL_FIELD_NUMBER: _builtins.int
+    MADVISE_FIELD_NUMBER: _builtins.int
+    FORK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def touch(self) -> Global___Touch:
         """Access pages of a VMA."""
@@ -916,6 +948,14 @@ class Step(_message.Message):
     def kill(self) -> Global___Kill:
         """Send a signal."""
 
+    @_builtins.property
+    def madvise(self) -> Global___Madvise:
+        """Call madvise(2)."""
+
+    @_builtins.property
+    def fork(self) -> Global___Fork:
+        """Call fork(2)."""
+
     def __init__(
         self,
         *,
@@ -933,12 +973,14 @@ class Step(_message.Message):
         sync_file_range: Global___SyncFileRange | None = ...,
         fadvise_dontneed: Global___FadviseDontneed | None = ...,
         kill: Global___Kill | None = ...,
+        madvise: Global___Madvise | None = ...,
+        fork: Global___Fork | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "compute", b"compute", "fadvise_dontneed", b"fadvise_dontneed", "ftruncate", b"ftruncate", "kill", b"kill", "kind", b"kind", "loop", b"loop", "measure", b"measure", "mmap", b"mmap", "mprotect", b"mprotect", "munmap", b"munmap", "punch_hole", b"punch_hole", "sleep", b"sleep", "sync_file_range", b"sync_file_range", "touch", b"touch"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "compute", b"compute", "fadvise_dontneed", b"fadvise_dontneed", "fork", b"fork", "ftruncate", b"ftruncate", "kill", b"kill", "kind", b"kind", "loop", b"loop", "madvise", b"madvise", "measure", b"measure", "mmap", b"mmap", "mprotect", b"mprotect", "munmap", b"munmap", "punch_hole", b"punch_hole", "sleep", b"sleep", "sync_file_range", b"sync_file_range", "touch", b"touch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "compute", b"compute", "fadvise_dontneed", b"fadvise_dontneed", "ftruncate", b"ftruncate", "kill", b"kill", "kind", b"kind", "loop", b"loop", "measure", b"measure", "mmap", b"mmap", "mprotect", b"mprotect", "munmap", b"munmap", "punch_hole", b"punch_hole", "sleep", b"sleep", "sync_file_range", b"sync_file_range", "touch", b"touch"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "compute", b"compute", "fadvise_dontneed", b"fadvise_dontneed", "fork", b"fork", "ftruncate", b"ftruncate", "kill", b"kill", "kind", b"kind", "loop", b"loop", "madvise", b"madvise", "measure", b"measure", "mmap", b"mmap", "mprotect", b"mprotect", "munmap", b"munmap", "punch_hole", b"punch_hole", "sleep", b"sleep", "sync_file_range", b"sync_file_range", "touch", b"touch"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["touch", "compute", "sleep", "mmap", "munmap", "mprotect", "barrier", "measure", "loop", "ftruncate", "punch_hole", "sync_file_range", "fadvise_dontneed", "kill"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["touch", "compute", "sleep", "mmap", "munmap", "mprotect", "barrier", "measure", "loop", "ftruncate", "punch_hole", "sync_file_range", "fadvise_dontneed", "kill", "madvise", "fork"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -962,7 +1004,9 @@ class Touch(_message.Message):
     LENGTH_BYTES_FIELD_NUMBER: _builtins.int
     KERNEL_MODE_FIELD_NUMBER: _builtins.int
     vma: _builtins.str
-    """The VMA, by name. Only file mappings can be touched in this version."""
+    """What to touch: a name bound by `mmap` in this thread, or a VMA of the
+    process, by name.
+    """
     access: Global___Access.ValueType
     """How it is accessed."""
     count: _builtins.int
@@ -1328,12 +1372,15 @@ Global___Quantile: _TypeAlias = Quantile  # noqa: Y015
 
 @_typing.final
 class Mmap(_message.Message):
-    """Calls mmap(2): maps private anonymous memory at a place of its own."""
+    """Calls mmap(2): maps private anonymous memory, PROT_READ and PROT_WRITE, at a
+    place of its own.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
     LENGTH_BYTES_FIELD_NUMBER: _builtins.int
+    MERGE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name under which the thread can munmap it. Local to the thread. Not
     the name of a VMA of the process; characters as in `File.name`. Mapping it
@@ -1341,15 +1388,21 @@ class Mmap(_message.Message):
     """
     length_bytes: _builtins.int
     """Bytes; a multiple of the page size, 1 page to 1 GiB."""
+    merge: _builtins.bool
+    """Whether the places of the group's threads lie side by side, without guard
+    pages. Then the new mapping becomes one VMA with the neighbours that are
+    mapped, which are write-locked for that.
+    """
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         length_bytes: _builtins.int = ...,
+        merge: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["length_bytes", b"length_bytes", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["length_bytes", b"length_bytes", "merge", b"merge", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1601,6 +1654,77 @@ class Kill(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Kill: _TypeAlias = Kill  # noqa: Y015
+
+@_typing.final
+class Madvise(_message.Message):
+    """Calls madvise(2)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VMA_FIELD_NUMBER: _builtins.int
+    ADVICE_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    LENGTH_BYTES_FIELD_NUMBER: _builtins.int
+    THREAD_OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    vma: _builtins.str
+    """A VMA of the process, by name."""
+    advice: Global___Madvice.ValueType
+    """What is said of it."""
+    offset_bytes: _builtins.int
+    """First byte, from the start of the VMA; a multiple of the page size. The
+    group's n-th thread starts `n * thread_offset_bytes` later.
+    """
+    length_bytes: _builtins.int
+    """Bytes; a multiple of the page size, or 0 for "to the end"."""
+    thread_offset_bytes: _builtins.int
+    """Distance between the ranges of two threads of the group. Bytes, a multiple
+    of the page size.
+    """
+    def __init__(
+        self,
+        *,
+        vma: _builtins.str = ...,
+        advice: Global___Madvice.ValueType = ...,
+        offset_bytes: _builtins.int = ...,
+        length_bytes: _builtins.int = ...,
+        thread_offset_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "length_bytes", b"length_bytes", "offset_bytes", b"offset_bytes", "thread_offset_bytes", b"thread_offset_bytes", "vma", b"vma"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Madvise: _TypeAlias = Madvise  # noqa: Y015
+
+@_typing.final
+class Fork(_message.Message):
+    """Calls fork(2): every VMA of the process is write-locked in turn, and stays so
+    until all are duplicated. Its anonymous memory is shared with the child from
+    then on: the next write to a page copies it if a child still has its memory.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHILD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def child(self) -> Global___Duration:
+        """How long the child has its copy of the address space, before it calls
+        execve(2) or exits. The child does nothing else. Required.
+        """
+
+    def __init__(
+        self,
+        *,
+        child: Global___Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["child", b"child"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["child", b"child"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Fork: _TypeAlias = Fork  # noqa: Y015
 
 @_typing.final
 class Barrier(_message.Message):
@@ -1901,21 +2025,27 @@ class RetryPolicy(_message.Message):
 
     MMAP_LOCK_ONLY_FIELD_NUMBER: _builtins.int
     FILE_FIELD_NUMBER: _builtins.int
+    ANONYMOUS_FIELD_NUMBER: _builtins.int
     mmap_lock_only: _builtins.bool
     """Whether no fault uses the VMA lock."""
     @_builtins.property
     def file(self) -> Global___RetryRule:
         """For faults on file mappings."""
 
+    @_builtins.property
+    def anonymous(self) -> Global___RetryRule:
+        """For faults on anonymous memory."""
+
     def __init__(
         self,
         *,
         mmap_lock_only: _builtins.bool = ...,
         file: Global___RetryRule | None = ...,
+        anonymous: Global___RetryRule | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["anonymous", b"anonymous", "file", b"file"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "mmap_lock_only", b"mmap_lock_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anonymous", b"anonymous", "file", b"file", "mmap_lock_only", b"mmap_lock_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

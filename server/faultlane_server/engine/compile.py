@@ -7,7 +7,7 @@ files and VMAs get their pages, and CPUs, locks and devices are free.
 import numpy as np
 
 from faultlane_server.arch import ARCHITECTURES
-from faultlane_server.codes import NOBODY, FileKind, PageState
+from faultlane_server.codes import NOBODY, FaultClass, FileKind, PageState
 from faultlane_server.engine.draw import Law
 from faultlane_server.engine.layout import Space, lay_programs
 from faultlane_server.engine.memory import page_table
@@ -140,7 +140,8 @@ class Compiler:
         config.exec_needs_exec = arch.exec_needs_exec
         config.prot_fault_fails = arch.prot_fault_fails
         config.fetch_fails_early = arch.fetch_fails_early
-        self._rule(config.file_rule, policy.file)
+        self._rule(config.rules[FaultClass.FILE], policy.file)
+        self._rule(config.rules[FaultClass.ANONYMOUS], policy.anonymous)
         config.dirty_limit = scenario.kernel.dirty_bytes // self.page_bytes
         config.writes_back = scenario.kernel.dirty_background_bytes > 0
         config.dirty_background = scenario.kernel.dirty_background_bytes // self.page_bytes
@@ -300,6 +301,8 @@ class Compiler:
             row.offset = vma.backing.offset_bytes // self.page_bytes
             row.private = vma.backing.map_private
             self._mapped(row, vma)
+        elif vma.mapped:
+            self._mapped_anonymous(row, vma)
         self.world.vma_order[mm.order_first + mm.order_count] = slot
         mm.order_count += 1
         space.name(vma.name, start, pages, pte)
@@ -316,6 +319,14 @@ class Compiler:
             chosen = self._part(np.arange(pages), part)
             folios["mapcount"][chosen[ptes[chosen] == 0]] += 1
             ptes[chosen] = page_table.entry(self.world, row, int(row.protection))
+
+    def _mapped_anonymous(self, row: np.record, vma: Vma) -> None:
+        """Let entries map pages that were written before."""
+        self.world.anon_vmas += 1
+        row.anon_vma = self.world.anon_vmas
+        ptes = self.world.ptes[row.pte : row.pte + int(row.end - row.start)]
+        for part in vma.mapped:
+            self._part(ptes, part)[:] = page_table.copied_entry(self.world, row)
 
     def _open(self, mapping: FileMapping) -> int:
         """Return the struct file of a mapping, with a readahead state of its own."""

@@ -133,7 +133,7 @@ def entry_point(function):
     return _njit(function, 3, _Whole)
 
 
-class _Whole(JITCodeLibrary):
+class _Whole(JITCodeLibrary):  # type: ignore[misc]
     """Code that holds copies of all that it calls.
 
     numba lets other code use these copies as well. Kept private, they can be inlined

@@ -17,9 +17,11 @@ from faultlane_server.scenario import (
     Explicit,
     FadviseDontneed,
     FileStep,
+    Fork,
     Ftruncate,
     Kill,
     Loop,
+    Madvise,
     Measure,
     Mmap,
     Mprotect,
@@ -164,6 +166,10 @@ class _Layer:
             self._munmap(self._instruction(Op.MUNMAP, depth), step)
         elif isinstance(step, Mprotect):
             self._mprotect(self._instruction(Op.MPROTECT, depth), step)
+        elif isinstance(step, Madvise):
+            self._madvise(self._instruction(Op.MADVISE, depth), step)
+        elif isinstance(step, Fork):
+            self.compiler.duration(self._instruction(Op.FORK, depth).duration, step.child)
         elif isinstance(step, FileStep):
             self._file_step(self._instruction(FILE_OP_OF[type(step)], depth), step)
         elif isinstance(step, Kill):
@@ -183,7 +189,9 @@ class _Layer:
         row.pages = self._pages(length_bytes) if length_bytes else region.pages - offset
 
     def _touch(self, row: np.record, step: Touch) -> None:
-        self._range(row, self.space.regions[step.vma], step.offset_bytes, step.length_bytes)
+        region = self.places.get(step.vma) or self.space.regions[step.vma]
+        self._range(row, region, step.offset_bytes, step.length_bytes)
+        row.own_pages = region.thread_pages
         row.access = step.access
         row.kernel_mode = step.kernel_mode
         row.count = step.count or 1
@@ -234,22 +242,27 @@ class _Layer:
         region = self.places[step.name]
         self._range(row, region, 0, step.length_bytes)
         row.thread_pages = region.thread_pages
+        row.merges = step.merge
 
-    def _find_places(self, steps: tuple[Step, ...]) -> dict[str, int]:
-        """Return how many pages the longest mapping of each name has."""
-        pages: dict[str, int] = {}
+    def _find_places(self, steps: tuple[Step, ...]) -> dict[str, tuple[int, bool]]:
+        """Return how many pages the longest mapping of each name has, and whether any merges."""
+        pages: dict[str, tuple[int, bool]] = {}
         for step in steps:
             inner = self._find_places(step.steps) if isinstance(step, Loop | Measure) else {}
             if isinstance(step, Mmap):
-                inner = {step.name: self._pages(step.length_bytes)}
-            for name, longest in inner.items():
-                pages[name] = max(pages.get(name, 0), longest)
+                inner = {step.name: (self._pages(step.length_bytes), step.merge)}
+            for name, (longest, merges) in inner.items():
+                before, merged = pages.get(name, (0, False))
+                pages[name] = max(before, longest), merged or merges
         return pages
 
     def _take_places(self) -> None:
-        """Give each thread a place of its own for each name, with a guard page behind it."""
-        for name, pages in self._find_places(self.group.program).items():
-            distance = pages + 1
+        """Give each thread a place of its own for each name.
+
+        There is a guard page behind it, unless its mappings merge with their neighbours.
+        """
+        for name, (pages, merges) in self._find_places(self.group.program).items():
+            distance = pages if merges else pages + 1
             start = self.compiler.place(self.space, distance * self.group.threads)
             pte = self.compiler.take_ptes(distance * self.group.threads)
             self.places[name] = Region(start, pages, pte, distance)
@@ -266,6 +279,13 @@ class _Layer:
         self._range(row, region, step.offset_bytes, step.length_bytes)
         row.thread_pages = self._pages(step.thread_offset_bytes)
         row.protection = sum(1 << bit for bit in step.protection)
+        self.vmas_more += 2
+
+    def _madvise(self, row: np.record, step: Madvise) -> None:
+        region = self.space.regions[step.vma]
+        self._range(row, region, step.offset_bytes, step.length_bytes)
+        row.thread_pages = self._pages(step.thread_offset_bytes)
+        row.advice = step.advice
         self.vmas_more += 2
 
     def _file_step(self, row: np.record, step: FileStep) -> None:

@@ -58,6 +58,8 @@ def _execute(world, thread, instruction, now_ns):
         return _sleep(world, thread, instruction, now_ns)
     if _is_operation(op):
         world.threads[thread].pc += 1
+        if op == Op.FORK:
+            world.threads[thread].op_child_ns = _draw_duration(world, thread, instruction)
         entry.begin(world, thread, instruction, now_ns)
         return True
     if op == Op.KILL:
@@ -74,6 +76,8 @@ def _execute(world, thread, instruction, now_ns):
 @compiled
 def _is_operation(op):
     if op == Op.MMAP or op == Op.MUNMAP or op == Op.MPROTECT:
+        return True
+    if op == Op.MADVISE or op == Op.FORK:
         return True
     return op >= Op.FTRUNCATE and op <= Op.FADVISE_DONTNEED
 
@@ -106,10 +110,11 @@ def _touch(world, thread, instruction, now_ns):
     if runner.left < 0:
         runner.left = instruction.count
     bit = pte_bit(instruction.access)
+    ptes = instruction.pte + runner.index * instruction.own_pages
     spent_ns = 0
     while runner.left > 0 and spent_ns < HITS_NS_MAX:
         page = _page(world, thread, instruction)
-        if not world.ptes[instruction.pte + page] & bit:
+        if not world.ptes[ptes + page] & bit:
             _begin_fault(world, thread, instruction, page, now_ns, spent_ns)
             return True
         spent_ns += world.config.cost.touch_ns
@@ -153,7 +158,7 @@ def _begin_fault(world, thread, instruction, page, now_ns, spent_ns):
     cost = world.config.cost
     sched.begin_account(world, thread, now_ns, spent_ns)
     fault.in_fault = 1
-    fault.page = instruction.start + page
+    fault.page = instruction.start + fault.index * instruction.own_pages + page
     fault.access = instruction.access
     fault.kernel_mode = instruction.kernel_mode
     fault.vma_id = NOBODY
@@ -173,7 +178,7 @@ def _begin_fault(world, thread, instruction, page, now_ns, spent_ns):
     count(world, Counter.PERF_PAGE_FAULTS, 1)
     if fault.kernel_mode:
         count(world, Counter.KERNEL_FAULTS, 1)
-    if _is_refused_early(world, instruction, page):
+    if _is_refused_early(world, fault, instruction, page):
         count(world, Counter.REFUSED_EARLY, 1)
         sched.burst(world, thread, now_ns, spent_ns + cost.trap_ns, Step.REFUSED)
     elif world.config.vma_path and not fault.kernel_mode:
@@ -185,11 +190,12 @@ def _begin_fault(world, thread, instruction, page, now_ns, spent_ns):
 
 
 @compiled
-def _is_refused_early(world, instruction, page):
+def _is_refused_early(world, fault, instruction, page):
     """Whether the architecture refuses an access at its entry (G0)."""
     if not world.config.fetch_fails_early or instruction.access != Access.EXEC:
         return False
-    return world.ptes[instruction.pte + page] & PTE_PRESENT != 0
+    pte = instruction.pte + fault.index * instruction.own_pages + page
+    return world.ptes[pte] & PTE_PRESENT != 0
 
 
 @compiled

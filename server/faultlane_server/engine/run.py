@@ -7,11 +7,11 @@ import numpy as np
 from faultlane_server.codes import NOBODY
 from faultlane_server.engine import device, program, sched
 from faultlane_server.engine.draw import mix
-from faultlane_server.engine.fault import file, finish, handler, wp
+from faultlane_server.engine.fault import anon, file, finish, handler, wp
 from faultlane_server.engine.jit import compiled, entry_point, prefetch
 from faultlane_server.engine.memory import writeback
+from faultlane_server.engine.ops import dontneed, writer
 from faultlane_server.engine.ops import file as file_operation
-from faultlane_server.engine.ops import writer
 from faultlane_server.engine.queue import NEVER_NS, Kind, id_of, kind_of, pop, soonest_ns
 from faultlane_server.engine.tally import clear, fault_ended, operation_ended
 from faultlane_server.engine.world import ROWS_MAX, Cause, Step, ThreadState
@@ -191,6 +191,9 @@ def _advance_write(world, thread, now_ns, step):
         finish.folio_is_stable(world, thread, now_ns)
     elif step == Step.BALANCE:
         is_done = finish.balance(world, thread, now_ns)
+    elif step == Step.ANON_MAP:
+        anon.map_page(world, thread)
+        is_done = True
     elif step == Step.WP_COPY:
         wp.copied(world, thread)
         is_done = True
@@ -213,6 +216,12 @@ def _advance_file_operation(world, thread, now_ns, step):
         file_operation.truncate(world, thread, now_ns)
     elif step == Step.WRITE_BACK:
         file_operation.write_back(world, thread, now_ns)
+    elif step == Step.READ_LOCK:
+        dontneed.lock(world, thread, now_ns)
+    elif step == Step.READ_HELD:
+        dontneed.held(world, thread, now_ns)
+    elif step == Step.READ_DONE:
+        dontneed.apply(world, thread, now_ns)
     elif step == Step.WRITE_BACK_WOKEN:
         file_operation.folio_woken(world, thread, now_ns)
     elif step == Step.WRITTEN:

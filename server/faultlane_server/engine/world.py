@@ -14,6 +14,7 @@ from enum import IntEnum
 
 import numpy as np
 
+from faultlane_server.codes import FaultClass
 from faultlane_server.columns import FAULT_COLUMNS, OPERATION_COLUMNS
 from faultlane_server.engine.draw import DurationSpec, QuantilePoint
 from faultlane_server.machines import COSTS
@@ -128,6 +129,7 @@ class Step(IntEnum):
     MKWRITE_STABLE = 36  # the same: some page was written
     BALANCE = 37  # balance_dirty_pages: the pause is over
     WP_COPY = 38  # wp_page_copy: the page was copied
+    ANON_MAP = 50  # do_anonymous_page: set the page-table entry
     WP_REUSE = 39  # wp_page_reuse: the entry can be made writable
     # An operation on a file.
     FILE_OPERATION = 40  # begin
@@ -137,6 +139,9 @@ class Step(IntEnum):
     WRITE_BACK_WOKEN = 48  # the same: somebody let go of a folio
     WRITTEN = 44  # wait until the range is written
     REFUSED = 47  # G0: refuse an access before any lock
+    READ_LOCK = 51  # an operation: take mmap_lock for read
+    READ_HELD = 52  # mmap_lock is held for read
+    READ_DONE = 53  # the work under it is done
     WRITE_KILLED = 45  # a fatal signal has ended the wait for mmap_lock for write
 
 
@@ -168,6 +173,8 @@ class Op(IntEnum):
     SYNC_FILE_RANGE = 15
     FADVISE_DONTNEED = 16
     KILL = 17
+    MADVISE = 18
+    FORK = 19
 
 
 class Pattern(IntEnum):
@@ -210,6 +217,7 @@ Mm = _record(
     ("order_count", i64),  # how many VMAs it has
     ("order_room", i64),  # how many it can have
     ("write_since_ns", i64),  # since when mmap_lock is held for write
+    ("children_until_ns", i64),  # until when a child has its copy
 )
 
 Vma = _record(
@@ -220,7 +228,7 @@ Vma = _record(
     ("open", i64),  # the struct file, or NOBODY for anonymous memory and free slots
     ("private", i64),  # 1: MAP_PRIVATE
     ("file_kind", i64),  # FileKind
-    ("anon_vma", i64),  # 1: it has one
+    ("anon_vma", i64),  # the number of the one that it has, or 0
     ("offset", i64),  # page of the file at `start`
     ("pte", i64),  # index of the page-table entry of `start`
     ("protection", i64),  # bits 1 << Protection
@@ -240,7 +248,9 @@ PTE_READ = 2
 PTE_EXEC = 4
 PTE_WRITE = 8
 PTE_DIRTY = 16
-PTE_ANON = 32  # a private copy, not the page of the file
+PTE_ANON = 32  # anonymous memory: not the page of a file
+PTE_ZERO = 64  # the zero page
+PTE_SHARED = 128  # anonymous memory that a child had at its fork as well
 
 # A folio of one page in the page cache.
 Folio = _record(
@@ -330,6 +340,7 @@ Instruction = _record(
     ("kernel_mode", i64),
     ("step_pages", i64),  # of a stride
     ("thread_pages", i64),  # how far apart two threads of the group begin
+    ("own_pages", i64),  # how far apart the parts of two threads are
     ("divided", i64),
     ("parties", i64),  # threads of the group
     ("first_entry", i64),  # in the list of pages, or in the zipf table
@@ -338,6 +349,8 @@ Instruction = _record(
     ("protection", i64),
     ("id", i64),  # of a barrier, a section, or a file; what a signal does
     ("wait", i64),  # of SYNC_FILE_RANGE
+    ("advice", i64),  # Madvice
+    ("merges", i64),  # of MMAP
     ("duration", DurationSpec),
 )
 
@@ -387,6 +400,7 @@ Thread = _record(
     ("kernel_mode", i64),
     ("vma", i64),  # slot of the VMA; valid while the fault lock is held
     ("vma_id", i64),
+    ("fault_class", i64),  # FaultClass
     ("lock", i64),  # FaultLock of this attempt
     ("held", i64),  # the same while it is held, else 0
     ("held_since_ns", i64),
@@ -430,6 +444,9 @@ Thread = _record(
     ("op_protection", i64),
     ("op_file", i64),
     ("op_wait", i64),
+    ("op_advice", i64),
+    ("op_merges", i64),  # MMAP: with its neighbours
+    ("op_child_ns", i64),  # how long the child has its copy
     ("op_pte", i64),  # page-table entry of `op_start`
     ("locks", i64, 3),  # VMAs to write-lock next
     ("locks_count", i64),
@@ -584,7 +601,7 @@ Config = _record(
     ("exec_needs_exec", i64),
     ("prot_fault_fails", i64),
     ("fetch_fails_early", i64),
-    ("file_rule", Rule),
+    ("rules", Rule, len(FaultClass)),
     ("cost", Costs),
     ("dirty_limit", i64),  # pages; 0: none
     ("writes_back", i64),  # 1: dirty pages are written back in the background
@@ -626,6 +643,7 @@ World = _record(
     ("warm", i64),  # 1: the warm-up is over
     ("closing", i64),  # how many threads were closed when the run ended
     ("vma_ids", i64),  # how many ids of VMAs were given
+    ("anon_vmas", i64),  # how many anon_vmas were made
     ("vma_free", i64),  # the first free slot
     ("vma_slots", i64),  # slots that were ever used
     ("idle_first", i64),

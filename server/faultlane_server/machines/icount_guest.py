@@ -17,6 +17,7 @@ SPLIT = "derived: mprotect_split 6533"
 MERGE = "derived: mprotect_merge 4919"
 DROP = "derived: cold file faults of one thread, mainline less hold, 1.1 to 1.4 us"
 WRITE = "derived: anon_write_fault 5940 less anon_read_fault_zero_page 1088, in two halves"
+NOOP = "derived: madvise_normal_mmap_write_noop 906, less the system call and the clock reads"
 BUSY = "derived: CPU time of a cold file fault, 11 to 13 us, less what its latency shows"
 
 ICOUNT_GUEST = MachineProfile(
@@ -37,7 +38,9 @@ ICOUNT_GUEST = MachineProfile(
         "folio_wait": Cost(500, READ),
         "map_page": Cost(430, HIT),
         "anon_page": Cost(2400, WRITE),
-        "copy_page": Cost(2452, WRITE),
+        "clear_page": Cost(2452, WRITE),
+        "map_anon": Cost(138, MINOR),
+        "copy_page": Cost(2452, "assumed: as much as clearing one"),
         "anon_vma": Cost(1500, "assumed"),
         "zero_page": Cost(2000, "assumed"),
         "page_mkwrite": Cost(8000, "assumed"),
@@ -60,6 +63,13 @@ ICOUNT_GUEST = MachineProfile(
         "munmap_page": Cost(10, PAIR),
         "mprotect": Cost(800, SPLIT),
         "mprotect_page": Cost(100, "assumed"),
+        "madvise": Cost(
+            562, "derived: madvise_normal_mmap_write_noop 906, less syscall and clock reads"
+        ),
+        "madvise_page": Cost(10, "assumed"),
+        "fork": Cost(100000, "assumed"),
+        "fork_vma": Cost(1500, "assumed"),
+        "fork_page": Cost(100, "assumed"),
         "vma_split": Cost(2677, SPLIT),
         "vma_merge": Cost(1870, MERGE),
         "ftruncate": Cost(8000, "assumed"),

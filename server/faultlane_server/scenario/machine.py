@@ -3,7 +3,13 @@
 from dataclasses import dataclass, replace
 
 from faultlane_server.arch import ARCHITECTURES, ArchProfile
-from faultlane_server.codes import DropForIo, RelockAndMap, RetryReason, UptodateDirect
+from faultlane_server.codes import (
+    DropForIo,
+    FaultClass,
+    RelockAndMap,
+    RetryReason,
+    UptodateDirect,
+)
 from faultlane_server.kernels import KERNELS
 from faultlane_server.machines import COSTS, MACHINES
 from faultlane_server.policy import POLICIES, RetryPolicy, RetryRule
@@ -24,6 +30,7 @@ from faultlane_server.scenario.violations import Place
 
 GENERATION = "6.12"
 POLICY = "mainline"
+FAULT_CLASSES = tuple(member.name.lower() for member in FaultClass)
 POLICIES_WITHOUT_VMA_LOCK = (POLICY, "mmap_lock_only")
 PROFILE = "neutral"
 
@@ -90,17 +97,22 @@ def _policy(place: Place, policy: str | RetryPolicy) -> str | RetryPolicy:
         place.field("policy_id").want_known(POLICIES, policy)
         return policy
     at = place.field("retry_policy")
-    rule = replace(
-        policy.file,
-        drop_for_io=policy.file.drop_for_io or DropForIo.ALWAYS,
-        uptodate_direct=policy.file.uptodate_direct or UptodateDirect.NO,
-        relock_and_map=policy.file.relock_and_map or RelockAndMap.NO,
+    rules = {name: _filled(getattr(policy, name)) for name in FAULT_CLASSES}
+    for name, rule in rules.items():
+        _check_rule(at.field(name), rule)
+        if policy.mmap_lock_only and rule.vma_lock_on:
+            want = "nothing with mmap_lock_only: no attempt runs under the VMA lock"
+            at.field(name).field("vma_lock_on").refuse(want, len(rule.vma_lock_on))
+    return replace(policy, file=rules["file"], anonymous=rules["anonymous"])
+
+
+def _filled(rule: RetryRule) -> RetryRule:
+    return replace(
+        rule,
+        drop_for_io=rule.drop_for_io or DropForIo.ALWAYS,
+        uptodate_direct=rule.uptodate_direct or UptodateDirect.NO,
+        relock_and_map=rule.relock_and_map or RelockAndMap.NO,
     )
-    _check_rule(at.field("file"), rule)
-    if policy.mmap_lock_only and rule.vma_lock_on:
-        want = "nothing with mmap_lock_only: no attempt runs under the VMA lock"
-        at.field("file").field("vma_lock_on").refuse(want, len(rule.vma_lock_on))
-    return replace(policy, file=rule)
 
 
 def _check_rule(place: Place, rule: RetryRule) -> None:

@@ -169,8 +169,6 @@ def _check_place(place: Place, vma: Vma, page_bytes: int) -> None:
 def _check_backing(place: Place, vma: Vma, files: Mapping[str, File], page_bytes: int) -> None:
     mapping = vma.backing
     if not isinstance(mapping, FileMapping):
-        if vma.mapped:
-            place.field("mapped").refuse("nothing for anonymous memory", len(vma.mapped))
         return
     at = place.field("file")
     if len(mapping.open) > OPEN_CHARACTERS_MAX:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from faultlane_server.codes import Madvice
 from faultlane_server.scenario.author import Author
 from faultlane_server.scenario.durations import can_be_positive, check_duration, points_of
 from faultlane_server.scenario.limits import (
@@ -18,9 +19,11 @@ from faultlane_server.scenario.tree import (
     Barrier,
     Compute,
     FadviseDontneed,
+    Fork,
     Ftruncate,
     Kill,
     Loop,
+    Madvise,
     Measure,
     Mmap,
     Mprotect,
@@ -41,6 +44,8 @@ _FIELD_OF: dict[type, str] = {
     Mmap: "mmap",
     Munmap: "munmap",
     Mprotect: "mprotect",
+    Madvise: "madvise",
+    Fork: "fork",
     Ftruncate: "ftruncate",
     PunchHole: "punch_hole",
     SyncFileRange: "sync_file_range",
@@ -85,6 +90,12 @@ def _step(place: Place, step: Step, author: Author, depth: int) -> Step:
             return _munmap(place, step, author)
         case Mprotect():
             return _mprotect(place, step, author)
+        case Madvise():
+            return _madvise(place, step, author)
+        case Fork():
+            check_duration(place.field("child"), step.child)
+            author.needs.quantile_points += points_of(step.child)
+            return step
         case Kill():
             return check_kill(place, step, author)
         case Ftruncate() | PunchHole() | SyncFileRange() | FadviseDontneed():
@@ -139,7 +150,7 @@ def _takes_time(step: Step, costs_ns: Mapping[str, int]) -> bool:
             return costs_ns["touch"] > 0
         case Compute() | Sleep():
             return can_be_positive(step.duration)
-        case Mmap() | Munmap() | Mprotect() | Kill():
+        case Mmap() | Munmap() | Mprotect() | Madvise() | Fork() | Kill():
             return costs_ns["syscall"] + costs_ns[_FIELD_OF[type(step)]] > 0
         case Ftruncate() | PunchHole() | SyncFileRange() | FadviseDontneed():
             return costs_ns["syscall"] + costs_ns[_FIELD_OF[type(step)]] > 0
@@ -197,17 +208,29 @@ def _mprotect(place: Place, step: Mprotect, author: Author) -> Mprotect:
     author.needs.vmas += 2 * author.threads
     author.needs.vma_places += 2 * author.threads
     check_protection(place.field("protection"), step.protection)
+    return replace(step, length_bytes=_length_for_threads(place, step, author))
+
+
+def _madvise(place: Place, step: Madvise, author: Author) -> Madvise:
+    author.needs.vmas += 2 * author.threads
+    author.needs.vma_places += 2 * author.threads
+    place.field("advice").want_one_of(list(Madvice), step.advice)
+    return replace(step, length_bytes=_length_for_threads(place, step, author))
+
+
+def _length_for_threads(place: Place, step: Mprotect | Madvise, author: Author) -> int:
+    """Check the ranges of all threads, and return the length of each."""
     distance = place.field("thread_offset_bytes")
     is_whole = distance.want_multiple(author.hardware.page_bytes, step.thread_offset_bytes)
     if not place.field("vma").want_known(author.vmas, step.vma):
-        return step
+        return step.length_bytes
     length_bytes = _length_in_vma(place, step, author)
     last_bytes = step.offset_bytes + step.thread_offset_bytes * (author.threads - 1) + length_bytes
     if is_whole and step.thread_offset_bytes and last_bytes > author.vmas[step.vma].length_bytes:
         distance.refuse("the ranges of all threads inside the VMA", step.thread_offset_bytes)
-    return replace(step, length_bytes=length_bytes)
+    return length_bytes
 
 
-def _length_in_vma(place: Place, step: Munmap | Mprotect, author: Author) -> int:
+def _length_in_vma(place: Place, step: Munmap | Mprotect | Madvise, author: Author) -> int:
     end_bytes, page_bytes = author.vmas[step.vma].length_bytes, author.hardware.page_bytes
     return check_range(place, step.offset_bytes, step.length_bytes, end_bytes, page_bytes)

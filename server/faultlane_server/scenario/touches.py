@@ -8,7 +8,6 @@ from faultlane_server.scenario.author import Author
 from faultlane_server.scenario.limits import ADDRESS_MAX, INT64_MAX, LIST_MAX, THETA_PPM_MAX
 from faultlane_server.scenario.memory import check_range
 from faultlane_server.scenario.tree import (
-    AnonymousMapping,
     Explicit,
     Sequential,
     Stride,
@@ -36,12 +35,9 @@ def check_touch(place: Place, touch: Touch, author: Author) -> Touch:
 def _end(place: Place, name: str, author: Author) -> int:
     """Return where the VMA of that name ends, or a harmless place if there is none."""
     if name in author.mapped_bytes:
-        place.refuse("a VMA of a file: anonymous memory cannot be touched", name)
-        return ADDRESS_MAX
+        return author.mapped_bytes[name]
     if not place.want_known(author.vmas, name):
         return ADDRESS_MAX
-    if isinstance(author.vmas[name].backing, AnonymousMapping):
-        place.refuse("a VMA of a file: anonymous memory cannot be touched", name)
     return author.vmas[name].length_bytes
 
 

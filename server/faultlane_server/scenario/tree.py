@@ -11,6 +11,7 @@ from faultlane_server.codes import (
     Access,
     Advice,
     FileKind,
+    Madvice,
     PageState,
     Protection,
     RecordingKind,
@@ -104,6 +105,7 @@ class Sleep:
 class Mmap:
     name: str
     length_bytes: int
+    merge: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,20 @@ class Mprotect:
     length_bytes: int = 0
     protection: tuple[Protection, ...] = ()
     thread_offset_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Madvise:
+    vma: str
+    advice: Madvice
+    offset_bytes: int = 0
+    length_bytes: int = 0
+    thread_offset_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    child: Duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +194,19 @@ class Loop:
 FileStep = Ftruncate | PunchHole | SyncFileRange | FadviseDontneed
 
 Step = (
-    Touch | Compute | Sleep | Mmap | Munmap | Mprotect | FileStep | Kill | Barrier | Measure | Loop
+    Touch
+    | Compute
+    | Sleep
+    | Mmap
+    | Munmap
+    | Mprotect
+    | Madvise
+    | Fork
+    | FileStep
+    | Kill
+    | Barrier
+    | Measure
+    | Loop
 )
 
 

@@ -98,7 +98,9 @@ def _policy(name: str, policy: Policy) -> pb.Policy:
         id=name,
         description=policy.description,
         columns=scenario.RetryPolicy(
-            mmap_lock_only=columns.mmap_lock_only, file=_rule(columns.file)
+            mmap_lock_only=columns.mmap_lock_only,
+            file=_rule(columns.file),
+            anonymous=_rule(columns.anonymous),
         ),
         source=policy.source,
     )

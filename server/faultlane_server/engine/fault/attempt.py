@@ -35,7 +35,8 @@ def pte_of(world, fault):
 def drop_if_allowed(world, thread, now_ns):
     """Let go of the fault lock (maybe_unlock_mmap_for_io), if the policy says so."""
     fault = world.threads[thread]
-    if fault.dropped or not retry.may_drop(world.config.file_rule, fault.lock, fault.tried):
+    rule = world.config.rules[fault.fault_class]
+    if fault.dropped or not retry.may_drop(rule, fault.lock, fault.tried):
         return
     drop(world, thread, now_ns)
 
@@ -63,7 +64,7 @@ def end_in_retry(world, thread, now_ns, reason):
 def _go_on_after_retry(world, thread, now_ns):
     """Choose the lock of the next attempt, or let a signal end the fault (V5 to V7, M3 to M5)."""
     fault = world.threads[thread]
-    rule = world.config.file_rule
+    rule = world.config.rules[fault.fault_class]
     cost = world.config.cost
     to_vma = retry.goes_to_vma_lock(rule, fault)
     if to_vma:
@@ -131,6 +132,7 @@ def prepare_anon_vma(world, thread, now_ns):
     if fault.lock == FaultLock.VMA:
         if not world.config.anon_vma_trylock or not mmap_lock.pass_read(world, thread, now_ns):
             return False
-    vma.anon_vma = 1
+    world.anon_vmas += 1
+    vma.anon_vma = world.anon_vmas
     sched.owe(world, thread, world.config.cost.anon_vma_ns)
     return True

@@ -8,6 +8,7 @@ import numpy as np
 from faultlane_server.codes import (
     NOBODY,
     Advice,
+    FaultClass,
     FaultKind,
     FaultLock,
     FileKind,
@@ -275,7 +276,7 @@ def _lock_folio(world, thread, now_ns):
     """
     fault = world.threads[thread]
     folio = world.folios[fault.folio]
-    rule = world.config.file_rule
+    rule = world.config.rules[FaultClass.FILE]
     fault.rounds = 0
     fault.wait_is_killable = 1
     if not page_cache.is_same(world, thread):
@@ -367,7 +368,7 @@ def check(world, thread, now_ns):
         return
     if not fault.dropped:
         finish.begin(world, thread, now_ns)
-    elif retry.maps_without_retry(world.config.file_rule):
+    elif retry.maps_without_retry(world.config.rules[FaultClass.FILE]):
         sched.burst(world, thread, now_ns, world.config.cost.vma_find_ns, Step.RELOCK)
     else:
         retry_with_the_folio(world, thread, now_ns)
@@ -415,7 +416,7 @@ def sync_read_done(world, thread, now_ns):
         opened = world.opens[fault.open]
         opened.ra_pages //= RA_PAGES_DIVISOR
     if fault.dropped:
-        if is_read and retry.maps_without_retry(world.config.file_rule):
+        if is_read and retry.maps_without_retry(world.config.rules[FaultClass.FILE]):
             _lock_folio(world, thread, now_ns)
             return
         page_cache.put(world, thread)
@@ -458,7 +459,7 @@ def relock(world, thread, now_ns):
         is_held = slot != NOBODY and fault_lock.try_vma(world, thread, slot, now_ns)
     else:
         is_held = mmap_lock.try_lock_read(world, thread, now_ns)
-    if not is_held and retry.waits_to_relock(world.config.file_rule):
+    if not is_held and retry.waits_to_relock(world.config.rules[FaultClass.FILE]):
         is_held = mmap_lock.lock_read(world, thread, now_ns, Step.RELOCKED, Step.RELOCK_FAILED)
         if not is_held:
             return

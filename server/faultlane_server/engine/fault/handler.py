@@ -5,9 +5,17 @@ differ in facts, which stand in `arch/`. V0 to V7 are the steps under the VMA lo
 M0 to M6 those under mmap_lock.
 """
 
-from faultlane_server.codes import NOBODY, Access, FaultKind, FaultLock, VmaLockFaults, VmFault
+from faultlane_server.codes import (
+    NOBODY,
+    Access,
+    FaultClass,
+    FaultKind,
+    FaultLock,
+    VmaLockFaults,
+    VmFault,
+)
 from faultlane_server.engine import program, sched
-from faultlane_server.engine.fault import access, file, wp
+from faultlane_server.engine.fault import access, anon, file, wp
 from faultlane_server.engine.fault.attempt import pte_of
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.locks import fault_lock, mmap_lock
@@ -34,8 +42,17 @@ def lock_vma(world, thread, now_ns):
 
 @compiled
 def _try_vma(world, thread, slot, now_ns):
-    """Try the lock of a VMA; some kernels do not have it for files (lock_vma_under_rcu)."""
-    if world.config.vma_lock_faults == VmaLockFaults.NONE and world.vmas[slot].open != NOBODY:
+    """Try the lock of a VMA (lock_vma_under_rcu).
+
+    Kernels before 6.6 do not have it for files, and those before 6.10 not for anonymous memory
+    that was never written.
+    """
+    vma = world.vmas[slot]
+    if vma.open != NOBODY:
+        is_supported = world.config.vma_lock_faults != VmaLockFaults.NONE
+    else:
+        is_supported = vma.anon_vma or world.config.anon_vma_trylock
+    if not is_supported:
         return False
     return fault_lock.try_vma(world, thread, slot, now_ns)
 
@@ -93,11 +110,11 @@ def _attempt(world, thread, slot, now_ns, spent_ns):
     if fault.awake_attempts >= world.config.attempts_max:
         world.stuck = thread
         return
-    assert vma.open != NOBODY, "only file mappings are touched"
     fault.attempts += 1
     fault.awake_attempts += 1
     fault.result = 0
     fault.dropped = 0
+    fault.fault_class = FaultClass.ANONYMOUS if vma.open == NOBODY else FaultClass.FILE
     count(world, Counter.ATTEMPTS, 1)
     _handle(world, thread, now_ns, spent_ns + world.config.cost.handle_ns)
 
@@ -108,16 +125,20 @@ def _handle(world, thread, now_ns, spent_ns):
     fault = world.threads[thread]
     vma = world.vmas[fault.vma]
     pte = world.ptes[pte_of(world, fault)]
-    if fault.access != Access.WRITE:
-        fault.kind = FaultKind.FILE_READ
-    elif pte & PTE_PRESENT and not pte & PTE_WRITE:
+    if fault.access == Access.WRITE and pte & PTE_PRESENT and not pte & PTE_WRITE:
         fault.kind = FaultKind.WP
         wp.attempt(world, thread, now_ns, spent_ns)
         return
+    if fault.fault_class == FaultClass.ANONYMOUS:
+        fault.kind = FaultKind.ANON
+    elif fault.access != Access.WRITE:
+        fault.kind = FaultKind.FILE_READ
     else:
         fault.kind = FaultKind.FILE_COW if vma.private else FaultKind.FILE_SHARED
     if pte & PTE_PRESENT:  # spurious: another thread has mapped it
         sched.burst(world, thread, now_ns, spent_ns, Step.RELEASE)
+    elif fault.kind == FaultKind.ANON:
+        anon.attempt(world, thread, now_ns, spent_ns)
     else:
         file.attempt(world, thread, now_ns, spent_ns)
 
@@ -158,7 +179,7 @@ def release(world, thread, now_ns):
     """
     fault = world.threads[thread]
     trace(world, thread, now_ns)
-    if world.config.file_rule.vma_lock_on == 0:
+    if world.config.rules[fault.fault_class].vma_lock_on == 0:
         assert fault.attempts <= ATTEMPTS_WITHOUT_VMA_RETRY, "VMA, mmap_lock, mmap_lock and TRIED"
     _account(world, fault)
     _count_success(world, fault)

@@ -1,6 +1,13 @@
 """Writes to pages that are mapped read-only (do_wp_page)."""
 
-from faultlane_server.codes import FaultLock, FileKind, RetryReason, VmaLockFaults, VmFault
+from faultlane_server.codes import (
+    NOBODY,
+    FaultLock,
+    FileKind,
+    RetryReason,
+    VmaLockFaults,
+    VmFault,
+)
 from faultlane_server.engine import sched
 from faultlane_server.engine.fault import finish
 from faultlane_server.engine.fault.attempt import (
@@ -11,7 +18,14 @@ from faultlane_server.engine.fault.attempt import (
 )
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.memory import page_cache, page_table
-from faultlane_server.engine.world import PTE_ANON, PTE_PRESENT, Step
+from faultlane_server.engine.world import (
+    PTE_ANON,
+    PTE_PRESENT,
+    PTE_SHARED,
+    PTE_WRITE,
+    PTE_ZERO,
+    Step,
+)
 
 
 @compiled
@@ -19,7 +33,8 @@ def attempt(world, thread, now_ns, spent_ns):
     """Copy the page, make its entry writable, or let the file system know first."""
     fault = world.threads[thread]
     vma = world.vmas[fault.vma]
-    locate(world, thread)
+    if vma.open != NOBODY:
+        locate(world, thread)
     if vma.private:
         _private(world, thread, now_ns, spent_ns)
     elif vma.file_kind == FileKind.REGULAR:
@@ -48,15 +63,26 @@ def _shared(world, thread, now_ns, spent_ns):
 
 @compiled
 def _private(world, thread, now_ns, spent_ns):
-    """Copy the page of the file (wp_page_copy), unless it was copied already."""
+    """Copy the page (wp_page_copy), unless it is the process's own and nobody else has it."""
     cost = world.config.cost
-    if world.ptes[pte_of(world, world.threads[thread])] & PTE_ANON:
+    pte = world.ptes[pte_of(world, world.threads[thread])]
+    if _is_own(world, thread, pte, now_ns):
         _reuse(world, thread, now_ns, spent_ns)
     elif prepare_anon_vma(world, thread, now_ns):
-        spent_ns += cost.anon_page_ns + cost.copy_page_ns + cost.map_page_ns
+        copy_ns = cost.clear_page_ns if pte & PTE_ZERO else cost.copy_page_ns
+        spent_ns += cost.anon_page_ns + copy_ns + cost.map_page_ns
         sched.burst(world, thread, now_ns, spent_ns, Step.WP_COPY)
     else:
         retry_at_once(world, thread, now_ns, spent_ns, RetryReason.ANON_VMA)
+
+
+@compiled
+def _is_own(world, thread, pte, now_ns):
+    """Whether a page is anonymous memory that no child has as well."""
+    if pte & (PTE_ANON | PTE_ZERO) != PTE_ANON:
+        return False
+    children_until_ns = world.mms[world.threads[thread].mm].children_until_ns
+    return not pte & PTE_SHARED or now_ns >= children_until_ns
 
 
 @compiled
@@ -71,7 +97,7 @@ def copied(world, thread):
     """Map the copy, if the entry is still what it was."""
     fault = world.threads[thread]
     pte = pte_of(world, fault)
-    if world.ptes[pte] & (PTE_PRESENT | PTE_ANON) == PTE_PRESENT:
+    if world.ptes[pte] & (PTE_PRESENT | PTE_WRITE) == PTE_PRESENT:
         page_table.copy_page(world, world.vmas[fault.vma], pte)
 
 

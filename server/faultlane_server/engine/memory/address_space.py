@@ -129,7 +129,7 @@ def cuts(vma, start, end):
 
 @compiled
 def continues(world, left, right):
-    """Whether two VMAs could be one but for their protection: neighbours of one kind."""
+    """Whether two VMAs could be one but for their flags: neighbours of one kind."""
     if left == NOBODY or right == NOBODY:
         return False
     one, other = world.vmas[left], world.vmas[right]
@@ -138,7 +138,7 @@ def continues(world, left, right):
         and one.pte + (one.end - one.start) == other.pte
         and one.open == other.open
         and one.private == other.private
-        and one.advice == other.advice
+        and (one.anon_vma == other.anon_vma or one.anon_vma == 0 or other.anon_vma == 0)
         and (one.open == NOBODY or one.offset + (one.end - one.start) == other.offset)
     )
 

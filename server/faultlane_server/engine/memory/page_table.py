@@ -10,7 +10,9 @@ from faultlane_server.engine.world import (
     PTE_EXEC,
     PTE_PRESENT,
     PTE_READ,
+    PTE_SHARED,
     PTE_WRITE,
+    PTE_ZERO,
 )
 
 READ = 1 << Protection.READ
@@ -44,6 +46,12 @@ def copied_entry(world, vma):
 
 
 @compiled
+def zero_entry(world, vma):
+    """Return the entry of the zero page, which no write may change."""
+    return _readable(world, vma.protection) | PTE_ANON | PTE_ZERO
+
+
+@compiled
 def _readable(world, protection):
     bits = PTE_PRESENT
     readable = READ | WRITE if world.config.read_needs_read else READ | WRITE | EXEC
@@ -73,7 +81,8 @@ def pte_bit(access):
 def protect(world, vma, pte, pages, protection):
     """Give the present pages of a range the entries of a new protection; returns how many.
 
-    Those that are dirty or private copies become writable at once (can_change_pte_writable).
+    Those that are dirty, and shared with no child, become writable at once
+    (can_change_pte_writable).
     """
     bits = entry(world, vma, protection)
     written = _writable(protection)
@@ -81,8 +90,9 @@ def protect(world, vma, pte, pages, protection):
     for at in range(pte, pte + pages):
         before = np.int64(world.ptes[at])
         if before & PTE_PRESENT:
-            kept = before & (PTE_DIRTY | PTE_ANON)
-            world.ptes[at] = bits | kept | (written if kept else 0)
+            kept = before & (PTE_DIRTY | PTE_ANON | PTE_ZERO | PTE_SHARED)
+            is_own = kept & (PTE_DIRTY | PTE_SHARED) == PTE_DIRTY
+            world.ptes[at] = bits | kept | (written if is_own else 0)
             present += 1
     return present
 
@@ -116,11 +126,29 @@ def _folio_of(world, vma, pte):
 
 
 @compiled
-def zap(world, vma):
-    """Clear all entries of a VMA."""
-    for at in range(vma.pte, vma.pte + (vma.end - vma.start)):
+def zap(world, vma, start, end):
+    """Clear the entries of some pages of a VMA."""
+    for at in range(vma.pte + (start - vma.start), vma.pte + (end - vma.start)):
         if world.ptes[at] & PTE_PRESENT:
             clear(world, vma, at)
+
+
+@compiled
+def count_anonymous(world, pte, pages):
+    """Return how many pages of a range are anonymous memory that was written."""
+    found = 0
+    for at in range(pte, pte + pages):
+        if world.ptes[at] & (PTE_ANON | PTE_ZERO) == PTE_ANON:
+            found += 1
+    return found
+
+
+@compiled
+def share(world, pte, pages):
+    """Share the anonymous memory of a range with a child: the next write to it faults."""
+    for at in range(pte, pte + pages):
+        if world.ptes[at] & (PTE_ANON | PTE_ZERO) == PTE_ANON:
+            world.ptes[at] = np.int64(world.ptes[at]) & ~PTE_WRITE | PTE_SHARED
 
 
 @compiled

@@ -1,6 +1,6 @@
 """How an operation begins and ends: the system call, and what it was asked for."""
 
-from faultlane_server.codes import OperationKind
+from faultlane_server.codes import Madvice, OperationKind
 from faultlane_server.engine import sched
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.world import Op, Step
@@ -21,15 +21,22 @@ def begin(world, thread, instruction, now_ns):
     caller.op_protection = instruction.protection
     caller.op_file = instruction.id
     caller.op_wait = instruction.wait
+    caller.op_advice = instruction.advice
+    caller.op_merges = instruction.merges
     caller.locks_count = 0
     caller.hold_ns = 0
-    step = Step.FILE_OPERATION if is_of_file(caller.op_kind) else Step.WRITE_LOCK
-    sched.burst(world, thread, now_ns, world.config.cost.syscall_ns // 2, step)
+    sched.burst(world, thread, now_ns, world.config.cost.syscall_ns // 2, _first_step(caller))
 
 
 @compiled
-def is_of_file(kind):
-    return kind >= OperationKind.FTRUNCATE
+def _first_step(caller):
+    """Return where an operation begins: at the lock that it takes."""
+    kind = caller.op_kind
+    if kind >= OperationKind.FTRUNCATE and kind <= OperationKind.FADVISE_DONTNEED:
+        return Step.FILE_OPERATION
+    if kind == OperationKind.MADVISE and caller.op_advice == Madvice.DONTNEED:
+        return Step.READ_LOCK
+    return Step.WRITE_LOCK
 
 
 @compiled
@@ -40,6 +47,10 @@ def _kind_of(op):
         return OperationKind.MUNMAP
     if op == Op.MPROTECT:
         return OperationKind.MPROTECT
+    if op == Op.MADVISE:
+        return OperationKind.MADVISE
+    if op == Op.FORK:
+        return OperationKind.FORK
     if op == Op.FTRUNCATE:
         return OperationKind.FTRUNCATE
     if op == Op.PUNCH_HOLE:

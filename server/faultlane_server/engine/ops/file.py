@@ -36,17 +36,21 @@ def begin(world, thread, now_ns):
     cost = world.config.cost
     caller.rounds = 0
     if caller.op_kind == OperationKind.SYNC_FILE_RANGE:
-        sched.burst(world, thread, now_ns, cost.sync_file_range_ns, _after_call(world, caller))
+        sched.owe(world, thread, cost.sync_file_range_ns)
+        _begin_writeback(world, thread, now_ns)
     elif caller.op_kind == OperationKind.FADVISE_DONTNEED:
-        sched.burst(world, thread, now_ns, cost.fadvise_dontneed_ns, _after_call(world, caller))
+        sched.owe(world, thread, cost.fadvise_dontneed_ns)
+        _begin_writeback(world, thread, now_ns)
     elif invalidate_lock.lock_exclusive(world, thread, now_ns):
         _unmap(world, thread, now_ns)
 
 
 @compiled
-def _after_call(world, caller):
-    has_device = world.files[caller.op_file].device_id != NOBODY
-    return Step.WRITE_BACK if has_device else Step.OPERATION_END
+def _begin_writeback(world, thread, now_ns):
+    if world.files[world.threads[thread].op_file].device_id == NOBODY:
+        entry.leave(world, thread, now_ns)
+    else:
+        sched.burst(world, thread, now_ns, 0, Step.WRITE_BACK)
 
 
 @compiled

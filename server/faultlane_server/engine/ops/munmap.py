@@ -67,7 +67,8 @@ def detach(world, thread):
     slot = _next(world, caller)
     any_were = slot != NOBODY
     while slot != NOBODY:
-        page_table.zap(world, world.vmas[slot])
+        vma = world.vmas[slot]
+        page_table.zap(world, vma, vma.start, vma.end)
         address_space.remove(world, slot)
         slot = _next(world, caller)
     return any_were

@@ -9,7 +9,7 @@ from faultlane_server.engine import program, sched
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.locks import mmap_lock, rwsem, vma_lock
 from faultlane_server.engine.locks.word import strike
-from faultlane_server.engine.ops import entry, mmap, mprotect, munmap
+from faultlane_server.engine.ops import entry, flags, fork, mmap, munmap
 from faultlane_server.engine.tally import acquired, count, operation_ended
 from faultlane_server.engine.world import Cause, Counter, Locks, Step
 
@@ -50,9 +50,10 @@ def held(world, thread, now_ns):
         more = mmap.plan(world, thread)
     elif kind == OperationKind.MUNMAP:
         more = munmap.plan(world, thread)
+    elif kind == OperationKind.FORK:
+        more = fork.plan(world, thread)
     else:
-        assert kind == OperationKind.MPROTECT, "an operation of no known kind"
-        more = mprotect.plan(world, thread)
+        more = flags.plan(world, thread)
     if more:
         drain(world, thread, now_ns)
     else:
@@ -124,9 +125,10 @@ def apply(world, thread, now_ns):
         mmap.apply(world, thread)
     elif kind == OperationKind.MUNMAP:
         munmap.apply(world, thread)
+    elif kind == OperationKind.FORK:
+        fork.apply(world, thread, now_ns)
     else:
-        assert kind == OperationKind.MPROTECT, "an operation of no known kind"
-        mprotect.apply(world, thread)
+        flags.apply(world, thread)
     held(world, thread, now_ns)
 
 

@@ -1,11 +1,12 @@
-"""mprotect: VMAs are split and merged as their flags ask for, without a downgrade.
+"""mprotect, and madvise that changes flags: VMAs are split and merged as these ask for.
 
 For each VMA of the range (vma_modify_flags, mprotect_fixup): what changes is merged into
 a neighbour that is like it, else it is split off. Every VMA that is changed, absorbed or
-moved is write-locked first; one whose flags stay as they are is not touched.
+moved is write-locked first; one whose flags stay as they are is not touched. There is no
+downgrade.
 """
 
-from faultlane_server.codes import NOBODY
+from faultlane_server.codes import NOBODY, OperationKind
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.memory import address_space, page_table
 
@@ -15,7 +16,9 @@ def plan(world, thread):
     """Plan the change of the next VMA; returns whether there is one."""
     caller = world.threads[thread]
     cost = world.config.cost
-    base_ns = cost.mprotect_ns if caller.op_at == caller.op_start else 0
+    base_ns = 0
+    if caller.op_at == caller.op_start:
+        base_ns = cost.mprotect_ns if _is_mprotect(caller) else cost.madvise_ns
     place = _next_place(world, caller)
     if place < 0:
         return _plan_nothing(caller, base_ns)
@@ -31,8 +34,32 @@ def plan(world, thread):
     if merges == 0:
         cuts = address_space.cuts(world.vmas[slot], caller.op_start, caller.op_end)
         caller.work_ns += cuts * cost.vma_split_ns
-    caller.work_ns += _present(world, caller, slot) * cost.mprotect_page_ns
+    if _is_mprotect(caller):
+        caller.work_ns += _present(world, caller, slot) * cost.mprotect_page_ns
     return True
+
+
+@compiled
+def _is_mprotect(caller):
+    return caller.op_kind == OperationKind.MPROTECT
+
+
+@compiled
+def _new_protection(caller, vma):
+    return caller.op_protection if _is_mprotect(caller) else vma.protection
+
+
+@compiled
+def _new_advice(caller, vma):
+    return vma.advice if _is_mprotect(caller) else caller.op_advice
+
+
+@compiled
+def _changes(caller, vma):
+    """Whether the operation changes the flags of a VMA."""
+    if _new_protection(caller, vma) != vma.protection:
+        return True
+    return _new_advice(caller, vma) != vma.advice
 
 
 @compiled
@@ -55,7 +82,7 @@ def _next_place(world, caller):
         slot = address_space.slot_at(world, caller.mm, place)
         if slot == NOBODY or world.vmas[slot].start > covered:
             return -1
-        if world.vmas[slot].protection != caller.op_protection:
+        if _changes(caller, world.vmas[slot]):
             return place
         covered = world.vmas[slot].end
         place += 1
@@ -76,7 +103,7 @@ def _like_before(world, caller, place):
     before = address_space.slot_at(world, caller.mm, place - 1)
     if world.vmas[slot].start < caller.op_start:
         return NOBODY
-    return _if_alike(world, caller, before, slot, before)
+    return _if_alike(world, caller, before, slot, slot, before)
 
 
 @compiled
@@ -86,16 +113,18 @@ def _like_after(world, caller, place):
     after = address_space.slot_at(world, caller.mm, place + 1)
     if world.vmas[slot].end > caller.op_end:
         return NOBODY
-    return _if_alike(world, caller, slot, after, after)
+    return _if_alike(world, caller, slot, after, slot, after)
 
 
 @compiled
-def _if_alike(world, caller, left, right, neighbour):
+def _if_alike(world, caller, left, right, slot, neighbour):
     if not address_space.continues(world, left, right):
         return NOBODY
-    if world.vmas[neighbour].protection != caller.op_protection:
-        return NOBODY
-    return neighbour
+    vma, other = world.vmas[slot], world.vmas[neighbour]
+    is_alike = other.protection == _new_protection(caller, vma) and other.advice == _new_advice(
+        caller, vma
+    )
+    return neighbour if is_alike else NOBODY
 
 
 @compiled
@@ -120,7 +149,8 @@ def apply(world, thread):
     start = max(vma.start, caller.op_start)
     end = min(vma.end, caller.op_end)
     pte = vma.pte + (start - vma.start)
-    page_table.protect(world, vma, pte, end - start, caller.op_protection)
+    if _is_mprotect(caller):
+        page_table.protect(world, vma, pte, end - start, caller.op_protection)
     _reshape(world, caller, place, slot, start, end)
     caller.op_at = end
 
@@ -149,11 +179,12 @@ def _reshape(world, caller, place, slot, start, end):
             slot = address_space.split(world, slot, start)
         if world.vmas[slot].end > end:
             address_space.split(world, slot, end)
-        world.vmas[slot].protection = caller.op_protection
+        vma = world.vmas[slot]
+        vma.protection, vma.advice = _new_protection(caller, vma), _new_advice(caller, vma)
 
 
 @compiled
 def _share_anon_vma(world, slot, neighbour):
     """Give what absorbs pages of a VMA its anon_vma (dup_anon_vma)."""
     if neighbour != NOBODY and world.vmas[slot].anon_vma:
-        world.vmas[neighbour].anon_vma = 1
+        world.vmas[neighbour].anon_vma = world.vmas[slot].anon_vma
