@@ -30,7 +30,7 @@ SAME_AS = {
     "split_by_kind": "hold",
     "never_drop": "hold",  # adds: mmap_lock is held as well
     "relock": "mainline",
-    "relock_blocking": "relock",  # adds: waits for mmap_lock, which nobody of the table holds then
+    "relock_blocking": "relock",  # adds: waits for mmap_lock, if the lock is not to be had at once
 }
 
 
@@ -298,6 +298,22 @@ WRITE_LOCKED_ABSENT: Cells = {
     "mmap_lock_only": KERNEL_MODE["mmap_lock_only"],
     "never_drop": f"A1; {KERNEL_MODE['never_drop']}",
     "relock": f"A1; {KERNEL_MODE['relock']}",
+}
+
+# 2, and a writer has write-locked the VMA by the time the read is done.
+WRITE_LOCKED_MEANWHILE: Cells = {
+    # Row 2, but M waits.
+    "mainline": ABSENT["mainline"],
+    # V0 cannot lock the VMA, and falls to M0 as usual, with TRIED from V5 (2.5).
+    "rfc": "V→RETRY+MAJOR+VMA; M(TRIED)→NOPAGE; R1 A1; PM1; maj; mm1",
+    # Row 2, but M waits.
+    "mmap_lock_only": ABSENT["mmap_lock_only"],
+    # The writer is the one that waits.
+    "hold": ABSENT["hold"],
+    # The lock is not to be had again: the folio is unlocked, and RETRY as ever.
+    "relock": ABSENT["mainline"],
+    # Waits for mmap_lock with the folio locked, and maps the page in the same attempt.
+    "relock_blocking": "V→LOCKED+MAJOR; S1; PM1; maj; mm1",
 }
 
 # 27, a cached page that is not up to date.

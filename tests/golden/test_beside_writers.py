@@ -24,6 +24,7 @@ from tests.golden.table import (
     WRITE_LOCKED,
     WRITE_LOCKED_ABSENT,
     WRITE_LOCKED_BEING_READ,
+    WRITE_LOCKED_MEANWHILE,
 )
 
 pytestmark = pytest.mark.uncompiled_too
@@ -33,6 +34,7 @@ PAGE = 112
 with_vma_lock = pytest.mark.parametrize(
     "policy", [policy for policy in POLICY_IDS if policy != "mmap_lock_only"]
 )
+of_both_designs = pytest.mark.parametrize("generation", ["6.12", "6.15"])
 
 
 def test_row_12_a_vma_that_is_write_locked(setting):
@@ -93,6 +95,21 @@ def test_row_26_an_absent_page_of_a_vma_that_is_write_locked(setting):
 
 
 @one_of_each_size
+def test_row_2_a_vma_that_is_write_locked_when_the_read_is_done(setting):
+    scenario = setting.story(
+        one("reader", touch(PAGE)),
+        one("writer", after(900_000), mprotect("data")),
+        costs_ns={"mprotect": 300_000},
+    )
+    run = Run(scenario, traced="reader")
+
+    cell = setting.cell(WRITE_LOCKED_MEANWHILE)
+    assert account_of(run, "reader") == written({"reader": cell})
+    waited_ns = run.faults["reader"]["wait_mmap_lock_ns"]
+    assert waited_ns == 0 if "mm0" in cell else waited_ns > 100_000
+
+
+@one_of_each_size
 def test_row_31_a_writer_can_keep_a_fault_from_the_vma_lock_as_well(setting):
     scenario = setting.story(
         one("writer", mprotect("data")),
@@ -119,13 +136,16 @@ def test_a_writer_waits_for_the_io_of_a_fault_that_holds_its_lock(setting):
     assert run.operations["writer"]["wait_mmap_lock_ns"] == 0
 
 
-@pytest.mark.parametrize("generation", ["6.12", "6.15"])
 class TestRow24:
     """A munmap of a page finds a reader inside the VMA, and drains it with mmap_lock held.
 
     The reader is slow inside, for 100 us. Whoever comes later needs these 100 us as well.
     Without a VMA lock it is mmap_lock that the munmap waits for, and everybody behind it.
     """
+
+    @pytest.fixture
+    def generation(self):
+        return "6.12"
 
     @pytest.fixture
     def played(self, setting, generation):
@@ -150,6 +170,7 @@ class TestRow24:
         assert inside["start_ns"] + inside["duration_ns"] > unmapper["start_ns"] + 50_000
 
     @one_of_each_size
+    @of_both_designs
     def test_others_of_the_vma_queue_for_mmap_lock(self, setting, played):
         run = Run(played(one("late", after(60_000), touch(500))), traced="late")
 
@@ -159,6 +180,7 @@ class TestRow24:
         assert run.faults["late"]["blocker"] == 1, "the unmapper"
 
     @one_of_each_size
+    @of_both_designs
     def test_others_of_other_vmas_do_not_if_they_have_locks(self, setting, played):
         run = Run(played(one("late", after(60_000), touch(30, "other"))), traced="late")
 
@@ -168,6 +190,7 @@ class TestRow24:
         assert waited_ns > 20_000 if setting.policy == "mmap_lock_only" else waited_ns == 0
 
     @one_of_each_size
+    @of_both_designs
     @with_vma_lock
     def test_who_comes_while_the_writer_spins_gets_in_if_the_vma_lock_is_a_rwsem(
         self, setting, played, generation

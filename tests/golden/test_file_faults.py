@@ -11,6 +11,7 @@ from tests.golden.setting import Setting, one_of_each_size
 from tests.golden.story import (
     CACHED,
     DATA_PAGES,
+    READ_NS,
     Run,
     after,
     cached,
@@ -121,16 +122,26 @@ def test_row_4_a_page_that_is_ready_while_another_process_copies_it(setting):
     assert run.faults["reader"]["wait_folio_ns"] > 40_000
 
 
-@pytest.mark.parametrize("absent_behind", [False, True])
-def test_row_5_a_ready_page_with_the_readahead_marker(setting, absent_behind):
-    pages = range(PAGE + 2) if absent_behind else range(DATA_PAGES)
-    scenario = setting.story(one("reader", touch(PAGE)), data=[cached(pages), marked(PAGE)])
+def test_row_5_a_ready_page_with_the_readahead_marker(setting):
+    """The next window is asked for, and the thread does not wait for it."""
+    scenario = setting.story(
+        one("reader", touch(PAGE)), data=[cached(range(PAGE + 2)), marked(PAGE)]
+    )
     run = Run(scenario, traced="reader")
 
     assert account_of(run, "reader") == written({"reader": setting.cell(MARKED)})
     reader = run.faults["reader"]
-    assert reader["reads"] == (1 if absent_behind else 0)
-    assert reader["wait_device_ns"] == reader["wait_folio_ns"] == 0
+    assert (reader["reads"], reader["wait_device_ns"], reader["wait_folio_ns"]) == (1, 0, 0)
+    assert not run.simulator.world.folios[PAGE].state & READAHEAD
+
+
+@one_of_each_size
+def test_row_5_the_marker_where_there_is_nothing_to_read(setting):
+    scenario = setting.story(one("reader", touch(PAGE)), data=[CACHED, marked(PAGE)])
+    run = Run(scenario, traced="reader")
+
+    assert account_of(run, "reader") == written({"reader": setting.cell(MARKED)})
+    assert run.faults["reader"]["reads"] == 0
     assert not run.simulator.world.folios[PAGE].state & READAHEAD
 
 
@@ -173,6 +184,11 @@ def test_row_6_a_ready_page_under_writeback_with_pg_reclaim(setting):
     assert (reader["cpu_ns"] > 400_000) == ("…" in cell), "its time is spent on the CPU"
 
 
+def held_for_read_ns(run: Run, lock: str) -> int:
+    rows = run.simulator.summary().locks
+    return sum(row.hold_total_ns for row in rows if (row.lock, row.mode) == (lock, "read"))
+
+
 def test_row_7_a_page_that_is_dropped_between_the_attempts(setting):
     """Whoever comes back finds nothing of the window: all of it is read again."""
     scenario = setting.story(
@@ -187,6 +203,9 @@ def test_row_7_a_page_that_is_dropped_between_the_attempts(setting):
     reads = 2 if "PM2" in cell else 1
     assert run.faults["reader"]["reads"] == reads
     assert run.metrics["device.pages"] == reads * setting.windows.ahead
+    if reads == 2:
+        lock = "mmap_lock" if "M(TRIED)" in cell else "vma_lock"
+        assert held_for_read_ns(run, lock) > READ_NS, "the second one waits with its lock held"
 
 
 def test_row_8_a_mapping_whose_fault_method_needs_mmap_lock(setting):
