@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from faultlane_server.codes import (
+    Advice,
     FileKind,
     PageState,
     Protection,
@@ -37,7 +38,6 @@ from tests.engine.small_stories import (
     PAGE,
     READ_NS,
     US,
-    Advice,
     Played,
     a_story,
     after,
@@ -432,7 +432,6 @@ def test_after_a_kill_all_locks_are_free_and_others_go_on(policy: str, kill_ns: 
     assert all(row["finished"] for row in run.faults + run.operations)
 
 
-@pytest.mark.xfail(reason="the folio stays locked, and invalidate_lock held", strict=True)
 def test_who_is_killed_while_it_waits_for_mmap_lock_with_a_folio_unlocks_it() -> None:
     """The policy relock_blocking waits for mmap_lock with the folio locked, killably as M0 does."""
     run = Played(

@@ -2,26 +2,34 @@
 
 A story has a few named threads in one process, and perhaps some in another. A process has
 two VMAs, each of a file of its own: `data`, which most stories are about, and `other`, whose
-pages are cached. What the table of the kernel model says of a fault stands here as it stands
-there: `V` and `M` are attempts under the VMA lock and under mmap_lock, S, R and A the counters
-vma_lock_success, retry and abort, PM is PGMAJFAULT, and mm are the acquisitions of mmap_lock
-for read.
+pages are cached. Places are counted in pages.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
-from faultlane_server.codes import NOBODY, Advice, FaultLock, PageState, Protection, VmFault
+from faultlane_server.codes import (
+    NOBODY,
+    Access,
+    Advice,
+    FileKind,
+    PageState,
+    Protection,
+    SignalKind,
+)
 from faultlane_server.engine import Simulator
 from faultlane_server.scenario import (
+    ByteRange,
     Device,
     Explicit,
+    FadviseDontneed,
     File,
     FileMapping,
     FileRange,
     Fixed,
     Kernel,
+    Kill,
     Machine,
     Mprotect,
     Munmap,
@@ -37,24 +45,24 @@ from faultlane_server.scenario import (
 )
 from tests.engine.lock_stories import RwsemStory
 
-PAGE = 4096
+PAGE = 4096  # bytes, unless a story has larger pages
 DATA_PAGES = 1024
 OTHER_PAGES = 64
-READ_NS = 1_000_000  # of the device, always
+READ_NS = 1_000_000  # of the device, unless a story says otherwise
+READ_AND_WRITE = (Protection.READ, Protection.WRITE)
 
 FIRST_WITH_VMA_LOCK = {"loongarch": "6.18"}  # whatever generation a story asks for
 
-CACHED = FileRange(PageState.CACHED)
 
-ATTEMPT = re.compile(r"([VM])(?:\((!?TRIED)\))?→(\S+)")
-NUMBER = re.compile(r"(S|R|A|PM|mm)(\d+)")
-BITS = {
-    "RETRY": VmFault.RETRY,
-    "LOCKED": VmFault.LOCKED,
-    "NOPAGE": VmFault.NOPAGE,
-    "MAJOR": VmFault.MAJOR,
-    "VMA": VmFault.RETRY_VMA,
-}
+class Pages(NamedTuple):
+    """The state of some pages of `data` when a story begins: without a length, to its end."""
+
+    state: PageState
+    first: int = 0
+    length: int = 0
+
+
+CACHED = Pages(PageState.CACHED)
 
 
 def one(name: str, *steps: Step) -> ThreadGroup:
@@ -62,8 +70,14 @@ def one(name: str, *steps: Step) -> ThreadGroup:
     return ThreadGroup(name, 1, steps)
 
 
-def touch(page: int, vma: str = "data") -> Step:
-    return Touch(vma, Explicit((page,)))
+def touch(
+    page: int, vma: str = "data", access: Access = Access.READ, kernel_mode: bool = False
+) -> Step:
+    return Touch(vma, Explicit((page,)), access, kernel_mode=kernel_mode)
+
+
+def write(page: int, kernel_mode: bool = False) -> Step:
+    return touch(page, "data", Access.WRITE, kernel_mode)
 
 
 def touch_each(pages: range) -> Step:
@@ -78,212 +92,152 @@ def after(ns: int) -> Step:
 
 def mprotect(vma: str) -> Step:
     """Allow writing to all of a VMA: one change, and nothing to split."""
-    return Mprotect(vma, protection=(Protection.READ, Protection.WRITE))
+    return Mprotect(vma, protection=READ_AND_WRITE)
 
 
-def munmap_page(page: int, vma: str = "data") -> Step:
-    return Munmap(vma, page * PAGE, PAGE)
+def munmap_page(page: int, vma: str = "data", page_bytes: int = PAGE) -> Step:
+    return Munmap(vma, page * page_bytes, page_bytes)
 
 
-def marked(page: int) -> FileRange:
+def drop_clean_pages() -> Step:
+    """Take from the page cache what nobody uses, and write back what is dirty: POSIX_FADV_DONTNEED.
+
+    The pages that it has written back carry PG_reclaim until they are written.
+    """
+    return FadviseDontneed("data")
+
+
+def send(signal: SignalKind, to: str) -> Step:
+    """Send a signal to a thread of the process `app`; a fatal one is for all of them."""
+    return Kill(signal, "app", to if signal == SignalKind.HANDLED else "")
+
+
+def marked(page: int) -> Pages:
     """Let a cached page carry the readahead marker."""
-    return FileRange(PageState.CACHED_READAHEAD, page * PAGE, PAGE)
+    return Pages(PageState.CACHED_READAHEAD, page, 1)
 
 
-def cached(pages: range) -> FileRange:
-    return FileRange(PageState.CACHED, pages.start * PAGE, len(pages) * PAGE)
+def dirty(page: int) -> Pages:
+    return Pages(PageState.DIRTY, page, 1)
+
+
+def not_uptodate(page: int) -> Pages:
+    """Let a cached page be one whose last read has failed."""
+    return Pages(PageState.NOT_UPTODATE, page, 1)
+
+
+def cached(pages: range) -> Pages:
+    return Pages(PageState.CACHED, pages.start, len(pages))
 
 
 def a_story(
     *cast: ThreadGroup,
     elsewhere: Sequence[ThreadGroup] = (),
-    data: Sequence[FileRange] = (),
+    data: Sequence[Pages] = (),
     data_pages: int = DATA_PAGES,
+    kind: FileKind = FileKind.REGULAR,
+    bad: Sequence[int] = (),
     advice: Advice = Advice.NORMAL,
+    writable: bool = False,
+    private: bool = False,
     policy: str = "mainline",
     arch: str = "x86",
+    page_bytes: int = PAGE,
     generation: str = "6.12",
     cpus: int = 0,
     read_ns: int = READ_NS,
+    write_ns: int | None = None,
     costs_ns: Mapping[str, int] | None = None,
+    horizon_ns: int = 10**9,
+    attempts_max: int = 0,
 ) -> Scenario:
     """Make a story, with a CPU for every thread unless `cpus` says otherwise.
 
-    Threads `elsewhere` are in a process of their own, which maps the same files.
+    Threads `elsewhere` are in a process of their own, which maps the same files. The device
+    cannot read the `bad` pages. A write to it takes as long as a read unless `write_ns` is given.
     """
-    length_bytes, other_bytes = data_pages * PAGE, OTHER_PAGES * PAGE
+    length_bytes, other_bytes = data_pages * page_bytes, OTHER_PAGES * page_bytes
+    protection = READ_AND_WRITE if writable else (Protection.READ,)
+    mapping = FileMapping("data", map_private=private)
     vmas = (
-        Vma("data", length_bytes, FileMapping("data"), advice=advice),
+        Vma("data", length_bytes, mapping, protection=protection, advice=advice),
         Vma("other", other_bytes, FileMapping("other")),
     )
     files = (
-        File("data", length_bytes, "disk", tuple(data)),
-        File("other", other_bytes, "disk", (CACHED,)),
+        File(
+            "data",
+            length_bytes,
+            "disk" if kind == FileKind.REGULAR else "",
+            tuple(_in_bytes(pages, page_bytes) for pages in data),
+            kind,
+            tuple(ByteRange(page * page_bytes, page_bytes) for page in bad),
+        ),
+        File("other", other_bytes, "disk", (_in_bytes(CACHED, page_bytes),)),
     )
     threads = sum(group.threads for group in (*cast, *elsewhere))
     processes = [Process("app", vmas, cast)]
     if elsewhere:
         processes.append(Process("elsewhere", vmas, tuple(elsewhere)))
+    write_latency = None if write_ns is None else Fixed(write_ns)
+    disk = Device("disk", Fixed(read_ns), max(threads, 2), write_latency=write_latency)
     scenario = Scenario(
         workload=Workload(tuple(processes), files),
         machine=Machine(
-            arch,
-            cpus or threads,
-            costs_ns=dict(costs_ns or {}),
-            devices=(Device("disk", Fixed(read_ns), channels=max(threads, 2)),),
+            arch, cpus or threads, page_bytes, costs_ns=dict(costs_ns or {}), devices=(disk,)
         ),
         kernel=Kernel(FIRST_WITH_VMA_LOCK.get(arch, generation), policy),
-        horizon_ns=10**9,
+        horizon_ns=horizon_ns,
+        attempts_max=attempts_max,
     )
     return check(scenario)
 
 
-class Fault(NamedTuple):
-    """What the table says of one fault."""
-
-    attempts: tuple[str, ...]
-    account: str
-    mmap_reads: int
+def _in_bytes(pages: Pages, page_bytes: int) -> FileRange:
+    return FileRange(pages.state, pages.first * page_bytes, pages.length * page_bytes)
 
 
-class Counters(NamedTuple):
-    """What the table says of a run, summed over its faults."""
-
-    success: int
-    retry: int
-    abort: int
-    pgmajfault: int
-    major: int
-    minor: int
-    mmap_reads: int
-    pgfault: int
-    page_faults: int
-
-
-class Account(NamedTuple):
-    """What became of the faults of a story: by thread, and counted."""
-
-    faults: dict[str, Fault]
-    counters: Counters
-
-
-def written(cells: Mapping[str, str | list[str]]) -> Account:
-    """Read cells of the table: one for each thread that faults, or a list for a group of them."""
-    each = {name: [cell] if isinstance(cell, str) else cell for name, cell in cells.items()}
-    faults = {name: _fault_in(group[0]) for name, group in each.items()}
-    counted = [_counters_in(cell) for group in each.values() for cell in group]
-    return Account(faults, Counters(*map(sum, zip(*counted, strict=True))))
-
-
-def _fault_in(cell: str) -> Fault:
-    attempts = [
-        f"{lock}{'(TRIED)' if tried == 'TRIED' else ''}→{result}"
-        for lock, tried, result in ATTEMPT.findall(cell.replace(";", " "))
-    ]
-    return Fault(tuple(attempts), "maj" if "maj" in cell else "min", _counters_in(cell).mmap_reads)
-
-
-def _counters_in(cell: str) -> Counters:
-    numbers = {name: int(number) for name, number in NUMBER.findall(cell)}
-    is_major = "maj" in cell
-    return Counters(
-        success=numbers.get("S", 0),
-        retry=numbers.get("R", 0),
-        abort=numbers.get("A", 0),
-        pgmajfault=numbers["PM"],
-        major=int(is_major),
-        minor=int(not is_major),
-        mmap_reads=numbers["mm"],
-        pgfault=1,
-        page_faults=1,
-    )
+Row = dict[str, int]
 
 
 class Run:
-    """A story that has been played, with the attempts of one thread traced."""
+    """A story that has been played, with the attempts of one thread traced.
 
-    def __init__(self, scenario: Scenario, traced: int = NOBODY) -> None:
+    `faults` and `operations` have the first row of each group's first thread.
+    """
+
+    def __init__(self, scenario: Scenario, traced: str = "") -> None:
+        self.names = _names(scenario)
         self.simulator = Simulator(scenario)
-        self.simulator.world.traced = traced
+        self.simulator.world.traced = self.names.index(traced) if traced else NOBODY
         while not self.simulator.advance():
             pass
-        faults, operations = self.simulator.take_rows()
-        self.faults = _by_thread(faults, scenario)
-        self.operations = _by_thread(operations, scenario)
-        self.metrics = self.simulator.summary().metrics
+        faults, operations = map(_rows, self.simulator.take_rows())
+        self.log = sorted(faults, key=lambda row: (row["thread"], row["start_ns"]))
+        self.faults = self._first(self.log)
+        self.operations = self._first(operations)
 
-    def attempts(self) -> tuple[str, ...]:
-        """Return the attempts of the traced thread as the table writes them."""
-        world = self.simulator.world
-        return tuple(_attempt(row) for row in world.traces[: int(world.trace_rows)])
+    @cached_property
+    def metrics(self) -> Mapping[str, float]:
+        return self.simulator.summary().metrics
 
-    def counters(self) -> Counters:
-        names = (
-            "vmstat.vma_lock_success",
-            "vmstat.vma_lock_retry",
-            "vmstat.vma_lock_abort",
-            "vmstat.pgmajfault",
-            "perf.major_faults",
-            "perf.minor_faults",
-            "mmap_lock.read.acquired",
-            "vmstat.pgfault",
-            "perf.page_faults",
-        )
-        return Counters(*(int(self.metrics[name]) for name in names))
+    def _first(self, rows: Sequence[Row]) -> dict[str, Row]:
+        firsts = {}
+        for name in dict.fromkeys(self.names):
+            of_thread = [row for row in rows if row["thread"] == self.names.index(name)]
+            if of_thread:
+                firsts[name] = of_thread[0]
+        return firsts
 
 
-def told(scenario: Scenario) -> Account:
-    """Play a story, and tell what became of its faults.
-
-    Of a group of threads the first one is told. One thread is traced at a time, so the
-    story is played as often as threads fault.
-    """
-    numbers = _first_threads(scenario)
-    played = Run(scenario)
-    faults = {
-        name: _fault(Run(scenario, numbers[name]), name)
-        for name in numbers
-        if name in played.faults
-    }
-    return Account(faults, played.counters())
+def _names(scenario: Scenario) -> list[str]:
+    """Return the name of every thread: that of its group."""
+    groups = [group for process in scenario.workload.processes for group in process.groups]
+    return [group.name for group in groups for _ in range(group.threads)]
 
 
-def _fault(run: Run, name: str) -> Fault:
-    """Return the one fault of the traced thread, of which the log tells the same as the trace."""
-    attempts, logged = run.attempts(), run.faults[name]
-    retries = sum(attempt.endswith("+VMA") for attempt in attempts)
-    assert (logged["attempts"], logged["vma_retries"]) == (len(attempts), retries)
-    assert FaultLock(logged["lock"]).name[0] == attempts[-1][0]
-    return Fault(attempts, "maj" if logged["major"] else "min", logged["mmap_reads"])
-
-
-def _attempt(row: Any) -> str:
-    result = int(row.result)
-    assert result == result & sum(BITS.values()), "a result of which the table does not tell"
-    names = "+".join(name for name, bit in BITS.items() if result & bit)
-    return f"{FaultLock(row.lock).name[0]}{'(TRIED)' if row.tried else ''}→{names or 0}"
-
-
-def _first_threads(scenario: Scenario) -> dict[str, int]:
-    numbers: dict[str, int] = {}
-    number = 0
-    for process in scenario.workload.processes:
-        for group in process.groups:
-            numbers[group.name] = number
-            number += group.threads
-    return numbers
-
-
-def _by_thread(rows: Mapping[str, Any], scenario: Scenario) -> dict[str, dict[str, int]]:
-    """Return the row of each group's first thread, which has at most one."""
-    threads = rows["thread"].tolist()
-    found = {}
-    for name, number in _first_threads(scenario).items():
-        assert threads.count(number) <= 1, f"{name} has one fault, or one operation"
-        if number in threads:
-            at = threads.index(number)
-            found[name] = {column: int(values[at]) for column, values in rows.items()}
-    return found
+def _rows(columns: Mapping[str, Any]) -> list[Row]:
+    values = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in values]
 
 
 class Moment(NamedTuple):

@@ -1,381 +1,321 @@
-"""Rows of the kernel model's table of golden scenarios, as whole runs: read faults on files."""
+"""Rows of the kernel model's table of golden scenarios, as whole runs: reads of file mappings."""
 
-import os
 from dataclasses import replace
-from functools import partial
 
 import pytest
 
-from faultlane_server.arch import ARCHITECTURES
-from faultlane_server.codes import Advice, VmFault
+from faultlane_server.codes import Advice, FileKind, StopReason
 from faultlane_server.engine.world import READAHEAD
-from faultlane_server.scenario import Munmap
+from tests.golden.account import account_of, told, written
+from tests.golden.setting import Setting, one_of_each_size
 from tests.golden.story import (
     CACHED,
+    DATA_PAGES,
+    READ_NS,
     Run,
-    a_story,
     after,
     cached,
+    dirty,
+    drop_clean_pages,
     marked,
-    moments,
-    mprotect,
-    munmap_page,
     one,
-    told,
     touch,
-    written,
+    write,
 )
-from tests.golden.table import DERIVED, FROM_THE_TABLE, READY, REFUSED_BY_A_WRITER, ROWS
+from tests.golden.table import (
+    ABSENT,
+    ABSENT_RANDOM,
+    BEING_MAPPED,
+    BEING_READ,
+    COW_READY,
+    DROPPED,
+    KERNEL_MODE,
+    KERNEL_MODE_BEING_READ,
+    KERNEL_MODE_SHARED_WRITE,
+    MARKED,
+    MARKED_ITSELF,
+    READY,
+    SPECIAL,
+    UNDER_WRITEBACK,
+    Cells,
+    at_page_size,
+)
 
 pytestmark = pytest.mark.uncompiled_too
 
-PAGE = 100  # that is read; its fault-around goes from 96 to 111, its read-around from 84 to 115
-
-WITHOUT_VMA_LOCK = "M(!TRIED)→RETRY+MAJOR; M(TRIED)→NOPAGE; PM1; maj; mm2"
-
-# Uncompiled runs take their time, and the path is the same for all.
-ARCHS = ("x86", "arm64") if os.environ.get("NUMBA_DISABLE_JIT") == "1" else tuple(ARCHITECTURES)
+PAGE = 112  # the first of a window of fault-around, whatever the page size
+BEFORE = PAGE - 1  # in its window of read-around, but not in that of fault-around
 
 
-@pytest.fixture(params=ARCHS)
-def arch(request):
-    return request.param
+def test_row_1_a_cached_page(setting):
+    scenario = setting.story(one("reader", touch(PAGE)), data=[CACHED])
+
+    assert told(scenario, "reader") == written({"reader": setting.cell(READY)})
 
 
-@pytest.fixture(params=FROM_THE_TABLE + DERIVED)
-def policy(request):
-    return request.param
+def test_row_2_an_absent_page_with_read_around(setting):
+    run = Run(setting.story(one("reader", touch(PAGE))), traced="reader")
+
+    assert account_of(run, "reader") == written({"reader": setting.cell(ABSENT)})
+    assert run.metrics["device.pages"] == setting.windows.ahead
 
 
-@pytest.fixture
-def story(policy, arch):
-    return partial(a_story, policy=policy, arch=arch)
+def test_row_3_an_absent_page_with_random_access(setting):
+    run = Run(setting.story(one("reader", touch(PAGE)), advice=Advice.RANDOM), traced="reader")
+
+    assert account_of(run, "reader") == written({"reader": setting.cell(ABSENT_RANDOM)})
+    assert run.metrics["device.pages"] == 1
 
 
-def test_row_2_where_the_architecture_had_no_vma_lock():
-    story = a_story(one("reader", touch(PAGE)), arch="loongarch")
-    scenario = replace(story, kernel=replace(story.kernel, generation="6.12"))
+def test_row_4_a_page_that_another_reader_reads(setting):
+    scenario = setting.story(one("first", touch(PAGE)), one("second", after(50_000), touch(BEFORE)))
+    run = Run(scenario, traced="second")
 
-    assert told(scenario) == written({"reader": WITHOUT_VMA_LOCK})
-
-
-def test_row_1_a_cached_page(story, policy):
-    scenario = story(one("reader", touch(PAGE)), data=[CACHED])
-
-    assert told(scenario) == written({"reader": ROWS[1][policy]})
+    cells = {"second": setting.cell(BEING_READ), "first": setting.cell(ABSENT)}
+    assert account_of(run, "second") == written(cells)
+    assert run.faults["second"]["reads"] == 0
+    assert run.faults["second"]["wait_device_ns"] > 900_000
 
 
-def test_row_2_an_absent_page_with_read_around(story, policy):
-    scenario = story(one("reader", touch(PAGE)))
-
-    assert told(scenario) == written({"reader": ROWS[2][policy]})
-    assert Run(scenario).metrics["device.pages"] == 32
-
-
-def test_row_3_an_absent_page_with_random_access(story, policy):
-    scenario = story(one("reader", touch(PAGE)), advice=Advice.RANDOM)
-
-    assert told(scenario) == written({"reader": ROWS[3][policy]})
-    assert Run(scenario).metrics["device.pages"] == 1
-
-
-def test_row_4_a_page_that_another_reader_reads(story, policy):
-    """It is in the window of the other's read, but not in that of the other's fault-around."""
-    scenario = story(one("first", touch(PAGE)), one("second", after(50_000), touch(90)))
-
-    assert told(scenario) == written({"first": ROWS[2][policy], "second": ROWS[4][policy]})
-    second = Run(scenario).faults["second"]
-    assert second["reads"] == 0
-    assert second["wait_device_ns"] > 900_000
-
-
-def test_row_4_the_page_of_another_process(story, policy):
-    scenario = story(
+@one_of_each_size
+def test_row_4_the_page_of_another_process(setting):
+    scenario = setting.story(
         one("first", touch(PAGE)), elsewhere=[one("second", after(50_000), touch(PAGE))]
     )
 
-    assert told(scenario) == written({"first": ROWS[2][policy], "second": ROWS[4][policy]})
+    cells = {"second": setting.cell(BEING_READ), "first": setting.cell(ABSENT)}
+    assert told(scenario, "second") == written(cells)
 
 
-def mapped_by_the_quicker_one(cell):
+def mapped_by_the_quicker_one(setting: Setting, row: Cells) -> str:
     """Let a fault's last attempt find its page mapped: by another thread that waited for it."""
+    cell = setting._replace(page_bytes=4096).cell(row)
     if cell.startswith("V→LOCKED"):
         return cell.replace("V→LOCKED", "V→LOCKED+NOPAGE")
     return cell.replace("NOPAGE", "0")
 
 
-def test_row_4_the_same_page_is_mapped_by_the_first_to_wait(story, policy):
-    scenario = story(one("first", touch(PAGE)), one("second", after(50_000), touch(PAGE)))
+@one_of_each_size
+def test_row_4_the_same_page_is_mapped_by_the_first_to_wait(setting):
+    scenario = setting.story(one("first", touch(PAGE)), one("second", after(50_000), touch(PAGE)))
 
-    second = mapped_by_the_quicker_one(ROWS[4][policy])
-    assert told(scenario) == written({"first": ROWS[2][policy], "second": second})
+    second = mapped_by_the_quicker_one(setting, BEING_READ)
+    cells = {"second": second, "first": setting.cell(ABSENT)}
+    assert told(scenario, "second") == written(cells)
 
 
-@pytest.mark.parametrize("absent_behind", [False, True])
-def test_row_5_a_ready_page_with_the_readahead_marker(story, policy, absent_behind):
-    pages = range(120) if absent_behind else range(1024)
-    scenario = story(one("reader", touch(PAGE)), data=[cached(pages), marked(PAGE)])
+@one_of_each_size
+def test_row_4_a_page_that_is_ready_while_another_process_copies_it(setting):
+    """Only this tells policies apart that ask whether a locked folio is up to date."""
+    scenario = setting.story(
+        one("reader", after(50_000), touch(PAGE)),
+        elsewhere=[one("copier", write(PAGE))],
+        data=[CACHED],
+        private=True,
+        writable=True,
+        costs_ns={"copy_page": 100_000},
+    )
+    run = Run(scenario, traced="reader")
 
-    assert told(scenario) == written({"reader": ROWS[5][policy]})
-    run = Run(scenario)
-    assert run.faults["reader"]["reads"] == (1 if absent_behind else 0)
-    assert run.faults["reader"]["wait_device_ns"] == 0
-    assert run.faults["reader"]["wait_folio_ns"] == 0
+    cells = {"reader": setting.cell(BEING_MAPPED), "copier": setting.cell(COW_READY)}
+    assert account_of(run, "reader") == written(cells)
+    assert run.faults["reader"]["wait_folio_ns"] > 40_000
+
+
+def test_row_5_a_ready_page_with_the_readahead_marker(setting):
+    """The next window is asked for, and the thread does not wait for it."""
+    scenario = setting.story(
+        one("reader", touch(PAGE)), data=[cached(range(PAGE + 2)), marked(PAGE)]
+    )
+    run = Run(scenario, traced="reader")
+
+    assert account_of(run, "reader") == written({"reader": setting.cell(MARKED)})
+    reader = run.faults["reader"]
+    assert (reader["reads"], reader["wait_device_ns"], reader["wait_folio_ns"]) == (1, 0, 0)
     assert not run.simulator.world.folios[PAGE].state & READAHEAD
 
 
-def test_row_5_the_marker_of_a_read_around(story, policy):
-    """Page 24 gets it with the window of page 16, and keeps it: fault-around skips it."""
-    scenario = story(one("first", touch(16)), one("second", after(3_000_000), touch(24)))
+@one_of_each_size
+def test_row_5_the_marker_where_there_is_nothing_to_read(setting):
+    scenario = setting.story(one("reader", touch(PAGE)), data=[CACHED, marked(PAGE)])
+    run = Run(scenario, traced="reader")
 
-    assert told(scenario) == written({"first": ROWS[2][policy], "second": ROWS[5][policy]})
-    run = Run(scenario)
-    assert run.metrics["device.pages"] == 32 + 32
+    assert account_of(run, "reader") == written({"reader": setting.cell(MARKED)})
+    assert run.faults["reader"]["reads"] == 0
+    assert not run.simulator.world.folios[PAGE].state & READAHEAD
+
+
+@one_of_each_size
+def test_row_5_the_marker_of_a_read_around(setting):
+    """The window goes from page 0 to `ahead`; fault-around skips the page with the marker.
+
+    At 64K there is no marker, and the next page of the window is ready.
+    """
+    _, ahead, async_pages = setting.windows
+    page = ahead - max(async_pages, 1)
+    scenario = setting.story(
+        one("first", touch(ahead // 2 if async_pages else 0)),
+        one("second", after(3_000_000), touch(page)),
+    )
+    run = Run(scenario, traced="second")
+
+    second = setting.cell(MARKED if async_pages else READY)
+    first = setting.cell(ABSENT)
+    assert account_of(run, "second") == written({"second": second, "first": first})
     folios = run.simulator.world.folios
-    assert [page for page in range(64) if folios[page].state & READAHEAD] == [32]
+    found = [page for page in range(3 * ahead) if folios[page].state & READAHEAD]
+    assert found == ([ahead] if async_pages else []), "of the next window"
 
 
-def test_row_12_a_vma_that_is_write_locked(story, policy):
-    scenario = story(
-        one("writer", mprotect("data")),
-        one("reader", after(20_000), touch(PAGE)),
-        data=[CACHED],
-        costs_ns={"mprotect": 100_000},
+def test_row_6_a_ready_page_under_writeback_with_pg_reclaim(setting):
+    scenario = setting.story(
+        one("adviser", drop_clean_pages()),
+        one("reader", after(50_000), touch(PAGE)),
+        data=[dirty(PAGE)],
+        write_ns=500_000,
+        costs_ns={"retry": 10_000},
     )
+    run = Run(scenario, traced="reader")
 
-    assert told(scenario) == written({"reader": ROWS[12][policy]})
-    reader = Run(scenario).faults["reader"]
-    assert reader["wait_mmap_lock_ns"] > 50_000
-    assert reader["blocker"] == 0, "the writer"
+    cell = setting.cell(UNDER_WRITEBACK)
+    assert account_of(run, "reader") == written({"reader": cell})
+    reader = run.faults["reader"]
+    assert reader["wait_folio_ns"] == reader["wait_device_ns"] == reader["reads"] == 0
+    assert (reader["cpu_ns"] > 400_000) == ("…" in cell), "its time is spent on the CPU"
 
 
-def while_another_vma_is_changed(story, **more):
-    return story(
-        one("writer", mprotect("other")),
-        one("reader", after(20_000), touch(PAGE)),
-        costs_ns={"mprotect": 3_000_000},
-        **more,
+def held_for_read_ns(run: Run, lock: str) -> int:
+    rows = run.simulator.summary().locks
+    return sum(row.hold_total_ns for row in rows if (row.lock, row.mode) == (lock, "read"))
+
+
+def test_row_7_a_page_that_is_dropped_between_the_attempts(setting):
+    """Whoever comes back finds nothing of the window: all of it is read again."""
+    scenario = setting.story(
+        one("reader", touch(PAGE)),
+        one("adviser", after(1_050_000), drop_clean_pages()),
+        costs_ns={"retry": 100_000},
     )
+    run = Run(scenario, traced="reader")
+
+    cell = setting.cell(DROPPED)
+    assert account_of(run, "reader") == written({"reader": cell})
+    reads = 2 if "PM2" in cell else 1
+    assert run.faults["reader"]["reads"] == reads
+    assert run.metrics["device.pages"] == reads * setting.windows.ahead
+    if reads == 2:
+        lock = "mmap_lock" if "M(TRIED)" in cell else "vma_lock"
+        assert held_for_read_ns(run, lock) > READ_NS, "the second one waits with its lock held"
 
 
-def test_row_13_a_writer_of_another_vma_keeps_nobody_from_a_cached_page(story, policy):
-    scenario = while_another_vma_is_changed(story, data=[CACHED])
+def test_row_8_a_mapping_whose_fault_method_needs_mmap_lock(setting):
+    scenario = setting.story(one("reader", touch(PAGE)), kind=FileKind.SPECIAL, attempts_max=100)
+    run = Run(scenario, traced="reader")
 
-    assert told(scenario) == written({"reader": ROWS[13][policy]})
-    run = Run(scenario)
-    writer, reader = run.operations["writer"], run.faults["reader"]
-    assert writer["start_ns"] + 10_000 < reader["start_ns"]
-    assert reader["start_ns"] + reader["duration_ns"] < writer["start_ns"] + writer["hold_ns"]
-
-
-def test_row_13_a_writer_of_another_vma_keeps_those_who_retry_under_mmap_lock(story, policy):
-    scenario = while_another_vma_is_changed(story)
-
-    assert told(scenario) == written({"reader": ROWS[2][policy]})
-    waited_ns = Run(scenario).faults["reader"]["wait_mmap_lock_ns"]
-    assert waited_ns > 1_500_000 if policy == "mainline" else waited_ns == 0
+    cell = setting.cell(SPECIAL)
+    assert account_of(run, "reader") == written({"reader": cell})
+    stop = StopReason.NO_PROGRESS if "for ever" in cell else StopReason.FINISHED
+    assert run.simulator.summary().stop == stop
 
 
-def test_row_26_an_absent_page_of_a_vma_that_is_write_locked(story, policy):
-    scenario = story(
-        one("writer", mprotect("data")),
-        one("reader", after(20_000), touch(PAGE)),
-        costs_ns={"mprotect": 100_000},
-    )
+def test_row_29_an_absent_page_that_gets_the_marker_itself(setting):
+    """The window is cut at the end of the file, its last quarter is not.
 
-    assert told(scenario) == written({"reader": ROWS[26][policy]})
+    At 64K that is nothing, and the page is any page.
+    """
+    _, ahead, async_pages = setting.windows
+    page = DATA_PAGES - max(async_pages, 1)
+    run = Run(setting.story(one("reader", touch(page))), traced="reader")
 
-
-def test_row_31_two_attempts_under_mmap_lock_make_a_fault_major(story, policy):
-    """The table tells it of a fault in kernel mode; here it is a writer that keeps it from V."""
-    scenario = story(
-        one("writer", mprotect("data")),
-        one("reader", after(20_000), touch(PAGE)),
-        elsewhere=[one("first", touch(PAGE))],
-        costs_ns={"mprotect": 100_000},
-    )
-
-    reader = "A1; M(!TRIED)→RETRY; M(TRIED)→NOPAGE; PM0; maj; mm2"
-    assert told(scenario) == written({"reader": reader, "first": ROWS[2][policy]})
-
-
-def test_row_29_an_absent_page_that_gets_the_marker_itself(story, policy):
-    """It is the eighth page from the end: the window is cut there, its last quarter is not."""
-    scenario = story(one("reader", touch(1016)))
-
-    assert told(scenario) == written({"reader": ROWS[29][policy]})
-    run = Run(scenario)
-    assert run.metrics["device.pages"] == 24
-    assert run.simulator.world.folios[1016].state & READAHEAD, "the bit stays set"
+    assert account_of(run, "reader") == written({"reader": setting.cell(MARKED_ITSELF)})
+    assert run.metrics["device.pages"] == ahead // 2 + DATA_PAGES - page
+    is_marked = run.simulator.world.folios[page].state & READAHEAD != 0
+    assert is_marked == (async_pages > 0), "the bit stays set"
 
 
 SLOW_READAHEAD = {"readahead": 100_000}  # time for another one to miss as well
 
 
-def test_row_32_two_readers_both_miss_the_same_page(story, policy):
-    scenario = story(
+def test_row_32_two_readers_both_miss_the_same_page(setting):
+    scenario = setting.story(
         one("first", touch(PAGE)), elsewhere=[one("second", touch(PAGE))], costs_ns=SLOW_READAHEAD
     )
+    run = Run(scenario, traced="second")
 
-    assert told(scenario) == written({"first": ROWS[32][policy], "second": ROWS[32][policy]})
-    run = Run(scenario)
-    assert run.metrics["device.pages"] == 32, "each page is read once"
+    cells = dict.fromkeys(("second", "first"), setting.cell(ABSENT))
+    assert account_of(run, "second") == written(cells)
+    assert run.metrics["device.pages"] == setting.windows.ahead, "each page is read once"
     assert run.faults["second"]["reads"] == 0, "it just waits"
 
 
-def test_row_32_in_one_process_the_first_to_wait_maps_the_page_for_both(story, policy):
-    scenario = story(one("first", touch(PAGE)), one("second", touch(PAGE)), costs_ns=SLOW_READAHEAD)
+@one_of_each_size
+def test_row_32_in_one_process_the_first_to_wait_maps_the_page_for_both(setting):
+    scenario = setting.story(
+        one("first", touch(PAGE)), one("second", touch(PAGE)), costs_ns=SLOW_READAHEAD
+    )
 
-    second = mapped_by_the_quicker_one(ROWS[32][policy])
-    assert told(scenario) == written({"first": ROWS[32][policy], "second": second})
+    second = mapped_by_the_quicker_one(setting, ABSENT)
+    cells = {"second": second, "first": setting.cell(ABSENT)}
+    assert told(scenario, "second") == written(cells)
 
 
-def test_rows_29_and_32_the_second_attempt_waits_with_its_lock_held(story, policy):
+@one_of_each_size
+def test_rows_29_and_32_the_second_attempt_waits_with_its_lock_held(setting):
     """Both missed, so both have TRIED set: no drop when one finds the folio locked by the other.
 
     Getting ready to retry takes long enough for both to have left their first attempts.
     """
-    scenario = story(
-        one("first", touch(1016)),
-        elsewhere=[one("second", touch(1016))],
+    page = DATA_PAGES - max(setting.windows.marked, 1)
+    scenario = setting.story(
+        one("first", touch(page)),
+        elsewhere=[one("second", touch(page))],
         costs_ns=SLOW_READAHEAD | {"retry": 20_000, "map_page": 100_000},
     )
+    run = Run(scenario, traced="second")
 
-    assert told(scenario) == written({"first": ROWS[29][policy], "second": ROWS[29][policy]})
-    assert Run(scenario).faults["second"]["wait_folio_ns"] > 90_000
-
-
-class TestRow24:
-    """A munmap of a page finds a reader inside the VMA, and drains it with mmap_lock held.
-
-    The reader is slow inside, for 100 us. Whoever comes later needs these 100 us as well.
-    """
-
-    @pytest.fixture(params=["6.12", "6.15"])
-    def played(self, story, request):
-        return partial(
-            story,
-            one("inside", touch(PAGE)),
-            one("unmapper", after(20_000), munmap_page(1000)),
-            data=[CACHED],
-            generation=request.param,
-            costs_ns={"handle": 100_000},
-        )
-
-    def test_the_writer_waits_for_the_reader(self, played, policy):
-        scenario = played()
-
-        assert told(scenario) == written({"inside": READY})
-        run = Run(scenario)
-        inside, unmapper = run.faults["inside"], run.operations["unmapper"]
-        assert unmapper["wait_vma_ns"] > 50_000
-        assert unmapper["hold_ns"] > unmapper["wait_vma_ns"], "mmap_lock is held meanwhile"
-        assert unmapper["blocker"] == 0, "the reader"
-        assert inside["start_ns"] + inside["duration_ns"] > unmapper["start_ns"] + 50_000
-
-    def test_others_of_the_vma_queue_for_mmap_lock(self, played, policy):
-        scenario = played(one("late", after(60_000), touch(500)))
-
-        assert told(scenario) == written({"inside": READY, "late": REFUSED_BY_A_WRITER})
-        late = Run(scenario).faults["late"]
-        assert late["wait_mmap_lock_ns"] > 20_000
-        assert late["blocker"] == 1, "the unmapper"
-
-    def test_others_of_other_vmas_do_not(self, played, policy):
-        scenario = played(one("late", after(60_000), touch(30, "other")))
-
-        assert told(scenario) == written({"inside": READY, "late": READY})
-        assert Run(scenario).faults["late"]["wait_mmap_lock_ns"] == 0
-
-    def test_who_comes_while_the_writer_spins_gets_in_if_the_vma_lock_is_a_rwsem(
-        self, story, played, policy
-    ):
-        """It spins for (20 + 1) / 2 us. A reference count excludes readers at once."""
-        scenario = played(one("early", after(26_000), touch(500)))
-
-        is_rwsem = scenario.kernel.generation == "6.12"
-        early = READY if is_rwsem else REFUSED_BY_A_WRITER
-        assert told(scenario) == written({"inside": READY, "early": early})
-        run = Run(scenario)
-        waited_ns = run.operations["unmapper"]["wait_vma_ns"]
-        assert (waited_ns > 95_000) == is_rwsem, "for both of them"
-        assert run.operations["unmapper"]["blocker"] == (2 if is_rwsem else 0)
-
-    def test_who_queued_finds_that_the_vma_is_gone(self, story, policy):
-        scenario = story(
-            one("inside", touch(PAGE)),
-            one("unmapper", after(20_000), Munmap("data")),
-            one("late", after(60_000), touch(500)),
-            data=[CACHED],
-            costs_ns={"handle": 100_000},
-        )
-
-        run = Run(scenario)
-        assert run.faults["late"]["result"] == VmFault.SIGSEGV
-        assert run.faults["late"]["attempts"] == 0
-        assert run.faults["late"]["mmap_reads"] == 1
-        counted = written({"inside": READY}).counters
-        assert run.counters() == counted._replace(abort=1, mmap_reads=1, page_faults=2)
+    cells = dict.fromkeys(("second", "first"), setting.cell(MARKED_ITSELF))
+    assert account_of(run, "second") == written(cells)
+    assert run.faults["second"]["wait_folio_ns"] > 90_000
 
 
-def test_a_writer_waits_for_the_io_of_a_fault_that_holds_the_vma_lock(story, policy):
-    """Hold pays for what it saves: its reader is inside for the whole read."""
-    scenario = story(one("reader", touch(PAGE)), one("writer", after(50_000), mprotect("data")))
+class TestLoongArchBefore618:
+    """It had no VMA lock: rows follow the M pattern of rows 11 and 31, whatever the policy."""
 
-    assert told(scenario) == written({"reader": ROWS[2][policy]})
-    waited_ns = Run(scenario).operations["writer"]["wait_vma_ns"]
-    assert waited_ns > 900_000 if policy == "hold" else waited_ns == 0
+    PAGE_SIZES = pytest.mark.parametrize("page_bytes", [4096, 16384, 65536])
 
+    def told(self, policy, page_bytes, *cast, **more):
+        story = Setting("loongarch", page_bytes, policy).story(*cast, **more)
+        scenario = replace(story, kernel=replace(story.kernel, generation="6.12"))
+        return told(scenario, cast[0].name)
 
-class TestRow25:
-    """A munmap is downgraded with a writer at the head of the queue.
+    @PAGE_SIZES
+    def test_row_1(self, policy, page_bytes):
+        found = self.told(policy, page_bytes, one("reader", touch(PAGE)), data=[CACHED])
 
-    That writer queues instead of spinning because the unmapper sleeps: it drains a reader.
-    """
+        assert found == written({"reader": at_page_size(READY["mmap_lock_only"], page_bytes)})
 
-    def played(self, story):
-        return story(
-            one("inside", touch(PAGE)),
-            one("unmapper", after(20_000), munmap_page(1000)),
-            one("writer", after(50_000), mprotect("other")),
-            one("refused", after(70_000), touch(500)),
-            one("free", after(250_000), touch(600)),
-            data=[CACHED],
-            costs_ns={
-                "handle": 100_000,
-                "munmap_zap": 400_000,
-                "mprotect": 50_000,
-                "idle_exit": 2_000,
-                "switch": 1_000,
-            },
-        )
+    @PAGE_SIZES
+    def test_row_2(self, policy, page_bytes):
+        found = self.told(policy, page_bytes, one("reader", touch(PAGE)))
 
-    def test_faults(self, story, policy):
-        assert told(self.played(story)) == written(
-            {"inside": READY, "refused": REFUSED_BY_A_WRITER, "free": READY}
-        )
+        cell = Setting("loongarch", page_bytes, policy).cell(KERNEL_MODE)
+        assert found == written({"reader": cell})
 
-    def test_queued_readers_stay_queued_until_the_zap_ends(self, story, policy):
-        unmapper, writer, refused = 1, 2, 3
-        found = list(moments(self.played(story)))
+    @PAGE_SIZES
+    def test_row_4(self, policy, page_bytes):
+        second = one("second", after(50_000), touch(BEFORE))
+        found = self.told(policy, page_bytes, second, one("first", touch(PAGE)))
 
-        assert [moment[1:] for moment in found] == [
-            (0, "W", []),
-            (0, "W WAIT", [writer]),
-            (0, "W WAIT", [writer, refused]),
-            (1, "WAIT", [writer, refused]),
-            (0, "WAIT", [writer, refused]),
-            (0, "W WAIT", [refused]),
-            (1, "", []),
-            (0, "", []),
-        ]
-        downgraded, zapped = found[3], found[4]
-        assert zapped.since_ns - downgraded.since_ns >= 400_000
-        run = Run(self.played(story))
-        assert run.faults["refused"]["wait_mmap_lock_ns"] > 450_000
-        free = run.faults["free"]
-        assert downgraded.since_ns < free["start_ns"], "the VMA lock works from there on"
-        assert free["start_ns"] + free["duration_ns"] < zapped.since_ns
-        assert run.operations["unmapper"]["blocker"] == 0
-        assert run.operations["writer"]["blocker"] == unmapper
-        assert run.operations["writer"]["wait_run_queue_ns"] == 3_000, "it is woken once"
+        setting = Setting("loongarch", page_bytes, policy)
+        cells = {
+            "second": setting.cell(KERNEL_MODE_BEING_READ),
+            "first": setting.cell(KERNEL_MODE),
+        }
+        assert found == written(cells)
+
+    @PAGE_SIZES
+    def test_row_30(self, policy, page_bytes):
+        found = self.told(policy, page_bytes, one("writer", write(PAGE)), writable=True)
+
+        cell = Setting("loongarch", page_bytes, policy).cell(KERNEL_MODE_SHARED_WRITE)
+        assert found == written({"writer": cell})
