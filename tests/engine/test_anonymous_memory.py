@@ -8,12 +8,14 @@ from faultlane_server.policy import POLICIES, RetryPolicy, RetryRule
 from faultlane_server.scenario import (
     AnonymousMapping,
     ByteRange,
+    Exponential,
     Loop,
     Madvise,
     Mmap,
     Mprotect,
     Munmap,
     Sequential,
+    Sleep,
     ThreadGroup,
     Touch,
     Vma,
@@ -225,11 +227,12 @@ class TestMergingMmaps:
         assert self.played(merge=False)["vma_lock.write.acquired"] == 0
 
     def test_who_maps_waits_for_the_faults_of_its_neighbour(self):
-        """Whoever maps again while a neighbour is in a fault, which is slow, for 200 us."""
+        """A fault is slow, for 200 us, and now and then somebody maps meanwhile."""
         waits_ns = {}
         for merge in (True, False):
             mapping = Mmap("mine", 8 * PAGE, merge)
-            again = Loop(4, (mapping, write(0, vma="mine"), Munmap("mine")))
+            pause = Sleep(Exponential(300 * US))
+            again = Loop(8, (mapping, write(0, vma="mine"), pause, Munmap("mine"), pause))
             story = a_story(ThreadGroup("app", 3, (again,)), costs_ns={"clear_page": 200 * US})
             waits_ns[merge] = max(row["wait_vma_ns"] for row in Played(story).operations)
 
