@@ -1,16 +1,19 @@
 """From a row of measurements to the scenario that was measured.
 
-The rows are those of a harness that runs as init in a small guest: fault threads touch
-cold pages in a closed loop, and writers change the address space and sleep. A row's columns
-are all that is read here; costs come from the machine profile.
+The rows are those of a harness that runs as init in a small guest: fault threads touch cold
+pages of a file in a closed loop (S1, S2), the same one of them all at once and round after
+round (S3), or pages of anonymous memory that they write (S6); and writers change the address
+space and sleep. A row's columns are all that is read here; costs come from the machine profile.
 """
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
 
-from faultlane_server.codes import Advice, Protection, RecordingKind
+from faultlane_server.codes import Access, Advice, Protection, RecordingKind
 from faultlane_server.scenario import (
     AnonymousMapping,
+    Barrier,
+    ByteRange,
     Compute,
     Device,
     Explicit,
@@ -51,7 +54,17 @@ WORD = (1 << 64) - 1
 UNRELATED = ((Protection.READ,), (Protection.READ, Protection.WRITE))
 SAME_VMA = ((Protection.READ, Protection.EXEC), (Protection.READ,))
 
-POLICY_OF = {"base": "mainline", "pristine": "mainline", "rfc": "rfc", "hold": "hold"}
+POLICY_OF = {
+    "base": "mainline",
+    "pristine": "mainline",
+    "rfc": "rfc",
+    "rfcx": "rfc_all_reads",
+    "rfcu": "rfc_uptodate",
+    "hold": "hold",
+    "mmaponly": "mmap_lock_only",
+}
+SCENARIOS = ("S1", "S2", "S3", "S6")
+READ_WRITE = (Protection.READ, Protection.WRITE)
 READAHEAD_BYTES = {"advise_random": 131072, "readahead_1page": 4096, "readahead_128k": 131072}
 
 
@@ -63,23 +76,17 @@ def scenario_of(row: Row, *, profile: str, cpus: int, seed: int = 0) -> Scenario
     ValueError
         If the row asks for what this version cannot simulate.
     """
-    if row["scenario"] not in ("S1", "S2") or row["variant"] not in POLICY_OF:
+    if row["scenario"] not in SCENARIOS or row["variant"] not in POLICY_OF:
         raise ValueError(f"cannot simulate {row['scenario']} under {row['variant']} yet")
     harness = _Harness(row, seed)
-    device = Device(
-        name="nullb",
-        latency=Fixed(int(row["device_latency_ns"])),
-        channels=CHANNELS,
-        readahead_bytes=READAHEAD_BYTES[row["readahead"]],
-    )
     groups = (*harness.readers(), *harness.writers())
     return check(
         Scenario(
             workload=Workload(
-                files=(File("file", harness.file_bytes, "nullb"),),
+                files=harness.files(),
                 processes=(Process("harness", (*harness.vmas(), *harness.areas()), groups),),
             ),
-            machine=Machine(arch="x86", cpus=cpus, profile=profile, devices=(device,)),
+            machine=Machine(arch="x86", cpus=cpus, profile=profile, devices=harness.devices()),
             kernel=Kernel(policy=POLICY_OF[row["variant"]], hz=250),
             horizon_ns=HORIZON_NS,
             seed=seed,
@@ -92,6 +99,11 @@ class _Harness:
     """The measuring program, as far as a row describes it."""
 
     def __init__(self, row: Row, repetition: int) -> None:
+        self.row = row
+        self.is_anonymous = row["scenario"] == "S6"
+        self.all_at_once = row["scenario"] == "S3"
+        self.access = Access.WRITE if row["write_fault"] == "1" else Access.READ
+        stride_pages = 1 if self.is_anonymous else STRIDE_PAGES
         self.threads = int(row["threads"])
         self.touches = int(row["faults_per_thread"])
         self.vma_count = int(row["vmas"])
@@ -100,32 +112,52 @@ class _Harness:
         self.writer_count = int(row["writers"] or 0)
         self.writer_op = row["writer_op"]
         self.writer_think_us = int(row["writer_think_us"] or 0)
-        needed = self.threads * self.touches * STRIDE_PAGES
-        self.used_pages = -(-needed // self.vma_count)  # of each VMA
+        touched = self.touches * (1 if self.all_at_once else self.threads)
+        self.used_pages = -(-touched * stride_pages // self.vma_count)  # of each VMA
         self.vma_bytes = (self.used_pages + TAIL_PAGES) * PAGE_BYTES
-        self.file_bytes = self.vma_bytes * self.vma_count
-        self.pages = _shuffled_pages(self.used_pages * self.vma_count // STRIDE_PAGES, repetition)
+        windows = self.used_pages * self.vma_count // stride_pages
+        self.pages = _shuffled_pages(windows, stride_pages, repetition)
+
+    def files(self) -> tuple[File, ...]:
+        """Return the file that is mapped, which is the device itself."""
+        if self.is_anonymous:
+            return ()
+        return (File("file", self.vma_bytes * self.vma_count, "nullb"),)
+
+    def devices(self) -> tuple[Device, ...]:
+        if self.is_anonymous:
+            return ()
+        latency = Fixed(int(self.row["device_latency_ns"]))
+        window_bytes = READAHEAD_BYTES[self.row["readahead"]]
+        return (Device("nullb", latency, CHANNELS, readahead_bytes=window_bytes),)
 
     def vmas(self) -> Iterator[Vma]:
-        """Map the file piece by piece."""
+        """Map the file piece by piece, or memory that has an anon_vma: a page was written."""
         for number in range(self.vma_count):
-            mapping = FileMapping("file", offset_bytes=number * self.vma_bytes)
-            yield Vma(f"vma{number}", self.vma_bytes, mapping, advice=self.advice)
+            name = f"vma{number}"
+            if self.is_anonymous:
+                written = (ByteRange(self.used_pages * PAGE_BYTES, PAGE_BYTES),)
+                memory = AnonymousMapping()
+                yield Vma(name, self.vma_bytes, memory, 0, READ_WRITE, mapped=written)
+            else:
+                mapping = FileMapping("file", offset_bytes=number * self.vma_bytes)
+                yield Vma(name, self.vma_bytes, mapping, advice=self.advice)
 
     def areas(self) -> Iterator[Vma]:
         """Give each writer its own memory, if it changes some that nobody else uses."""
         if self.writer_op == "mprotect_unrelated":
-            protection = (Protection.READ, Protection.WRITE)
             for number in range(self.writer_count):
                 yield Vma(
-                    f"area{number}", 62 * PAGE_BYTES, AnonymousMapping(), protection=protection
+                    f"area{number}", 62 * PAGE_BYTES, AnonymousMapping(), protection=READ_WRITE
                 )
 
     def readers(self) -> Iterator[ThreadGroup]:
         """Let each fault thread touch its part of the shuffled pages."""
         if self.vma_count == 1:
-            touch = Touch("vma0", self._explicit(self.pages, self.touches), count=1)
-            loop = Loop(self.touches, (touch, *self._between()))
+            share = 0 if self.all_at_once else self.touches
+            touch = Touch("vma0", self._explicit(self.pages, share), self.access, count=1)
+            start = (Barrier("round"),) if self.all_at_once else ()
+            loop = Loop(self.touches, (*start, touch, *self._between()))
             yield ThreadGroup("readers", self.threads, (loop,))
             return
         for thread in range(self.threads):
@@ -135,7 +167,7 @@ class _Harness:
     def _touches(self, pages: list[int]) -> Iterator[Step]:
         for page in pages:
             vma, within = divmod(page, self.used_pages)
-            yield Touch(f"vma{vma}", self._explicit([within], 0), count=1)
+            yield Touch(f"vma{vma}", self._explicit([within], 0), self.access, count=1)
             yield from self._between()
 
     def _explicit(self, pages: list[int], slice_: int) -> Explicit:
@@ -196,13 +228,15 @@ def _xorshift(seed: int) -> Iterator[int]:
         yield seed
 
 
-def _shuffled_pages(windows: int, repetition: int) -> list[int]:
+def _shuffled_pages(windows: int, stride_pages: int, repetition: int) -> list[int]:
     """Return one page of each window in the harness's order: shuffled by its own generator."""
     words = _xorshift((0x9E3779B97F4A7C15 + repetition) & WORD)
-    pages = [
-        window * STRIDE_PAGES + word % STRIDE_PAGES
-        for window, word in enumerate(islice(words, windows))
-    ]
+    pages = list(range(windows))
+    if stride_pages > 1:
+        pages = [
+            window * stride_pages + word % stride_pages
+            for window, word in enumerate(islice(words, windows))
+        ]
     for last in range(windows - 1, 0, -1):
         other = next(words) % (last + 1)
         pages[last], pages[other] = pages[other], pages[last]
