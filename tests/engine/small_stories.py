@@ -6,6 +6,7 @@ somebody waits for is somebody else and never a CPU.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from faultlane_server.codes import (
@@ -112,13 +113,17 @@ def a_story(
     attempts_max: int = 0,
     horizon_ns: int = 10**9,
 ) -> Scenario:
-    """Make a story; `vmas` stands for other VMAs of the process `app` than `data` alone."""
+    """Make a story; `vmas` stands for other VMAs of the process `app` than `data` alone.
+
+    What is `mapped` from the start is so in `app`, and nowhere else.
+    """
     length_bytes = data_pages * PAGE
     mapping = FileMapping("data", map_private=private)
     vma = Vma("data", length_bytes, mapping, 0, READ_WRITE, advice, tuple(mapped))
     device = disk.name if kind == FileKind.REGULAR else ""
     processes = [Process("app", tuple(vmas) or (vma,), cast)]
-    processes += [Process(group.name, (vma,), (group,)) for group in elsewhere]
+    unmapped = replace(vma, mapped=())
+    processes += [Process(group.name, (unmapped,), (group,)) for group in elsewhere]
     threads = sum(group.threads for process in processes for group in process.groups)
     scenario = Scenario(
         workload=Workload(

@@ -254,6 +254,14 @@ def test_a_fatal_signal_ends_what_a_program_does(cast: list[ThreadGroup]) -> Non
     assert run.faults == []
 
 
+def test_a_thread_that_kills_its_own_process_ends_with_it() -> None:
+    run = Played(a_story(one("victim", kill(""), touch(1)), one("other", touch(2), touch(3))))
+
+    assert run.ended
+    assert run.summary.end_ns < SOON_NS
+    assert run["touches.count"] == 0
+
+
 def waits_for_a_folio_to_make_it_writable() -> Scenario:
     return a_story(
         one("victim", write(1)),

@@ -270,6 +270,25 @@ def test_truncation_waits_for_a_page_that_is_read() -> None:
     assert waited_ns > 800 * US
 
 
+@pytest.mark.xfail(reason="it is the one who took invalidate_lock last, even if it has left")
+def test_truncation_is_blocked_by_the_fault_that_has_invalidate_lock_longest() -> None:
+    """`quick` fills a hole and is gone when the truncater comes; `slow` reads its page."""
+    run = Played(
+        a_story(
+            one("slow", touch(1)),
+            one("quick", after(20 * US), touch(2)),
+            one("truncater", after(100 * US), Ftruncate("data", 0)),
+            data=[pages(PageState.HOLE, 2)],
+            advice=Advice.RANDOM,
+            fault_around=False,
+        )
+    )
+
+    assert end_ns(run.fault_of("quick")) < 100 * US
+    assert run.operation_of("truncater")["wait_invalidate_lock_ns"] > 800 * US
+    assert run.operation_of("truncater")["blocker"] == run.names["slow"]
+
+
 def test_truncation_waits_until_a_page_is_written() -> None:
     run = Played(
         a_story(

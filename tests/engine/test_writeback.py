@@ -243,6 +243,24 @@ def test_background_writeback_lets_a_store_be_made_before_it_takes_its_page() ->
     assert len(touches) == len(set(touches)), "a touch that was handled faults again"
 
 
+@pytest.mark.xfail(reason="a page is submitted in the instant that makes it dirty", strict=True)
+def test_a_store_is_made_however_soon_its_page_is_written_back() -> None:
+    """A device that is quicker than a fault must not protect the page before each store."""
+    run = Played(
+        a_story(
+            one("writer", write(1)),
+            data=CACHED,
+            disk=Device("disk", Fixed(READ_NS), write_latency=Fixed(US)),
+            dirty_bytes=2 * PAGE,
+            dirty_background_bytes=1,
+            horizon_ns=MS,
+        )
+    )
+
+    assert run["touches.count"] == 1
+    assert run.ended
+
+
 def test_without_a_limit_nothing_is_written_by_itself() -> None:
     run = Played(a_flood(0))
 

@@ -4,6 +4,8 @@ U1 to U4 are the conditions under which nothing bounds the retries under the VMA
 others are exits for which another attempt under the VMA lock cannot help.
 """
 
+from collections.abc import Sequence
+
 import pytest
 
 from faultlane_server.codes import (
@@ -11,6 +13,7 @@ from faultlane_server.codes import (
     FileKind,
     PageState,
     RetryReason,
+    SignalKind,
     StopReason,
     VmFault,
 )
@@ -20,8 +23,10 @@ from faultlane_server.scenario import (
     FadviseDontneed,
     FileMapping,
     Fixed,
+    Kill,
     Mprotect,
     Scenario,
+    ThreadGroup,
     Vma,
 )
 from tests.engine.small_stories import (
@@ -90,12 +95,13 @@ def test_nobody_starves_for_ever_on_a_page_that_is_often_locked(policy: str) -> 
 
 
 def a_page_under_writeback_with_reclaim(
-    policy: str | RetryPolicy, attempts_max: int = 0
+    policy: str | RetryPolicy, attempts_max: int = 0, beside: Sequence[ThreadGroup] = ()
 ) -> Scenario:
     """Let a page be read that fadvise has left under writeback, with PG_reclaim set."""
     return a_story(
         one("adviser", FadviseDontneed("data", PAGE, PAGE)),
         one("reader", after(20 * US), touch(1)),
+        *beside,
         data=DIRTY,
         policy=policy,
         disk=SLOW_WRITES,
@@ -163,6 +169,37 @@ def test_a_gate_that_counts_sends_the_busy_loop_to_mmap_lock() -> None:
         "M→RETRY",
         "M(TRIED)→LOCKED",
     ]
+
+
+def test_a_writer_of_the_vma_breaks_the_busy_loop() -> None:
+    """V0 fails, so the fault goes on as mainline does from mmap_lock on."""
+    run = Played(
+        a_page_under_writeback_with_reclaim(
+            "rfc",
+            beside=[one("protector", after(50 * US), Mprotect("data", protection=READ_WRITE[:1]))],
+        )
+    )
+
+    fault = run.fault_of("reader")
+    assert end_ns(fault) < 0.7 * WRITE_NS
+    assert (fault["lock"], fault["major"], fault["mmap_reads"]) == (FaultLock.MMAP, 1, 2)
+    assert fault["attempts"] == fault["vma_retries"] + 2
+    assert run["vmstat.vma_lock_abort"] == 1
+
+
+def test_a_signal_breaks_the_busy_loop_and_the_touch_begins_another_one() -> None:
+    run = Played(
+        a_page_under_writeback_with_reclaim(
+            "rfc",
+            beside=[one("sender", after(50 * US), Kill(SignalKind.HANDLED, "app", "reader"))],
+        )
+    )
+
+    first, second = run.faults_of("reader")
+    assert VmFault.RETRY in result(first)
+    assert end_ns(first) < 0.7 * WRITE_NS < WRITE_NS < end_ns(second)
+    assert min(first["attempts"], second["attempts"]) > 10
+    assert run["vmstat.pgfault"] == 1
 
 
 def a_page_that_was_read_in_vain(policy: str, attempts_max: int = 0) -> Scenario:

@@ -10,7 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faultlane import v1 as pb
-from faultlane_server.codes import Access, Advice, PageState, Protection, RecordingKind
+from faultlane_server.codes import (
+    Access,
+    Advice,
+    FileKind,
+    PageState,
+    Protection,
+    RecordingKind,
+    SignalKind,
+)
+from faultlane_server.kernels import KERNELS
+from faultlane_server.policy import POLICIES
 from faultlane_server.scenario import (
     AnonymousMapping,
     Barrier,
@@ -23,8 +33,10 @@ from faultlane_server.scenario import (
     FileMapping,
     FileRange,
     Fixed,
+    Ftruncate,
     InvalidScenario,
     Kernel,
+    Kill,
     LogNormal,
     Loop,
     Machine,
@@ -33,6 +45,7 @@ from faultlane_server.scenario import (
     Mprotect,
     Munmap,
     Process,
+    PunchHole,
     Quantile,
     Quantiles,
     Recording,
@@ -207,6 +220,9 @@ BROKEN: list[tuple[str, Scenario, str]] = [
      f"{PROCESS}.vmas[0].file.offset_bytes"),
     ("a mapping past its file", plain(vmas=(replace(VMA, backing=FileMapping("data", PAGE)),)),
      f"{PROCESS}.vmas[0].length_bytes"),
+    ("a mapping behind its file",
+     plain(vmas=(replace(VMA, backing=FileMapping("data", 16 * PAGE)),)),
+     f"{PROCESS}.vmas[0].file.offset_bytes"),
     ("a long open", plain(vmas=(replace(VMA, backing=FileMapping("data", 0, "x" * 129)),)),
      f"{PROCESS}.vmas[0].file.open"),
     ("a right twice", plain(vmas=(replace(VMA, protection=(Protection.READ, Protection.READ)),)),
@@ -288,6 +304,8 @@ BROKEN: list[tuple[str, Scenario, str]] = [
      "workload.processes"),
     ("states for the same pages again and again",
      plain(files=(file_of(2**23, *[FileRange(PageState.CACHED)] * 33),)), "workload"),
+    ("bad pages again and again",
+     plain(files=(replace(file_of(2**23), bad=(ByteRange(),) * 33),)), "workload"),
     ("zipf laws over too many pages",
      plain(Touch("big", Zipf(5)), Touch("big", Zipf(6)), files=(file_of(2**21 + 1),),
            vmas=(replace(VMA, name="big", length_bytes=(2**21 + 1) * PAGE),)),
@@ -439,6 +457,59 @@ def test_what_is_left_out_is_filled_in():
     assert munmap == Munmap("heap", PAGE, 7 * PAGE)
     assert mprotect == Mprotect("heap", PAGE, 7 * PAGE)
     assert all_of_it == Munmap("mine", 0, 3 * PAGE)
+
+
+def refused(kernel: Kernel) -> bool:
+    try:
+        check(plain(kernel=kernel))
+    except InvalidScenario:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("generation", KERNELS)
+def test_a_policy_by_its_columns_is_accepted_where_its_id_is(generation):
+    for name, policy in POLICIES.items():
+        by_id, by_columns = Kernel(generation, name), Kernel(generation, policy.columns)
+        assert refused(by_columns) == refused(by_id)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "text"),
+    [
+        (
+            plain(files=(File("data", 16 * PAGE, "", (FileRange(PageState.DIRTY),),
+                              FileKind.TMPFS),)),
+            "workload.files[0].initial[0].state: want ABSENT or CACHED for a file that no device"
+            " has, got 'DIRTY'",
+        ),
+        (
+            plain(files=(file_of(16, FileRange(PageState.NOT_UPTODATE)),),
+                  vmas=(replace(VMA, mapped=(ByteRange(PAGE),)),)),
+            f"{PROCESS}.vmas[0].mapped[0]: want pages in the page cache, up to date,"
+            " got 'page 1 of file data'",
+        ),
+        (
+            plain(Kill(SignalKind.HANDLED, group="raeders")),
+            f"{STEP}.kill.group: want one of readers (did you mean readers?), got 'raeders'",
+        ),
+        (
+            plain(PunchHole("data", 16 * PAGE)),
+            f"{STEP}.punch_hole.offset_bytes: want less than 65536, got 65536",
+        ),
+        (
+            plain(Ftruncate("data", 16 * PAGE + 1)),
+            f"{STEP}.ftruncate.size_bytes: want at most 65536, the size of the file at first,"
+            " got 65537",
+        ),
+    ],
+    ids=["state", "mapped", "group", "range", "size"],
+)  # fmt: skip
+def test_a_violation_of_the_newer_fields_reads_well(scenario, text):
+    with pytest.raises(InvalidScenario) as error:
+        check(scenario)
+
+    assert str(error.value) == text
 
 
 def test_what_the_kind_of_recording_does_not_use_is_the_same_for_all():

@@ -15,8 +15,10 @@ from faultlane_server.scenario import Scenario, Violation
 from faultlane_server.service.errors import InvalidRequest
 from faultlane_server.service.translate import scenario_from_wire
 from tests.service.fake import a_scenario
+from tests.service.test_bad_scenarios import a_plain_scenario, message
 
 WORDS = ["", "map", "data", "disk", "x86", "rfc", "\0", "ä" * 200, "spaces and more"]
+WORDS += ["shm", "vdso", "copy", "app", "readers", "6.3", "mmap_lock_only"]
 NUMBERS = [0, 1, 2, 4095, 4096, 1 << 20, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**63, 2**64 - 1]
 
 
@@ -59,7 +61,7 @@ def a_value(field: Any, chance: random.Random) -> Any:
         case FieldDescriptor.TYPE_BOOL:
             return chance.random() < 0.5
         case FieldDescriptor.TYPE_ENUM:
-            return chance.choice([*range(6), 99, -1])
+            return chance.choice([*range(7), 99, -1])
         case FieldDescriptor.TYPE_UINT32:
             return a_number(2**32 - 1, chance)
         case FieldDescriptor.TYPE_SINT64:
@@ -78,11 +80,11 @@ def answer_to(scenario: pb.Scenario) -> Scenario | tuple[Violation, ...]:
         return refused.violations
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(seed=st.integers(0, 2**32), changes=st.integers(1, 12))
 def test_every_scenario_is_accepted_or_refused(seed: int, changes: int) -> None:
     chance = random.Random(seed)
-    scenario = a_scenario()
+    scenario = chance.choice([a_scenario(), message(a_plain_scenario())])
     for _ in range(changes):
         change_something(scenario, chance)
 

@@ -1,5 +1,6 @@
 """Scenarios that make no sense, sent over the wire: exactly the fields that are wrong are named."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,8 +34,18 @@ def a_plain_scenario() -> dict[str, Any]:
                     "name": "data",
                     "size_bytes": MIB,
                     "device": "disk",
-                    "initial": [{"state": "PAGE_STATE_CACHED", "every_pages": 1}],
-                }
+                    "initial": [
+                        {
+                            "offset_bytes": 0,
+                            "length_bytes": MIB,
+                            "state": "PAGE_STATE_CACHED",
+                            "every_pages": 1,
+                        }
+                    ],
+                    "bad": [{"offset_bytes": PAGE, "length_bytes": PAGE}],
+                },
+                {"name": "shm", "size_bytes": MIB, "kind": "FILE_KIND_TMPFS"},
+                {"name": "vdso", "size_bytes": PAGE, "kind": "FILE_KIND_SPECIAL"},
             ],
             "processes": [
                 {
@@ -50,6 +61,12 @@ def a_plain_scenario() -> dict[str, Any]:
                             "mapped": [{"length_bytes": PAGE}],
                         },
                         {"name": "heap", "address": 4 * MIB, "length_bytes": MIB, "anonymous": {}},
+                        {
+                            "name": "copy",
+                            "address": 8 * MIB,
+                            "length_bytes": PAGE,
+                            "file": {"file": "vdso", "offset_bytes": 0, "map_private": True},
+                        },
                     ],
                     "groups": [{"name": "readers", "threads": 2, "program": a_program()}],
                 }
@@ -70,10 +87,20 @@ def a_plain_scenario() -> dict[str, Any]:
                     "channels": 2,
                     "bandwidth_bytes_per_s": 10**9,
                     "readahead_bytes": 0,
+                    "write_latency": {"exponential_mean_ns": 7},
+                    "error_ppm": 5,
+                    "stable_writes": True,
                 }
             ],
         },
-        "kernel": {"generation": "6.12", "policy_id": "rfc", "hz": 250, "fault_around_bytes": 0},
+        "kernel": {
+            "generation": "6.12",
+            "policy_id": "rfc",
+            "hz": 250,
+            "fault_around_bytes": 0,
+            "dirty_bytes": MIB,
+            "dirty_background_bytes": PAGE,
+        },
         "seed": 1,
         "warmup_ns": 1,
         "horizon_ns": 10**9,
@@ -93,11 +120,24 @@ def a_program() -> list[dict[str, Any]]:
         {"sleep": {"duration": {"exponential_mean_ns": 5}}},
         {"mmap": {"name": "new", "length_bytes": PAGE}},
         {"munmap": {"vma": "new"}},
-        {"mprotect": {"vma": "heap", "length_bytes": PAGE, "thread_offset_bytes": PAGE}},
+        {
+            "mprotect": {
+                "vma": "heap",
+                "offset_bytes": PAGE,
+                "length_bytes": PAGE,
+                "thread_offset_bytes": PAGE,
+            }
+        },
         {"munmap": {"vma": "heap", "offset_bytes": 0, "length_bytes": PAGE}},
         {"barrier": {"name": "all"}},
         {"measure": {"name": "m", "steps": [{"sleep": {"duration": {"fixed_ns": 5}}}]}},
         {"loop": {"count": 3, "steps": [{"compute": {"duration": {"fixed_ns": 5}}}]}},
+        {"touch": {"vma": "copy", "uniform": {}, "access": "ACCESS_WRITE", "kernel_mode": True}},
+        {"ftruncate": {"file": "shm", "size_bytes": PAGE}},
+        {"punch_hole": {"file": "shm", "offset_bytes": PAGE, "length_bytes": PAGE}},
+        {"sync_file_range": {"file": "shm", "offset_bytes": PAGE, "length_bytes": PAGE}},
+        {"fadvise_dontneed": {"file": "shm", "offset_bytes": PAGE, "length_bytes": PAGE}},
+        {"kill": {"signal": "SIGNAL_KIND_FATAL"}},
     ]
 
 
@@ -145,14 +185,24 @@ def test_what_is_spoilt_made_sense_before(peer: Peer) -> None:
     assert peer.simulations.CreateSimulation(request, timeout=PATIENCE_S).simulation.digest
 
 
-FILE = "workload.files[0]"
+FILE, SHM, VDSO = (f"workload.files[{number}]" for number in range(3))
 APP = "workload.processes[0]"
-MAP, HEAP = f"{APP}.vmas[0]", f"{APP}.vmas[1]"
+MAP, HEAP, COPY = (f"{APP}.vmas[{number}]" for number in range(3))
 GROUP = f"{APP}.groups[0]"
 STEP = f"{GROUP}.program"
 DISK = "machine.devices[0]"
 DELTAS = f"{STEP}[3].touch.explicit.page_deltas"
 POINTS = f"{DISK}.latency.quantiles.points"
+KERNEL_TOUCH = f"{STEP}[14].touch"
+TRUNCATE, KILL = f"{STEP}[15].ftruncate", f"{STEP}[19].kill"
+RANGES = [f"{STEP}[16].punch_hole", f"{STEP}[17].sync_file_range", f"{STEP}[18].fadvise_dontneed"]
+RULE = "kernel.retry_policy.file"
+
+
+def by_columns(*, mmap_lock_only: bool = False, **file: Any) -> dict[str, Any]:
+    """A kernel whose policy is given by its columns."""
+    return {"retry_policy": {"mmap_lock_only": mmap_lock_only, "file": file}}
+
 
 # What is set, to what, and which fields are named: the one that is set, if nothing is said.
 SPOILT: list[tuple[str, Any] | tuple[str, Any, list[str]]] = [
@@ -163,7 +213,8 @@ SPOILT: list[tuple[str, Any] | tuple[str, Any, list[str]]] = [
     ("horizon_ns", None),
     (f"{FILE}.name", None, [f"{FILE}.name", f"{MAP}.file.file"]),
     (f"{FILE}.size_bytes", None,
-     [f"{FILE}.size_bytes", f"{FILE}.initial[0].offset_bytes", f"{MAP}.length_bytes"]),
+     [f"{FILE}.size_bytes", f"{FILE}.initial[0].offset_bytes", f"{FILE}.bad[0].offset_bytes",
+      f"{MAP}.file.offset_bytes"]),
     (f"{FILE}.device", None),
     (f"{FILE}.initial[0].state", None),
     (f"{APP}.name", None),
@@ -271,6 +322,89 @@ SPOILT: list[tuple[str, Any] | tuple[str, Any, list[str]]] = [
     (f"{STEP}[13].loop", {"steps": [{"mmap": {"name": "more", "length_bytes": PAGE}}]},
      [f"{STEP}[13].loop.steps"]),
     (f"{STEP}[8]", {"mmap": {"name": "new", "length_bytes": PAGE}}, [f"{STEP}[8].mmap.name"]),
+    # policies by their columns
+    ("kernel", by_columns(vma_lock_on=[99]), [f"{RULE}.vma_lock_on[0]"]),
+    ("kernel", by_columns(vma_lock_on=[2, 0]), [f"{RULE}.vma_lock_on[1]"]),
+    ("kernel", by_columns(vma_lock_on=[-1, 1]), [f"{RULE}.vma_lock_on[0]"]),
+    ("kernel", by_columns(vma_lock_on=[1, 2, 1]), [f"{RULE}.vma_lock_on[2]"]),
+    ("kernel", by_columns(vma_lock_on=[1], vma_retries_max=2**31), [f"{RULE}.vma_retries_max"]),
+    ("kernel", by_columns(vma_retries_max=1), [f"{RULE}.vma_retries_max"]),
+    ("kernel", by_columns(vma_retry_sets_tried=True), [f"{RULE}.vma_retry_sets_tried"]),
+    ("kernel", by_columns(uptodate_killable=True), [f"{RULE}.uptodate_killable"]),
+    ("kernel", by_columns(mmap_lock_only=True, vma_lock_on=[1]), [f"{RULE}.vma_lock_on"]),
+    ("kernel", by_columns(drop_for_io=9, uptodate_direct=-1, relock_and_map=99),
+     [f"{RULE}.drop_for_io", f"{RULE}.uptodate_direct", f"{RULE}.relock_and_map"]),
+    # kernels without a VMA lock
+    ("kernel.generation", "6.3"),
+    ("kernel", {"generation": "6.3", "policy_id": "hold"}, ["kernel.generation"]),
+    ("kernel", {"generation": "6.3", "policy_id": "rcf"}, ["kernel.policy_id"]),
+    ("kernel", {"generation": "6.3", **by_columns(vma_lock_on=[1])}, ["kernel.generation"]),
+    ("kernel", {"generation": "6.3", **by_columns(drop_for_io=2)}, ["kernel.generation"]),
+    # how much may be dirty
+    ("kernel.dirty_bytes", PAGE),
+    ("kernel.dirty_bytes", 2**63),
+    ("kernel.dirty_background_bytes", MIB + 1),
+    ("kernel", {"dirty_background_bytes": 2**63}, ["kernel.dirty_background_bytes"]),
+    # devices that fail, and that write
+    (f"{DISK}.error_ppm", 10**6 + 1),
+    (f"{DISK}.write_latency", {}, [f"{DISK}.write_latency.shape"]),
+    (f"{DISK}.write_latency", {"exponential_mean_ns": 0},
+     [f"{DISK}.write_latency.exponential_mean_ns"]),
+    (f"{DISK}.write_latency", {"log_normal": {"median_ns": 1, "sigma_ppm": 4_000_001}},
+     [f"{DISK}.write_latency.log_normal.sigma_ppm"]),
+    (f"{DISK}.write_latency", {"quantiles": {"points": [{}]}},
+     [f"{DISK}.write_latency.quantiles.points"]),
+    # what only some kinds of files have
+    (f"{FILE}.kind", 99),
+    (f"{FILE}.kind", "FILE_KIND_TMPFS", [f"{FILE}.device", f"{FILE}.bad"]),
+    (f"{FILE}.kind", "FILE_KIND_SPECIAL", [f"{FILE}.device", f"{FILE}.bad", f"{FILE}.initial"]),
+    (f"{SHM}.device", "disk"),
+    (f"{SHM}.bad", [{}]),
+    (f"{SHM}.initial", [{"state": "PAGE_STATE_CACHED"}, {"state": "PAGE_STATE_DIRTY"}],
+     [f"{SHM}.initial[1].state"]),
+    (f"{SHM}.initial", [{"state": 3}, {"state": 4}, {"state": 6}],
+     [f"{SHM}.initial[{number}].state" for number in range(3)]),
+    (f"{VDSO}.device", "disk"),
+    (f"{VDSO}.bad", [{}]),
+    (f"{VDSO}.initial", [{"state": "PAGE_STATE_DIRTY"}]),
+    (f"{FILE}.bad[0].offset_bytes", 5),
+    (f"{FILE}.bad[0].offset_bytes", MIB),
+    (f"{FILE}.bad[0].length_bytes", MIB),
+    (f"{FILE}.bad", [{"length_bytes": 512 * PAGE}] * 3,
+     [f"{FILE}.bad[{number}].length_bytes" for number in range(3)]),
+    # pages that are mapped, but not up to date
+    (f"{FILE}.initial[0].state", "PAGE_STATE_NOT_UPTODATE", [f"{MAP}.mapped[0]"]),
+    (f"{FILE}.initial[0].state", "PAGE_STATE_HOLE", [f"{MAP}.mapped[0]"]),
+    (f"{MAP}.mapped", [{}, {"offset_bytes": 7, "length_bytes": 7}],
+     [f"{MAP}.mapped[1].offset_bytes", f"{MAP}.mapped[1].length_bytes"]),
+    (f"{HEAP}.mapped", [{}]),
+    (f"{COPY}.file.offset_bytes", PAGE),
+    (f"{COPY}.length_bytes", 2 * PAGE),
+    # steps on files
+    (f"{TRUNCATE}.file", None),
+    (f"{TRUNCATE}.file", "smh"),
+    (f"{TRUNCATE}.file", "vdso"),
+    (f"{TRUNCATE}.size_bytes", MIB + 1),
+    *((f"{step}.file", wrong) for step in RANGES for wrong in (None, "smh")),
+    *((f"{step}.offset_bytes", wrong) for step in RANGES for wrong in (5, MIB, 2**63)),
+    *((f"{step}.length_bytes", wrong) for step in RANGES for wrong in (5, MIB, 2**63)),
+    *((f"{STEP}[16]", {name: {"file": "vdso"}}, [f"{STEP}[16].{name}.file"])
+      for name in ("punch_hole", "sync_file_range", "fadvise_dontneed")),
+    # signals
+    (f"{KILL}.signal", 99, [f"{KILL}.signal", f"{KILL}.group"]),  # unless it is FATAL
+    (f"{KILL}.process", "ap"),
+    (f"{KILL}.group", "readers"),
+    (KILL, {"signal": "SIGNAL_KIND_HANDLED"}, [f"{KILL}.group"]),
+    (KILL, {"signal": "SIGNAL_KIND_HANDLED", "group": "raeders"}, [f"{KILL}.group"]),
+    (KILL, {"group": "readers"}, [f"{KILL}.signal"]),
+    (KILL, {"signal": "SIGNAL_KIND_HANDLED", "process": "ap", "group": "readers"},
+     [f"{KILL}.process"]),
+    # accesses by the kernel
+    (f"{KERNEL_TOUCH}.access", "ACCESS_EXEC"),
+    (f"{KERNEL_TOUCH}.access", 99),
+    # loops of steps that fail, which take no time
+    (f"{STEP}[13].loop", {"steps": [{"ftruncate": {"file": "nome"}}]},
+     [f"{STEP}[13].loop.steps[0].ftruncate.file"]),
 ]  # fmt: skip
 
 
@@ -298,6 +432,15 @@ def test_what_is_wrong_in_several_places_is_named_in_all_of_them(peer: Peer) -> 
         f"{STEP}[0].touch.count": UINT64_MAX,
         f"{STEP}[12].measure.steps": [],
         f"{POINTS}[1].ns": 1,
+        "kernel.dirty_bytes": UINT64_MAX,
+        f"{DISK}.error_ppm": UINT32_MAX,
+        f"{DISK}.write_latency.exponential_mean_ns": 0,
+        f"{SHM}.device": "disk",
+        f"{VDSO}.bad": [{}],
+        f"{KERNEL_TOUCH}.access": "ACCESS_EXEC",
+        f"{TRUNCATE}.size_bytes": UINT64_MAX,
+        **{f"{step}.offset_bytes": 7 for step in RANGES},
+        f"{KILL}.group": "readers",
     }
     for path, value in wrong.items():
         inside, key = container(plain, path)
@@ -327,12 +470,44 @@ def numbers(
 
 
 NUMBERS = list(numbers(scenario_pb2.Scenario.DESCRIPTOR, a_plain_scenario()))
+ELSEWHERE = {"RetryRule.vma_retries_max"}  # the other kind of policy: in SPOILT
 ANYTHING_GOES = {  # each value of these makes sense, or is not looked at
     "seed": "any value is a seed",
     "recording.slower_than_ns": "this kind of recording does not ask for it",
     f"{FILE}.initial[0].every_pages": "only the first page is cached then",
 }
-TOLD_ELSEWHERE = {f"{FILE}.size_bytes": "workload"}  # whose files and VMAs share the pages
+TOLD_ELSEWHERE = {  # by the workload, whose files and VMAs share the pages
+    f"{file}.size_bytes": "workload" for file in (FILE, SHM, VDSO)
+}
+
+
+def field_of(path: str) -> str:
+    """The message and the field that a path ends in: `Touch.count`."""
+    descriptor: Any = scenario_pb2.Scenario.DESCRIPTOR
+    *above, last = re.sub(r"\[\d+\]", "", path).split(".")
+    for name in above:
+        field = descriptor.fields_by_name[name]
+        if field.message_type.GetOptions().map_entry:
+            return f"{descriptor.name}.{name}"
+        descriptor = field.message_type
+    return f"{descriptor.name}.{last}"
+
+
+def all_numbers(descriptor: Descriptor, seen: set[str]) -> Iterator[str]:
+    """Every field for a number in a message and in those below it, each once."""
+    for field in descriptor.fields:
+        is_map = field.message_type and field.message_type.GetOptions().map_entry
+        if field.type in (FieldDescriptor.TYPE_UINT32, FieldDescriptor.TYPE_UINT64) or is_map:
+            yield f"{descriptor.name}.{field.name}"
+        elif field.message_type and field.message_type.name not in seen:
+            seen.add(field.message_type.name)
+            yield from all_numbers(field.message_type, seen)
+
+
+def test_the_scenario_that_is_spoilt_has_every_number_that_there_is() -> None:
+    there_are = set(all_numbers(scenario_pb2.Scenario.DESCRIPTOR, {"Scenario"}))
+
+    assert {field_of(path) for path, _ in NUMBERS} == there_are - ELSEWHERE
 
 
 @pytest.mark.parametrize("field", [name for name, _ in NUMBERS if name not in ANYTHING_GOES])

@@ -188,9 +188,10 @@ def _pages_set(workload: Workload, page_bytes: int) -> int:
     """Return how many pages get a state from their ranges, each as often as it gets one."""
     states = [part for file in workload.files for part in file.initial]
     mapped = [part for process in workload.processes for vma in process.vmas for part in vma.mapped]
+    bad = [part for file in workload.files for part in file.bad]
     return (
         sum(part.length_bytes // page_bytes // max(part.every_pages, 1) for part in states)
-        + sum(part.length_bytes for part in mapped) // page_bytes
+        + sum(part.length_bytes for part in (*mapped, *bad)) // page_bytes
     )
 
 

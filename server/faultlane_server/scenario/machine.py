@@ -75,12 +75,19 @@ def check_kernel(place: Place, kernel: Kernel, hardware: Hardware) -> Kernel:
         dirty_background_bytes=kernel.dirty_background_bytes or kernel.dirty_bytes // 2,
     )
     knows_kernel = place.field("generation").want_known(KERNELS, filled.generation)
-    if knows_kernel and filled.policy not in POLICIES_WITHOUT_VMA_LOCK:
+    if knows_kernel and _needs_vma_lock(filled.policy):
         _check_vma_lock(place.field("generation"), filled, hardware.arch)
     _check_dirty(place, filled, hardware.page_bytes)
     place.field("hz").want_one_of(HZ_CHOICES, filled.hz)
     _check_fault_around(place.field("fault_around_bytes"), filled, hardware.page_bytes)
     return filled
+
+
+def _needs_vma_lock(policy: str | RetryPolicy) -> bool:
+    """Whether a policy, by its id or by its columns, is about faults under the VMA lock."""
+    if isinstance(policy, str):
+        return policy in POLICIES and policy not in POLICIES_WITHOUT_VMA_LOCK
+    return policy not in [POLICIES[name].columns for name in POLICIES_WITHOUT_VMA_LOCK]
 
 
 def _check_vma_lock(place: Place, kernel: Kernel, arch: ArchProfile) -> None:

@@ -65,13 +65,15 @@ def _check_kind(place: Place, file: File, hardware: Hardware) -> None:
     if file.kind == FileKind.REGULAR:
         place.field("device").want_known(hardware.devices, file.device)
         return
-    kind = file.kind.name
+    kind = FileKind(file.kind).name
     if file.device:
         place.field("device").refuse(f"nothing for a file of kind {kind}", file.device)
     if file.bad:
         place.field("bad").refuse(f"nothing for a file of kind {kind}", len(file.bad))
-    if file.kind == FileKind.SPECIAL and file.initial:
-        place.field("initial").refuse("nothing for a file of kind SPECIAL", len(file.initial))
+    if file.kind == FileKind.SPECIAL:
+        if file.initial:
+            place.field("initial").refuse("nothing for a file of kind SPECIAL", len(file.initial))
+        return
     for index, part in enumerate(file.initial):
         if part.state not in IN_MEMORY:
             want = "ABSENT or CACHED for a file that no device has"
@@ -133,7 +135,7 @@ def check_mapped(place: Place, vma: Vma, cached: bytearray, page_bytes: int) -> 
         missing = cached.find(0, first, first + part.length_bytes // page_bytes)
         if missing >= 0:
             got = f"page {missing} of file {vma.backing.file}"
-            place.field("mapped").item(index).refuse("pages that are in the page cache", got)
+            place.field("mapped").item(index).refuse("pages in the page cache, up to date", got)
 
 
 def cached_pages(file: File, page_bytes: int) -> bytearray:
@@ -182,7 +184,11 @@ def _check_backing(place: Place, vma: Vma, files: Mapping[str, File], page_bytes
 def _check_in_file(
     place: Place, vma: Vma, mapping: FileMapping, file: File, page_bytes: int
 ) -> None:
-    rest_bytes = file_end(file, page_bytes) - mapping.offset_bytes
-    if vma.length_bytes > rest_bytes:
+    end_bytes = file_end(file, page_bytes)
+    rest_bytes = end_bytes - mapping.offset_bytes
+    if rest_bytes <= 0:
+        offset = place.field("file").field("offset_bytes")
+        offset.refuse(f"less than {end_bytes}, where file {file.name} ends", mapping.offset_bytes)
+    elif vma.length_bytes > rest_bytes:
         want = f"at most {rest_bytes}, what file {file.name} has from offset_bytes on"
         place.field("length_bytes").refuse(want, vma.length_bytes)

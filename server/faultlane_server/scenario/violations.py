@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from enum import IntEnum
 from itertools import islice
 from typing import NamedTuple
 
@@ -52,7 +53,8 @@ class Place:
         return Place(f"{self.path}[{index}]", self.violations)
 
     def refuse(self, want: str, got: object) -> bool:
-        self.violations.append(Violation(self.path, want, got))
+        shown = got.name if isinstance(got, IntEnum) else got
+        self.violations.append(Violation(self.path, want, shown))
         return False
 
     def want_between(self, low: int, high: int, got: int) -> bool:

@@ -87,9 +87,13 @@ class ScenarioReader:
             return dict(value)
         if not slot.is_repeated:
             return self._one(value, slot, path)
-        if slot.is_message or slot.codes:
-            return tuple(self._one(entry, slot, f"{path}[{n}]") for n, entry in enumerate(value))
-        return tuple(value)
+        if not (slot.is_message or slot.codes):
+            return tuple(value)
+        seen = len(self.violations)
+        items = tuple(self._one(entry, slot, f"{path}[{n}]") for n, entry in enumerate(value))
+        if slot.codes and len(self.violations) > seen:
+            self._replaced.add(path)  # what stands in for one may be there already
+        return items
 
     def _one(self, value: Any, slot: "_Slot", path: str) -> Any:
         if slot.is_message:

@@ -1,0 +1,511 @@
+"""Scenarios made by dice: small, valid, and with everything that can be asked for.
+
+A seed makes a scenario, always the same one. Few pages and few CPUs are shared by all
+threads, and costs go from nothing to milliseconds, so that what takes time overlaps with
+everything else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from random import Random
+from typing import TypeVar
+
+from faultlane_server.arch import ARCHITECTURES
+from faultlane_server.codes import (
+    Access,
+    Advice,
+    DropForIo,
+    FileKind,
+    PageState,
+    Protection,
+    RelockAndMap,
+    RetryReason,
+    SignalKind,
+    UptodateDirect,
+)
+from faultlane_server.kernels import KERNELS
+from faultlane_server.machines import COSTS
+from faultlane_server.policy import POLICIES
+from faultlane_server.scenario import (
+    AnonymousMapping,
+    Barrier,
+    ByteRange,
+    Compute,
+    Device,
+    Duration,
+    Explicit,
+    Exponential,
+    FadviseDontneed,
+    File,
+    FileMapping,
+    FileRange,
+    Fixed,
+    Ftruncate,
+    Kernel,
+    Kill,
+    LogNormal,
+    Loop,
+    Machine,
+    Measure,
+    Mmap,
+    Mprotect,
+    Munmap,
+    Pattern,
+    Process,
+    PunchHole,
+    Quantile,
+    Quantiles,
+    RetryPolicy,
+    RetryRule,
+    Scenario,
+    Sequential,
+    Sleep,
+    Step,
+    Stride,
+    SyncFileRange,
+    ThreadGroup,
+    Touch,
+    Uniform,
+    Vma,
+    Workload,
+    Zipf,
+    check,
+)
+
+FILE_PAGES_MAX = 40
+ADDRESS = 1 << 32  # where VMAs begin that are neighbours
+NEVER_FREE = ("touch", "trap", "handle", "retry", "switch")  # so that every loop takes time
+CACHED = (PageState.CACHED, PageState.CACHED_READAHEAD, PageState.DIRTY)
+
+Choice = TypeVar("Choice")
+
+
+def a_random_scenario(seed: int) -> Scenario:
+    """Make the scenario of a seed."""
+    return check(_Maker(seed).scenario())
+
+
+class _Dice:
+    def __init__(self, seed: int) -> None:
+        self._random = Random(seed)
+
+    def one_in(self, n: int) -> bool:
+        return self._random.randrange(n) == 0
+
+    def between(self, low: int, high: int) -> int:
+        return self._random.randint(low, high)
+
+    def pick(self, choices: Sequence[Choice]) -> Choice:
+        return self._random.choice(choices)
+
+    def some(self, choices: Sequence[Choice]) -> tuple[Choice, ...]:
+        return tuple(choice for choice in choices if self.one_in(2))
+
+    def of_any_size(self, most: int) -> int:
+        """Return 0, or a number up to `most` of which each power of ten is as likely."""
+        return 0 if self.one_in(8) else int(10 ** self._random.uniform(0, len(str(most)) - 1))
+
+
+class _Maker:
+    """Makes one scenario."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.dice = _Dice(seed)
+        self.is_calm = self.dice.one_in(2)  # nothing goes away for good, and no read fails
+        self.arch = self.dice.pick(tuple(ARCHITECTURES.values()))
+        self.page_bytes = self.dice.pick(self.arch.page_sizes)
+        self.devices = tuple(self._device(f"d{n}") for n in range(self.dice.between(1, 2)))
+        self.files = tuple(self._file(f"f{n}") for n in range(self.dice.between(1, 3)))
+        self.crowds = self._crowds()
+
+    def scenario(self) -> Scenario:
+        dice = self.dice
+        return Scenario(
+            workload=Workload(tuple(self._process(name) for name in self.crowds), self.files),
+            machine=Machine(
+                self.arch.name,
+                dice.pick((1, 1, 2, 2, 3, 4, 8)),
+                self.page_bytes,
+                costs_ns=self._costs(),
+                devices=self.devices,
+            ),
+            kernel=self._kernel(),
+            horizon_ns=dice.pick((10**7, 10**8, 10**10)),
+            seed=self.seed,
+            warmup_ns=dice.pick((0, 0, 0, 100_000)),
+            attempts_max=dice.pick((64, 1000)),
+        )
+
+    # The machine and the kernel.
+
+    def _device(self, name: str) -> Device:
+        dice = self.dice
+        return Device(
+            name,
+            self._duration(10**7),
+            channels=dice.pick((1, 1, 2, 16)),
+            bandwidth_bytes_per_s=dice.pick((0, 0, 10**9)),
+            readahead_bytes=dice.pick((0, 1, 2, 4, 8, 32)) * self.page_bytes,
+            write_latency=dice.pick((None, self._duration(10**7))),
+            error_ppm=0 if self.is_calm else dice.pick((0, 0, 100_000, 500_000, 1_000_000)),
+            stable_writes=dice.one_in(2),
+        )
+
+    def _duration(self, most_ns: int) -> Duration:
+        dice = self.dice
+        ns = dice.pick((dice.of_any_size(most_ns), dice.between(most_ns // 1000, most_ns // 10)))
+        laws: tuple[Duration, ...] = (
+            Fixed(ns),
+            Fixed(ns),
+            Exponential(ns + 1),
+            LogNormal(ns + 1, 700_000),
+            Quantiles((Quantile(0, ns), Quantile(500_000, 2 * ns), Quantile(10**6, 20 * ns))),
+        )
+        return dice.pick(laws)
+
+    def _costs(self) -> dict[str, int]:
+        dice = self.dice
+        how = dice.pick(("as they are", "some are huge", "all are odd", "few are not nothing"))
+        costs_ns: dict[str, int] = {}
+        if how == "some are huge":
+            costs_ns = {name: dice.of_any_size(10**7) for name in COSTS if dice.one_in(12)}
+        elif how == "all are odd":
+            costs_ns = {name: dice.of_any_size(10**6) for name in COSTS}
+        elif how == "few are not nothing":
+            costs_ns = {name: dice.of_any_size(10**5) * dice.one_in(4) for name in COSTS}
+        return {name: max(ns, int(name in NEVER_FREE)) for name, ns in costs_ns.items()}
+
+    def _kernel(self) -> Kernel:
+        dice = self.dice
+        generation = dice.pick((*KERNELS, "6.12", "6.18"))
+        has_vma_lock = KERNELS[generation].release >= self.arch.vma_lock_since
+        dirty = dice.pick((0, 0, 2, 4, 9, 30))
+        return Kernel(
+            generation,
+            self._policy() if has_vma_lock else dice.pick(("mainline", "mmap_lock_only")),
+            hz=dice.pick((100, 250, 1000)),
+            fault_around_bytes=dice.pick((0, 1, 4, 16)) * self.page_bytes,
+            dirty_bytes=dirty * self.page_bytes,
+            dirty_background_bytes=dice.between(0, dirty) * self.page_bytes,
+        )
+
+    def _policy(self) -> str | RetryPolicy:
+        dice = self.dice
+        if not dice.one_in(3):
+            return dice.pick(tuple(POLICIES))
+        vma_lock_on = dice.some(tuple(RetryReason))
+        direct = dice.pick(tuple(UptodateDirect))
+        rule = RetryRule(
+            vma_lock_on,
+            vma_retries_max=dice.pick((0, 1, 3)) if vma_lock_on else 0,
+            vma_retry_sets_tried=bool(vma_lock_on) and dice.one_in(3),
+            drop_for_io=dice.pick(tuple(DropForIo)),
+            uptodate_direct=direct,
+            uptodate_killable=direct != UptodateDirect.NO and dice.one_in(2),
+            relock_and_map=dice.pick((RelockAndMap.NO, RelockAndMap.NO, *RelockAndMap)),
+        )
+        return RetryPolicy(file=rule)
+
+    # Files, processes and VMAs.
+
+    def _file(self, name: str) -> File:
+        dice = self.dice
+        pages = dice.pick((1, 2, dice.between(3, 8), dice.between(9, FILE_PAGES_MAX)))
+        size_bytes = pages * self.page_bytes - dice.pick((0, 0, 1, self.page_bytes - 1))
+        regular = FileKind.REGULAR
+        kind = dice.pick((regular, regular, regular, FileKind.TMPFS, FileKind.SPECIAL))
+        if kind == FileKind.SPECIAL:
+            return File(name, size_bytes, kind=kind)
+        if kind == FileKind.TMPFS:
+            states = (PageState.ABSENT, PageState.CACHED)
+            return File(name, size_bytes, "", self._initial(pages, states), kind)
+        initial = self._initial(pages, tuple(PageState))
+        bad = () if self.is_calm or dice.one_in(2) else self._byte_ranges(pages)
+        return File(name, size_bytes, dice.pick(self.devices).name, initial, kind, bad)
+
+    def _initial(self, pages: int, states: Sequence[PageState]) -> tuple[FileRange, ...]:
+        dice = self.dice
+        return tuple(
+            FileRange(
+                dice.pick(states), part.offset_bytes, part.length_bytes, dice.pick((1, 1, 2, 3))
+            )
+            for _ in range(dice.pick((0, 0, 1, 3)))
+            for part in self._byte_ranges(pages)
+        )
+
+    def _byte_ranges(self, pages: int) -> tuple[ByteRange, ...]:
+        return (ByteRange(*self._range(pages)),)
+
+    def _range(self, pages: int) -> tuple[int, int]:
+        """Return the offset and the length of some pages, mostly of all of them."""
+        dice = self.dice
+        if dice.one_in(3):
+            return 0, 0
+        first = dice.between(0, pages - 1)
+        length = dice.between(1, pages - first)
+        return first * self.page_bytes, length * self.page_bytes
+
+    def _pages_of(self, file: File) -> int:
+        return -(-file.size_bytes // self.page_bytes)
+
+    def _crowds(self) -> dict[str, dict[str, int]]:
+        """Return how many threads the groups of the processes have."""
+        dice = self.dice
+        threads = dice.pick((1, dice.between(2, 8), dice.between(5, 8)))
+        crowds: dict[str, dict[str, int]] = {}
+        while threads > 0:
+            process = crowds.setdefault(f"p{dice.between(0, 2)}", {})
+            crowd = dice.between(1, threads)
+            process[f"g{len(process)}"] = crowd
+            threads -= crowd
+        return crowds
+
+    def _process(self, name: str) -> Process:
+        dice = self.dice
+        vmas = self._vmas()
+        barriers = dice.pick((0, 0, 0, 0, 1, 2))
+        groups = []
+        for group, threads in self.crowds[name].items():
+            visits = dice.between(0, barriers) if dice.one_in(8) else barriers
+            program = _Writer(self, name, vmas, threads).program(visits)
+            groups.append(ThreadGroup(group, threads, program, daemon=dice.one_in(8)))
+        if dice.one_in(2):
+            churn = _Writer(self, name, vmas, threads=2).churn()
+            groups.append(ThreadGroup("churn", dice.between(1, 2), churn, daemon=True))
+        return Process(name, vmas, tuple(groups))
+
+    def _vmas(self) -> tuple[Vma, ...]:
+        """Map files, some of them more than once, next to each other or not."""
+        dice = self.dice
+        vmas: list[Vma] = []
+        address = ADDRESS
+        for number in range(dice.between(1, 3)):
+            file = self.files[0] if dice.one_in(2) else dice.pick(self.files)
+            pages = self._pages_of(file)
+            first = dice.between(0, pages - 1) if dice.one_in(3) else 0
+            length = dice.between(1, pages - first) if dice.one_in(3) else pages - first
+            mapping = FileMapping(
+                file.name, first * self.page_bytes, dice.pick(("", "other")), dice.one_in(3)
+            )
+            vma = Vma(
+                f"v{number}",
+                length * self.page_bytes,
+                mapping,
+                address,
+                self._protection(),
+                dice.pick((Advice.NORMAL, *Advice)),
+            )
+            vmas += self._in_parts(replace(vma, mapped=self._mapped(file, first, length)))
+            address += (length + dice.pick((0, 1, 700))) * self.page_bytes
+        if dice.one_in(4):
+            anonymous = Vma("anonymous", 5 * self.page_bytes, AnonymousMapping())
+            vmas.append(anonymous)
+        return tuple(vmas)
+
+    def _in_parts(self, vma: Vma) -> tuple[Vma, ...]:
+        """Return a VMA as it is, or as two that could become one."""
+        assert isinstance(vma.backing, FileMapping)
+        pages = vma.length_bytes // self.page_bytes
+        if pages < 2 or not self.dice.one_in(4):
+            return (vma,)
+        first_bytes = self.dice.between(1, pages - 1) * self.page_bytes
+        offset_bytes = vma.backing.offset_bytes + first_bytes
+        right = replace(
+            vma,
+            name=f"{vma.name}b",
+            length_bytes=vma.length_bytes - first_bytes,
+            backing=replace(vma.backing, offset_bytes=offset_bytes),
+            address=vma.address + first_bytes,
+            protection=self._protection(),
+            mapped=(),
+        )
+        return replace(vma, length_bytes=first_bytes, mapped=()), right
+
+    def _protection(self) -> tuple[Protection, ...]:
+        both = (Protection.READ, Protection.WRITE)
+        some = self.dice.some(tuple(Protection)) or both
+        if self.is_calm:
+            some = (Protection.READ,)
+        return self.dice.pick((both, both, both, both, both, (Protection.READ,), some))
+
+    def _mapped(self, file: File, first: int, length: int) -> tuple[ByteRange, ...]:
+        """Choose pages that are mapped from the start, of those that are in the page cache."""
+        if self.dice.one_in(2):
+            return ()
+        cached = self._cached(file)
+        return tuple(
+            ByteRange(page * self.page_bytes, self.page_bytes)
+            for page in range(length)
+            if cached[first + page] and self.dice.one_in(2)
+        )
+
+    def _cached(self, file: File) -> list[bool]:
+        pages = self._pages_of(file)
+        cached = [file.kind == FileKind.SPECIAL] * pages
+        for part in file.initial:
+            first = part.offset_bytes // self.page_bytes
+            end = first + part.length_bytes // self.page_bytes if part.length_bytes else pages
+            for page in range(first, end, part.every_pages):
+                cached[page] = part.state in CACHED
+        return cached
+
+    def protection_now(self) -> tuple[Protection, ...]:
+        """Return what an mprotect asks for: nothing at all as well."""
+        none = self.dice.one_in(8) and not self.is_calm
+        return () if none else self._protection()
+
+
+class _Writer:
+    """Writes the program of one group."""
+
+    def __init__(self, maker: _Maker, process: str, vmas: tuple[Vma, ...], threads: int) -> None:
+        self.maker = maker
+        self.dice = maker.dice
+        self.page_bytes = maker.page_bytes
+        self.process = process
+        self.vmas = vmas
+        self.threads = threads
+        self.areas = 0
+
+    def program(self, barriers: int) -> tuple[Step, ...]:
+        """Write steps, with so many visits of the barrier of all groups among them."""
+        program = list(self._theme())
+        for _ in range(barriers):
+            program.insert(self.dice.between(0, len(program)), Barrier("all"))
+        return tuple(program)
+
+    def churn(self) -> tuple[Step, ...]:
+        """Take pages away and change VMAs without end, so that others go on faulting."""
+        steps = (*self._on_a_file(), *self._on_a_file(), self._on_a_vma())
+        return (Loop(0, (*steps, Sleep(self.maker._duration(10**6)), Compute(Fixed(100)))),)
+
+    def _theme(self) -> tuple[Step, ...]:
+        """Do a bit of everything, or little but often."""
+        dice = self.dice
+        kind = dice.between(0, 9)
+        if kind < 4:
+            return self._steps(depth=0)
+        if kind < 7:
+            return (self._often(self._touch(), self._touch()),)
+        if kind == 7:
+            return (self._often(*self._on_a_file(), *self._on_a_file()),)
+        if kind == 8:
+            return (self._often(self._on_a_vma(), *self._some_step(2)),)
+        pause = Sleep(self.maker._duration(10**6))
+        return (pause, self._kill(), self._often(pause, self._kill()))
+
+    def _often(self, *steps: Step) -> Loop:
+        """Do some steps over and over, with or without a pause."""
+        pause = Fixed(1) if self.dice.one_in(2) else self.maker._duration(10**5)
+        return Loop(self.dice.between(2, 60), (*steps, Compute(pause)))
+
+    def _steps(self, depth: int) -> tuple[Step, ...]:
+        return tuple(
+            step for _ in range(self.dice.between(1, 6)) for step in self._some_step(depth)
+        )
+
+    def _some_step(self, depth: int) -> tuple[Step, ...]:
+        dice = self.dice
+        kind = dice.between(0, 19)
+        if kind < 8:
+            return (self._touch(),)
+        if kind < 10:
+            law = self.maker._duration(10**6)
+            return (Compute(law) if dice.one_in(2) else Sleep(law),)
+        if kind < 12:
+            return (self._on_a_vma(),)
+        if kind < 16:
+            return self._on_a_file()
+        if kind == 16:
+            return self._area(depth)
+        if kind == 17 and dice.one_in(3):
+            return (self._kill(),)
+        if depth < 2:
+            inner = self._steps(depth + 1)
+            return (Measure(f"m{depth}", inner) if dice.one_in(4) else self._loop(inner),)
+        return (self._touch(),)
+
+    def _loop(self, steps: tuple[Step, ...]) -> Loop:
+        return Loop(self.dice.pick((1, 2, 3, 5, 12)), (*steps, Compute(Fixed(1))))
+
+    def _area(self, depth: int) -> tuple[Step, ...]:
+        """Map anonymous memory, do something else, and unmap it."""
+        self.areas += 1
+        name = f"a{self.areas}"
+        area = Mmap(name, self.dice.between(1, 9) * self.page_bytes)
+        between = self._steps(depth + 1) if self.dice.one_in(3) else ()
+        return (area, *between, Munmap(name))
+
+    def _kill(self) -> Kill:
+        process = self.dice.pick((self.process, self.dice.pick(tuple(self.maker.crowds))))
+        if self.dice.one_in(2) and not self.maker.is_calm:
+            return Kill(SignalKind.FATAL, process)
+        return Kill(SignalKind.HANDLED, process, self.dice.pick(tuple(self.maker.crowds[process])))
+
+    def _on_a_vma(self) -> Step:
+        dice = self.dice
+        vma = dice.pick(self.vmas)
+        pages = vma.length_bytes // self.page_bytes
+        if dice.one_in(8) and not self.maker.is_calm:
+            return Munmap(vma.name, *self.maker._range(pages))
+        protection = self.maker.protection_now()
+        if pages >= self.threads and dice.one_in(3):
+            page_bytes = self.page_bytes
+            return Mprotect(vma.name, 0, page_bytes, protection, thread_offset_bytes=page_bytes)
+        return Mprotect(vma.name, *self.maker._range(pages), protection)
+
+    def _on_a_file(self) -> tuple[Step, ...]:
+        dice = self.dice
+        files = [file for file in self.maker.files if file.kind != FileKind.SPECIAL]
+        if not files:
+            return (self._touch(),)
+        file = dice.pick(files)
+        part = self.maker._range(self.maker._pages_of(file))
+        kind = dice.between(0, 5)
+        if kind == 0:
+            shorter = Ftruncate(file.name, dice.between(0, file.size_bytes))
+            longer = Ftruncate(file.name, file.size_bytes)
+            return (shorter, longer) if self.maker.is_calm or dice.one_in(2) else (shorter,)
+        if kind == 1:
+            return (PunchHole(file.name, *part),)
+        if kind < 4:
+            return (SyncFileRange(file.name, *part, dice.one_in(2)),)
+        return (FadviseDontneed(file.name, *part),)
+
+    def _touch(self) -> Touch:
+        dice = self.dice
+        vma = dice.pick([vma for vma in self.vmas if isinstance(vma.backing, FileMapping)])
+        pages = vma.length_bytes // self.page_bytes
+        access = dice.pick((Access.READ, Access.WRITE))
+        if dice.one_in(10):
+            access = Access.EXEC
+        kernel_mode = access != Access.EXEC and dice.one_in(5)
+        count = dice.pick((1, dice.between(1, 12), dice.between(1, 50)))
+        if dice.one_in(4):
+            return Touch(
+                vma.name, self._list(pages), access, dice.between(0, count), 0, 0, kernel_mode
+            )
+        part = self.maker._range(pages)
+        touched = part[1] // self.page_bytes or pages
+        return Touch(vma.name, self._pattern(touched), access, count, *part, kernel_mode)
+
+    def _list(self, pages: int) -> Explicit:
+        dice = self.dice
+        listed = [dice.between(0, pages - 1) for _ in range(dice.between(1, 12))]
+        deltas = tuple(page - before for before, page in zip([0, *listed], listed, strict=False))
+        share = len(listed) // self.threads
+        return Explicit(deltas, share if dice.one_in(2) else 0)
+
+    def _pattern(self, pages: int) -> Pattern:
+        dice = self.dice
+        stride = Stride(dice.between(1, 5) * self.page_bytes, dice.between(0, 3) * self.page_bytes)
+        divided = pages >= self.threads and dice.one_in(2)
+        patterns: tuple[Pattern, ...] = (
+            Uniform(),
+            Uniform(),
+            Sequential(divided),
+            Zipf(900_000),
+            stride,
+        )
+        return dice.pick(patterns)

@@ -1,0 +1,368 @@
+"""Counts over again what a run keeps count of, at any moment between two events.
+
+What the record of a run says of locks, lines and pages is derived here anew: from the
+threads, the page tables, and what is scheduled.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from types import SimpleNamespace as Row
+
+import numpy as np
+
+from faultlane_server.codes import (
+    NOBODY,
+    FaultLock,
+    FileKind,
+    OperationKind,
+    Protection,
+    RelockAndMap,
+)
+from faultlane_server.engine.queue import Kind, id_of, kind_of
+from faultlane_server.engine.world import (
+    BACKGROUND,
+    DIRTY,
+    LOCKED,
+    PRESENT,
+    PTE_ANON,
+    PTE_DIRTY,
+    PTE_EXEC,
+    PTE_PRESENT,
+    PTE_WRITE,
+    UPTODATE,
+    WRITEBACK,
+    Cause,
+    Step,
+    ThreadState,
+)
+
+PTES = 8192  # more than any scenario here has
+DEVICES = 2
+
+# What a thread does next while it refers to the folio of its fault.
+WITH_A_REFERENCE = {
+    Step.HIT_LOCKED,
+    Step.READAHEAD_ASYNC,
+    Step.FOLIO_WOKEN,
+    Step.FOLIO_KILLED,
+    Step.SYNC_READ,
+    Step.SYNC_READ_DONE,
+    Step.SYNC_READ_KILLED,
+    Step.MAP_PAGE,
+    Step.RELOCK,
+    Step.RELOCKED,
+    Step.RELOCK_FAILED,
+    Step.ZEROED,
+    Step.MKWRITE,
+    Step.MKWRITE_FOLIO,
+    Step.MKWRITE_WOKEN,
+    Step.MKWRITE_STABLE,
+}
+# What it does next when it was woken in the line of a folio, to lock it.
+WOKEN_FOR_A_FOLIO = {
+    Step.FOLIO_WOKEN,
+    Step.MKWRITE_WOKEN,
+    Step.TRUNCATE,
+    Step.WRITE_BACK_WOKEN,
+}
+
+
+THREAD = (
+    "step state cpu behind mm cause timer in_fault in_operation vma held invalidate_held file"
+    " folio generation ra_step op_kind op_file op_at"
+)
+RWSEM = "writer readers first"
+VMA = "mm start end open private anon_vma offset pte protection seq readers"
+
+
+def assert_recounted(world: np.record) -> None:
+    """Assert that everything that is counted and linked is what there is."""
+    threads = _rows(world.threads[: int(world.config.threads)], THREAD)
+    _assert_mapped(world)
+    _assert_allowed(world, threads)
+    _assert_lock_order(world, threads)
+    _assert_referred_to(world, threads)
+    _assert_dirty(world)
+    _assert_at_devices(world)
+    _assert_folio_lines(world, threads)
+    _assert_fault_locks(world, threads)
+    _assert_queues(world, threads)
+    _assert_written_line(world, threads)
+    _assert_on_cpus(world, threads)
+    _assert_ended(world, threads)
+
+
+def _rows(records: np.ndarray, fields: str) -> list[Row]:
+    """Return records as plain objects: to look into the record of a run takes long."""
+    names = fields.split()
+    columns = [records.view(np.ndarray)[name].tolist() for name in names]
+    return [Row(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
+
+
+def _vmas(world: np.record) -> list[Row]:
+    return _rows(world.vmas[: int(world.vma_slots)], VMA)
+
+
+def _files(world: np.record) -> list[Row]:
+    return _rows(world.files[: int(world.config.files)], "first pages kind dirty")
+
+
+def _folios(world: np.record) -> np.ndarray:
+    folios: np.ndarray = world.folios[: int(world.config.folios)].view(np.ndarray)
+    return folios
+
+
+def _live_vmas(world: np.record) -> Iterator[Row]:
+    """Go through the VMAs of all processes, each with its file."""
+    vmas, files = _vmas(world), _files(world)
+    order = world.vma_order.view(np.ndarray)
+    opens = world.opens.view(np.ndarray)["file"]
+    for mm in _rows(world.mms[: int(world.config.processes)], "order_first order_count"):
+        for slot in order[mm.order_first : mm.order_first + mm.order_count].tolist():
+            vma = vmas[slot]
+            vma.file = int(opens[vma.open]) if vma.open != NOBODY else NOBODY
+            vma.of = files[vma.file] if vma.open != NOBODY else None
+            yield vma
+
+
+def _assert_mapped(world: np.record) -> None:
+    folios = _folios(world)
+    mapcounts = np.zeros(len(folios), np.int64)
+    present = 0
+    for vma in _live_vmas(world):
+        ptes = world.ptes[vma.pte : vma.pte + vma.end - vma.start]
+        present += int((ptes & PTE_PRESENT).sum())
+        if vma.open == NOBODY:
+            assert not ptes.any(), "nothing is mapped in anonymous memory"
+            continue
+        first = vma.of.first + vma.offset
+        mapcounts[first : first + len(ptes)] += ptes & (PTE_PRESENT | PTE_ANON) == PTE_PRESENT
+        assert not ptes[ptes & PTE_PRESENT == 0].any(), "an entry that is not present is clear"
+    assert np.array_equal(mapcounts, folios["mapcount"]), "mapcount is the number of entries"
+    is_mapped = folios["state"][mapcounts > 0] & (PRESENT | UPTODATE)
+    assert (is_mapped == PRESENT | UPTODATE).all(), "what is mapped is cached and up to date"
+    assert present == np.count_nonzero(world.ptes[:PTES] & PTE_PRESENT), "only VMAs have pages"
+
+
+def _assert_allowed(world: np.record, threads: list[Row]) -> None:
+    """Assert that entries allow what their VMA allows, and writes that were made known."""
+    shrinking = {row.op_file for row in threads if _is_truncating(row)}
+    seqs = world.mms["seq"]
+    for vma in _live_vmas(world):
+        is_stamped = vma.seq == seqs[vma.mm]
+        assert vma.seq & 1 or not is_stamped, "a VMA is write-locked while mmap_lock is written"
+        if vma.open == NOBODY:
+            continue
+        ptes = world.ptes[vma.pte : vma.pte + vma.end - vma.start]
+        for bit, right in ((PTE_WRITE, Protection.WRITE), (PTE_EXEC, Protection.EXEC)):
+            may = vma.protection >> right & 1
+            assert may or not (ptes & bit).any(), "an entry allows no more than its VMA"
+        is_copy = ptes & PTE_ANON != 0
+        if vma.private:
+            assert (is_copy | (ptes & PTE_WRITE == 0)).all(), "only copies are written to"
+            assert vma.anon_vma or not is_copy.any(), "only a VMA with an anon_vma has copies"
+        elif vma.of.kind == FileKind.REGULAR:
+            first = vma.of.first + vma.offset
+            clean = _folios(world)["state"][first : first + len(ptes)] & DIRTY == 0
+            written = ptes & (PTE_WRITE | PTE_DIRTY) != 0
+            assert not (written & clean).any(), "a page that can be written to is dirty"
+        if vma.file not in shrinking:
+            beyond = ptes[max(vma.of.pages - vma.offset, 0) :]
+            mapped = beyond & (PTE_PRESENT | PTE_ANON) == PTE_PRESENT
+            assert not mapped.any(), "nothing is mapped beyond the end of a file"
+
+
+def _is_truncating(row: Row) -> bool:
+    return bool(row.in_operation and row.op_kind == OperationKind.FTRUNCATE)
+
+
+def _assert_lock_order(world: np.record, threads: list[Row]) -> None:
+    """Assert that who sleeps for a lock holds none that comes behind it."""
+    if world.config.file_rule.relock_and_map == RelockAndMap.BLOCKING:
+        return
+    holders = set(_folios(world)["holder"].tolist())
+    for number, row in enumerate(threads):
+        if _sleeps_for(row, Cause.MMAP_LOCK) or _sleeps_for(row, Cause.INVALIDATE_LOCK):
+            assert number not in holders, "who sleeps for it holds no folio lock"
+        if _sleeps_for(row, Cause.MMAP_LOCK):
+            assert row.held == 0, "who sleeps for mmap_lock holds no fault lock"
+            assert row.invalidate_held == 0, "nor an invalidate_lock"
+
+
+def _assert_referred_to(world: np.record, threads: list[Row]) -> None:
+    referred: Counter[int] = Counter()
+    for row in threads:
+        if row.in_fault and _refers(row):
+            is_same = _folios(world)["generation"][row.folio] == row.generation
+            referred[row.folio] += bool(is_same)
+    refs = _folios(world)["refs"]
+    counted = {int(folio): int(refs[folio]) for folio in np.flatnonzero(refs)}
+    assert counted == +referred, "refs is the number of faults that refer to a folio"
+
+
+def _refers(row: Row) -> bool:
+    """Whether a thread refers to the folio of its fault, by what it does next."""
+    if row.step == Step.READAHEAD_LOCKED:
+        return bool(row.ra_step == Step.READAHEAD_ASYNC)
+    return row.step in WITH_A_REFERENCE
+
+
+def _assert_dirty(world: np.record) -> None:
+    states = _folios(world)["state"]
+    dirty_all = 0
+    files = _files(world)
+    ends = [file.first for file in files[1:]] + [len(states)]
+    for file, end in zip(files, ends, strict=True):
+        if file.kind != FileKind.REGULAR:
+            continue
+        dirty = int(np.count_nonzero(states[file.first : end] & DIRTY))
+        assert dirty == file.dirty, "the dirty pages of a file are counted"
+        dirty_all += dirty
+    assert dirty_all == world.dirty, "the dirty pages of all files are counted"
+    written = np.count_nonzero(states & WRITEBACK)
+    assert written == world.under_writeback, "the pages under writeback are counted"
+    flushed = np.count_nonzero(states & BACKGROUND)
+    assert flushed == world.flushing, "the requests of background writeback are counted"
+    absent = states[states & PRESENT == 0]
+    assert not (absent & (UPTODATE | LOCKED | DIRTY | WRITEBACK)).any(), "what is absent is nothing"
+
+
+def _requests(world: np.record) -> Iterator[int]:
+    """Go through the requests at all devices: those under way, and those that wait."""
+    queue = world.queue
+    first = int(queue.top_is_free)
+    heap = queue.heap.view(np.ndarray)["key"]
+    for key in heap[first : int(queue.entries) + first].tolist():
+        if kind_of(key) in (Kind.READ, Kind.WRITE):
+            yield id_of(key)
+    for device in _rows(world.devices[:DEVICES], "first channels"):
+        folio = device.first if device.channels else -1
+        while folio >= 0:
+            yield folio
+            folio = int(_folios(world)["io_next"][folio])
+
+
+def _assert_at_devices(world: np.record) -> None:
+    folios = _folios(world)
+    expected = np.zeros(len(folios), np.int64)
+    for request in _requests(world):
+        pages = slice(request, request + int(folios["io_pages"][request]))
+        expected[pages] += WRITEBACK if folios["state"][request] & WRITEBACK else LOCKED
+    is_read = (folios["state"] & LOCKED != 0) & (folios["holder"] == NOBODY)
+    is_written = folios["state"] & WRITEBACK != 0
+    assert np.array_equal(expected == LOCKED, is_read), "a read locks the pages that it fills"
+    assert np.array_equal(expected == WRITEBACK, is_written), "writeback is what is being written"
+    held = folios["holder"] != NOBODY
+    assert (folios["state"][held] & LOCKED != 0).all(), "what a thread holds is locked"
+
+
+def _line(threads: list[Row], first: int) -> list[Row]:
+    """Return who stands in a line."""
+    line: list[Row] = []
+    while first != NOBODY:
+        line.append(threads[first])
+        assert len(line) <= len(threads), "a line has an end"
+        first = threads[first].behind
+    return line
+
+
+def _sleepers(threads: list[Row], *causes: Cause) -> int:
+    return sum(row.state == ThreadState.BLOCKED and row.cause in causes for row in threads)
+
+
+def _assert_folio_lines(world: np.record, threads: list[Row]) -> None:
+    folios = _folios(world)
+    in_line = 0
+    for folio in np.flatnonzero(folios["first"] != NOBODY):
+        line = _line(threads, int(folios["first"][folio]))
+        in_line += len(line)
+        assert all(row.state == ThreadState.BLOCKED for row in line), "who waits in line sleeps"
+        is_locked = folios["state"][folio] & LOCKED
+        woken = [row for row in threads if _is_woken_for(world, row, int(folio))]
+        assert is_locked or woken, "nobody sleeps in line for an unlocked folio for ever"
+    sleepers = _sleepers(threads, Cause.FOLIO, Cause.DEVICE)
+    assert in_line == sleepers, "who waits for a folio stands in its line"
+
+
+def _is_woken_for(world: np.record, row: Row, folio: int) -> bool:
+    """Whether a thread was woken in the line of a folio, and has yet to lock it."""
+    if row.state == ThreadState.BLOCKED or row.step not in WOKEN_FOR_A_FOLIO:
+        return False
+    if row.in_fault:
+        return bool(row.folio == folio)
+    first = int(world.files["first"][row.op_file]) if row.in_operation else NOBODY
+    return bool(row.in_operation and first + row.op_at == folio)
+
+
+def _assert_fault_locks(world: np.record, threads: list[Row]) -> None:
+    holders = Counter((row.held, row.mm) for row in threads)
+    for mm, lock in enumerate(_mmap_locks(world)):
+        assert lock.readers == holders[FaultLock.MMAP, mm], "mmap_lock counts its readers"
+        is_odd = bool(world.mms["seq"][mm] & 1)
+        assert is_odd == (lock.writer != NOBODY), "seq is odd while mmap_lock is written"
+    inside = Counter(row.vma for row in threads if row.held == FaultLock.VMA)
+    for slot, vma in enumerate(_vmas(world)):
+        assert vma.readers == inside[slot], "a VMA counts its readers"
+
+
+def _mmap_locks(world: np.record) -> list[Row]:
+    return _rows(world.mms[: int(world.config.processes)]["mmap_lock"], RWSEM)
+
+
+def _invalidate_locks(world: np.record) -> list[Row]:
+    return _rows(world.files[: int(world.config.files)]["invalidate_lock"], RWSEM)
+
+
+def _assert_queues(world: np.record, threads: list[Row]) -> None:
+    _assert_rwsems(threads, _mmap_locks(world), Cause.MMAP_LOCK)
+    _assert_rwsems(threads, _invalidate_locks(world), Cause.INVALIDATE_LOCK)
+    sharing = Counter(
+        row.file
+        for row in threads
+        if row.invalidate_held and not _sleeps_for(row, Cause.INVALIDATE_LOCK)
+    )
+    for number, lock in enumerate(_invalidate_locks(world)):
+        assert lock.readers == sharing[number], "invalidate_lock counts those who share it"
+
+
+def _sleeps_for(row: Row, cause: Cause) -> bool:
+    return bool(row.state == ThreadState.BLOCKED and row.cause == cause)
+
+
+def _assert_rwsems(threads: list[Row], locks: list[Row], cause: Cause) -> None:
+    asleep = 0
+    for lock in locks:
+        line = _line(threads, lock.first)
+        asleep += sum(_sleeps_for(row, cause) for row in line)
+        is_held = lock.readers > 0 or lock.writer != NOBODY
+        assert not (lock.readers > 0 and lock.writer != NOBODY), "read or written, not both"
+        if line and not is_held:
+            assert line[0].state != ThreadState.BLOCKED, "nobody sleeps for a free lock for ever"
+    assert asleep == _sleepers(threads, cause), "who waits for a lock stands in its queue"
+
+
+def _assert_written_line(world: np.record, threads: list[Row]) -> None:
+    line = _line(threads, int(world.written_first))
+    assert len(line) == _sleepers(threads, Cause.WRITEBACK), "who waits for a write is in line"
+    assert not line or world.under_writeback > 0, "nobody waits for a write that is not"
+
+
+def _assert_on_cpus(world: np.record, threads: list[Row]) -> None:
+    runs = world.cpus.view(np.ndarray)["thread"]
+    for number, row in enumerate(threads):
+        if row.state in (ThreadState.RUNNING, ThreadState.SPINNING):
+            assert runs[row.cpu] == number, "who runs has a CPU"
+        if _sleeps_for(row, Cause.THROTTLE):
+            assert row.timer >= 0, "a pause has its end"
+    runnable = sum(row.state == ThreadState.RUNNABLE for row in threads)
+    assert runnable == world.queued, "who is ready to run is in a run queue"
+
+
+def _assert_ended(world: np.record, threads: list[Row]) -> None:
+    ended = {n for n, row in enumerate(threads) if row.state == ThreadState.DONE}
+    assert all(threads[n].held == 0 for n in ended), "who has ended holds no fault lock"
+    assert all(threads[n].invalidate_held == 0 for n in ended), "nor an invalidate_lock"
+    holders = _folios(world)["holder"]
+    assert not ended & set(holders.tolist()), "nor a folio"
+    writers = {lock.writer for lock in (*_mmap_locks(world), *_invalidate_locks(world))}
+    assert not ended & writers, "nor mmap_lock or an invalidate_lock for write"
