@@ -12,6 +12,7 @@ import numpy as np
 
 from faultlane_server.codes import (
     NOBODY,
+    FaultClass,
     FaultLock,
     FileKind,
     OperationKind,
@@ -178,7 +179,7 @@ def _is_truncating(row: Row) -> bool:
 
 def _assert_lock_order(world: np.record, threads: list[Row]) -> None:
     """Assert that who sleeps for a lock holds none that comes behind it."""
-    if world.config.file_rule.relock_and_map == RelockAndMap.BLOCKING:
+    if world.config.rules[FaultClass.FILE].relock_and_map == RelockAndMap.BLOCKING:
         return
     holders = set(_folios(world)["holder"].tolist())
     for number, row in enumerate(threads):

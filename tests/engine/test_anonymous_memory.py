@@ -69,19 +69,14 @@ def test_row_9_the_first_write_takes_mmap_lock_once_to_make_an_anon_vma(policy, 
     assert (played["perf.minor_faults"], played["mmap_lock.read.acquired"]) == (1, 1)
 
 
-BESIDE_A_WRITER = {
-    "costs_ns": {"mprotect": 100 * US},
-    "vmas": [heap(), Vma("other", 4 * PAGE, AnonymousMapping())],
-}
-
-
-def beside_a_writer(policy, **more):
+def beside_a_writer(policy, *steps, **more):
     """Let the first write come while mmap_lock is held for write, but not for its VMA."""
     story = a_story(
         one("writer", Mprotect("other", protection=READ_WRITE)),
-        one("app", after(20 * US), write(3, vma="heap")),
+        one("app", after(20 * US), *(steps or (write(3, vma="heap"),))),
         policy=policy,
-        **BESIDE_A_WRITER,
+        costs_ns={"mprotect": 100 * US},
+        vmas=[heap(), Vma("other", 4 * PAGE, AnonymousMapping())],
         **more,
     )
     return Played(story, "app")
@@ -182,13 +177,9 @@ def test_dontneed_takes_mmap_lock_for_read_and_the_pages_away():
 
 
 def test_dontneed_waits_for_a_writer():
-    story = a_story(
-        one("writer", Mprotect("other", protection=READ_WRITE)),
-        one("app", after(20 * US), Madvise("heap", Madvice.DONTNEED)),
-        **BESIDE_A_WRITER,
-    )
+    played = beside_a_writer("mainline", Madvise("heap", Madvice.DONTNEED))
 
-    operation = Played(story).operation_of("app")
+    operation = played.operation_of("app")
     assert operation["wait_mmap_lock_ns"] > 50 * US
     assert operation["blocker"] == 0
 
