@@ -198,6 +198,12 @@ SHARED_WRITE: Cells = {
     # relock is about folios; this drop stays as it is: mainline.
 }
 
+# 17, but there is no page_mkwrite, and the page was dirty before: nothing to balance (1.3).
+SHARED_WRITE_OF_NO_INTEREST: Cells = {
+    "mainline": "V→0; S1; PM0; min; mm0",
+    "mmap_lock_only": "M(!TRIED)→0; PM0; min; mm1",
+}
+
 # 19, a private write to an absent page.
 COW: Cells = {
     "mainline": "V→RETRY+MAJOR; M(TRIED)→LOCKED; R1; PM1; maj; mm1",

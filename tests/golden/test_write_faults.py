@@ -5,7 +5,7 @@ import pytest
 from faultlane_server.codes import FaultLock, FileKind
 from tests.golden.account import account_of, told, written
 from tests.golden.setting import one_of_each_size
-from tests.golden.story import CACHED, Run, after, mprotect, munmap_page, one, write
+from tests.golden.story import CACHED, Run, after, dirty, mprotect, munmap_page, one, write
 from tests.golden.table import (
     COW,
     COW_FIRST,
@@ -13,6 +13,7 @@ from tests.golden.table import (
     COW_READY,
     SHARED_WRITE,
     SHARED_WRITE_ABSENT,
+    SHARED_WRITE_OF_NO_INTEREST,
 )
 
 pytestmark = pytest.mark.uncompiled_too
@@ -35,6 +36,29 @@ def test_row_17_the_first_write_to_a_page_of_tmpfs(setting, data):
     story = setting.story(one("writer", write(PAGE)), data=data, writable=True, kind=FileKind.TMPFS)
 
     assert told(story, "writer") == written({"writer": setting.cell(SHARED_WRITE)})
+
+
+@one_of_each_size
+def test_row_17_a_page_that_is_dirty_already(setting):
+    """It is page_mkwrite that counts then."""
+    story = setting.story(one("writer", write(PAGE)), data=[dirty(PAGE)], writable=True)
+
+    assert told(story, "writer") == written({"writer": setting.cell(SHARED_WRITE)})
+
+
+@one_of_each_size
+def test_row_17_a_page_of_tmpfs_that_is_dirty_already(setting):
+    """It has no page_mkwrite, and the folio was not clean: nothing is dropped."""
+    scenario = setting.story(
+        one("writer", after(50_000), write(PAGE)),
+        elsewhere=[one("first", write(PAGE))],
+        writable=True,
+        kind=FileKind.TMPFS,
+    )
+
+    cells = {"writer": setting.cell(SHARED_WRITE_OF_NO_INTEREST)}
+    cells["first"] = setting.cell(SHARED_WRITE)
+    assert told(scenario, "writer") == written(cells)
 
 
 def test_row_19_a_private_write_to_an_absent_page(setting):
