@@ -26,6 +26,7 @@ from tests.engine.small_stories import (
     a_story,
     after,
     one,
+    page_range,
     reasons,
     result,
     touch,
@@ -99,6 +100,16 @@ def test_in_6_6_writes_to_files_are_handled_under_mmap_lock(private: bool) -> No
 
     assert [attempt[0] for attempt in played.attempts()] == ["V", "M"]
     assert reasons(played.fault_of("writer")) == {RetryReason.UNSUPPORTED}
+
+
+def test_in_6_6_page_mkwrite_of_a_mapped_page_is_called_under_mmap_lock() -> None:
+    story = a_story(one("writer", write(1)), data=CACHED, mapped=[page_range(1)], generation="6.6")
+
+    played = Played(story, traced="writer")
+
+    fault = played.fault_of("writer")
+    assert played.attempts() == ["V→RETRY", "M→COMPLETED"]
+    assert (fault["kind"], reasons(fault)) == (FaultKind.WP, {RetryReason.UNSUPPORTED})
 
 
 def a_first_private_write(generation: str) -> Scenario:

@@ -187,7 +187,7 @@ def is_throttled() -> Scenario:
         elsewhere=[KILLER],
         data=CACHED,
         disk=SLOW,
-        dirty_bytes=32 * PAGE,
+        dirty_bytes=16 * PAGE,
     )
 
 
@@ -399,6 +399,30 @@ def test_a_killed_head_of_the_queue_passes_mmap_lock_on() -> None:
         assert end_ns(fault) < KILL_NS + SOON_NS
     assert end_ns(run.operation_of("unmapper")) > FREE_NS
     assert run.ended
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("policy", ["mainline", "never_drop"])
+def test_the_line_of_a_folio_closes_behind_who_is_killed(policy: str, place: int) -> None:
+    """Whoever waits before and behind it, or lines up later, has the folio in the end."""
+    begin_ns = [20 * US, 40 * US, 60 * US]
+    others = [one(f"other-{ns}", after(ns), touch(1)) for ns in (*begin_ns, KILL_NS + 100 * US)]
+    victim = one("victim", after(begin_ns[place]), touch(1))
+    del others[place]
+    run = Played(
+        a_story(
+            victim,
+            elsewhere=[one("mapper", touch(1)), *others, KILLER],
+            data=CACHED,
+            fault_around=False,
+            policy=policy,
+            costs_ns={"map_page": MS},
+        )
+    )
+
+    assert run.ended
+    assert end_ns(run.fault_of("victim")) < KILL_NS + SOON_NS
+    assert [result(run.fault_of(other.name)) for other in others] == [{VmFault.LOCKED}] * 3
 
 
 def a_process_in_the_middle_of_everything(policy: str, kill_ns: int) -> Scenario:

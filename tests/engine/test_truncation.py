@@ -87,6 +87,26 @@ def test_who_waited_for_a_folio_behind_the_new_end_ends_in_sigbus(policy: str) -
     assert run.ended
 
 
+def test_who_has_a_folio_before_truncation_takes_it_looks_at_the_size_again() -> None:
+    """F7: the file has ended before the page by then, and nothing is mapped."""
+    run = Played(
+        a_story(
+            one("waiter", after(50 * US), touch(1)),
+            one("truncater", after(100 * US), Ftruncate("data", PAGE)),
+            elsewhere=[one("mapper", touch(1))],
+            data=CACHED,
+            fault_around=False,
+            policy="never_drop",
+            costs_ns=SLOW_MAP,
+        )
+    )
+
+    fault = run.fault_of("waiter")
+    assert result(fault) == {VmFault.SIGBUS}
+    assert end_ns(fault) < end_ns(run.operation_of("truncater"))
+    assert run["page_cache.truncated"] == 63
+
+
 def test_a_touch_behind_the_end_needs_no_folio_and_no_lock_of_the_file() -> None:
     """F0 keeps the lock, so the fault ends in its first attempt."""
     story = a_story(
