@@ -138,6 +138,16 @@ def a_program() -> list[dict[str, Any]]:
         {"sync_file_range": {"file": "shm", "offset_bytes": PAGE, "length_bytes": PAGE}},
         {"fadvise_dontneed": {"file": "shm", "offset_bytes": PAGE, "length_bytes": PAGE}},
         {"kill": {"signal": "SIGNAL_KIND_FATAL"}},
+        {
+            "madvise": {
+                "vma": "heap",
+                "advice": "MADVICE_DONTNEED",
+                "offset_bytes": PAGE,
+                "length_bytes": PAGE,
+                "thread_offset_bytes": PAGE,
+            }
+        },
+        {"fork": {"child": {"fixed_ns": 5}}},
     ]
 
 
@@ -195,6 +205,7 @@ DELTAS = f"{STEP}[3].touch.explicit.page_deltas"
 POINTS = f"{DISK}.latency.quantiles.points"
 KERNEL_TOUCH = f"{STEP}[14].touch"
 TRUNCATE, KILL = f"{STEP}[15].ftruncate", f"{STEP}[19].kill"
+MADVISE, FORK = f"{STEP}[20].madvise", f"{STEP}[21].fork"
 RANGES = [f"{STEP}[16].punch_hole", f"{STEP}[17].sync_file_range", f"{STEP}[18].fadvise_dontneed"]
 RULE = "kernel.retry_policy.file"
 
@@ -258,8 +269,8 @@ SPOILT: list[tuple[str, Any] | tuple[str, Any, list[str]]] = [
     (f"{STEP}[11].barrier.name", "\0"),
     (f"{STEP}[7].mmap.name", "heap", [f"{STEP}[7].mmap.name", f"{STEP}[8].munmap.vma"]),
     (f"{HEAP}.name", "map",
-     [f"{HEAP}.name", *(f"{STEP}[{n}].touch.vma" for n in range(5)), f"{STEP}[9].mprotect.vma",
-      f"{STEP}[10].munmap.vma"]),
+     [f"{HEAP}.name", f"{STEP}[9].mprotect.vma", f"{STEP}[10].munmap.vma",
+      f"{MADVISE}.vma"]),
     (f"{MAP}.file.open", "x" * 129),
     # numbers that no enum has
     (f"{FILE}.initial[0].state", 99),
@@ -295,7 +306,6 @@ SPOILT: list[tuple[str, Any] | tuple[str, Any, list[str]]] = [
     (DELTAS, []),
     (f"{STEP}[3].touch.explicit.slice", 2),
     (f"{STEP}[9].mprotect.thread_offset_bytes", MIB),
-    (f"{STEP}[0].touch.vma", "heap"),
     # quantiles
     (POINTS, [{"ppm": 0, "ns": 5}]),
     (POINTS, [{"ppm": 10**6, "ns": 5}, {"ppm": 0, "ns": 7}],
@@ -334,6 +344,10 @@ SPOILT: list[tuple[str, Any] | tuple[str, Any, list[str]]] = [
     ("kernel", by_columns(mmap_lock_only=True, vma_lock_on=[1]), [f"{RULE}.vma_lock_on"]),
     ("kernel", by_columns(drop_for_io=9, uptodate_direct=-1, relock_and_map=99),
      [f"{RULE}.drop_for_io", f"{RULE}.uptodate_direct", f"{RULE}.relock_and_map"]),
+    ("kernel", {"retry_policy": {"anonymous": {"vma_lock_on": [3, 99]}}},
+     ["kernel.retry_policy.anonymous.vma_lock_on[1]"]),
+    ("kernel", {"retry_policy": {"mmap_lock_only": True, "anonymous": {"vma_lock_on": [3]}}},
+     ["kernel.retry_policy.anonymous.vma_lock_on"]),
     # kernels without a VMA lock
     ("kernel.generation", "6.3"),
     ("kernel", {"generation": "6.3", "policy_id": "hold"}, ["kernel.generation"]),
@@ -377,7 +391,7 @@ SPOILT: list[tuple[str, Any] | tuple[str, Any, list[str]]] = [
     (f"{FILE}.initial[0].state", "PAGE_STATE_HOLE", [f"{MAP}.mapped[0]"]),
     (f"{MAP}.mapped", [{}, {"offset_bytes": 7, "length_bytes": 7}],
      [f"{MAP}.mapped[1].offset_bytes", f"{MAP}.mapped[1].length_bytes"]),
-    (f"{HEAP}.mapped", [{}]),
+    (f"{HEAP}.mapped", [{}, {"offset_bytes": MIB}], [f"{HEAP}.mapped[1].offset_bytes"]),
     (f"{COPY}.file.offset_bytes", PAGE),
     (f"{COPY}.length_bytes", 2 * PAGE),
     # steps on files
@@ -399,6 +413,16 @@ SPOILT: list[tuple[str, Any] | tuple[str, Any, list[str]]] = [
     (KILL, {"group": "readers"}, [f"{KILL}.signal"]),
     (KILL, {"signal": "SIGNAL_KIND_HANDLED", "process": "ap", "group": "readers"},
      [f"{KILL}.process"]),
+    # advice, and children
+    (f"{MADVISE}.vma", "hoop"),
+    (f"{MADVISE}.advice", None),
+    (f"{MADVISE}.advice", 99),
+    (f"{MADVISE}.offset_bytes", MIB, [f"{MADVISE}.offset_bytes", f"{MADVISE}.thread_offset_bytes"]),
+    (f"{MADVISE}.length_bytes", 5),
+    (f"{MADVISE}.thread_offset_bytes", MIB),
+    (f"{FORK}.child", None),
+    (f"{FORK}.child", {}, [f"{FORK}.child.shape"]),
+    (f"{FORK}.child.fixed_ns", 10**12 + 1),
     # accesses by the kernel
     (f"{KERNEL_TOUCH}.access", "ACCESS_EXEC"),
     (f"{KERNEL_TOUCH}.access", 99),
