@@ -316,8 +316,7 @@ WRITE_LOCKED_MEANWHILE: Cells = {
     "mmap_lock_only": ABSENT["mmap_lock_only"],
     # The writer is the one that waits.
     "hold": ABSENT["hold"],
-    # The lock is not to be had again: the folio is unlocked, and RETRY as ever.
-    "relock": ABSENT["mainline"],
+    # relock: the lock is not to be had again, so the folio is unlocked: mainline.
     # Waits for mmap_lock with the folio locked, and maps the page in the same attempt.
     "relock_blocking": "V→LOCKED+MAJOR; S1; PM1; maj; mm1",
 }
