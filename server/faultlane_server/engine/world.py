@@ -87,6 +87,7 @@ class ThreadState(IntEnum):
 class Step(IntEnum):
     """What a thread does next when it has a CPU."""
 
+    NOTHING = 0
     PROGRAM = 1  # go on with its program
     # A fault: labels of the kernel-model's sections 2 and 5 stand beside the steps.
     LOCK_VMA = 2  # V0: try the VMA lock

@@ -21,7 +21,7 @@ def lock_read(world, thread, now_ns, step, killed_step):
 
     Returns whether it is held; otherwise the thread sleeps, holds it when it is woken, and
     goes on with `step`; or, after a fatal signal, with `killed_step`, and does not hold it.
-    If `killed_step` is 0 no signal ends the wait.
+    If that is NOTHING no signal ends the wait.
     """
     fault = world.threads[thread]
     mm = world.mms[fault.mm]
@@ -38,7 +38,7 @@ def lock_read(world, thread, now_ns, step, killed_step):
     is_held = rwsem.read(mm.mmap_lock, world.threads, thread, now_ns, timeout_ns)
     if is_held:
         _read_held(world, thread, now_ns, True)
-    elif fault.killed and killed_step and world.config.mmap_killable:
+    elif fault.killed and killed_step != Step.NOTHING and world.config.mmap_killable:
         _give_up(world, thread, now_ns, killed_step)
     else:
         sched.block(world, thread, now_ns, Cause.MMAP_LOCK, blocker, step)

@@ -15,7 +15,7 @@ from faultlane_server.engine.world import Step
 @compiled
 def lock(world, thread, now_ns):
     """Take mmap_lock for read."""
-    if mmap_lock.lock_read(world, thread, now_ns, Step.READ_HELD, 0):
+    if mmap_lock.lock_read(world, thread, now_ns, Step.READ_HELD, Step.NOTHING):
         held(world, thread, now_ns)
 
 
