@@ -16,6 +16,7 @@ from faultlane_server.codes import (
     Advice,
     DropForIo,
     FileKind,
+    Madvice,
     PageState,
     Protection,
     RelockAndMap,
@@ -40,12 +41,14 @@ from faultlane_server.scenario import (
     FileMapping,
     FileRange,
     Fixed,
+    Fork,
     Ftruncate,
     Kernel,
     Kill,
     LogNormal,
     Loop,
     Machine,
+    Madvise,
     Measure,
     Mmap,
     Mprotect,
@@ -194,9 +197,13 @@ class _Maker:
         dice = self.dice
         if not dice.one_in(3):
             return dice.pick(tuple(POLICIES))
+        return RetryPolicy(file=self._rule(), anonymous=self._rule())
+
+    def _rule(self) -> RetryRule:
+        dice = self.dice
         vma_lock_on = dice.some(tuple(RetryReason))
         direct = dice.pick(tuple(UptodateDirect))
-        rule = RetryRule(
+        return RetryRule(
             vma_lock_on,
             vma_retries_max=dice.pick((0, 1, 3)) if vma_lock_on else 0,
             vma_retry_sets_tried=bool(vma_lock_on) and dice.one_in(3),
@@ -205,7 +212,6 @@ class _Maker:
             uptodate_killable=direct != UptodateDirect.NO and dice.one_in(2),
             relock_and_map=dice.pick((RelockAndMap.NO, RelockAndMap.NO, *RelockAndMap)),
         )
-        return RetryPolicy(file=rule)
 
     # Files, processes and VMAs.
 
@@ -298,9 +304,10 @@ class _Maker:
             )
             vmas += self._in_parts(replace(vma, mapped=self._mapped(file, first, length)))
             address += (length + dice.pick((0, 1, 700))) * self.page_bytes
-        if dice.one_in(4):
-            anonymous = Vma("anonymous", 5 * self.page_bytes, AnonymousMapping())
-            vmas.append(anonymous)
+        if dice.one_in(2):
+            length_bytes = dice.between(1, 20) * self.page_bytes
+            protection = self._protection()
+            vmas.append(Vma("anonymous", length_bytes, AnonymousMapping(), 0, protection))
         return tuple(vmas)
 
     def _in_parts(self, vma: Vma) -> tuple[Vma, ...]:
@@ -414,7 +421,8 @@ class _Writer:
             law = self.maker._duration(10**6)
             return (Compute(law) if dice.one_in(2) else Sleep(law),)
         if kind < 12:
-            return (self._on_a_vma(),)
+            fork = Fork(self.maker._duration(10**6))
+            return (fork if dice.one_in(4) else self._on_a_vma(),)
         if kind < 16:
             return self._on_a_file()
         if kind == 16:
@@ -433,9 +441,11 @@ class _Writer:
         """Map anonymous memory, do something else, and unmap it."""
         self.areas += 1
         name = f"a{self.areas}"
-        area = Mmap(name, self.dice.between(1, 9) * self.page_bytes)
+        pages = self.dice.between(1, 9)
+        area = Mmap(name, pages * self.page_bytes, merge=self.dice.one_in(2))
         between = self._steps(depth + 1) if self.dice.one_in(3) else ()
-        return (area, *between, Munmap(name))
+        touches = [self._touch_of(name, pages) for _ in range(self.dice.between(0, 2))]
+        return (area, *touches, *between, Munmap(name))
 
     def _kill(self) -> Kill:
         process = self.dice.pick((self.process, self.dice.pick(tuple(self.maker.crowds))))
@@ -449,11 +459,12 @@ class _Writer:
         pages = vma.length_bytes // self.page_bytes
         if dice.one_in(8) and not self.maker.is_calm:
             return Munmap(vma.name, *self.maker._range(pages))
-        protection = self.maker.protection_now()
+        part, shift_bytes = self.maker._range(pages), 0
         if pages >= self.threads and dice.one_in(3):
-            page_bytes = self.page_bytes
-            return Mprotect(vma.name, 0, page_bytes, protection, thread_offset_bytes=page_bytes)
-        return Mprotect(vma.name, *self.maker._range(pages), protection)
+            part, shift_bytes = (0, self.page_bytes), self.page_bytes
+        if dice.one_in(3):
+            return Madvise(vma.name, dice.pick(tuple(Madvice)), *part, shift_bytes)
+        return Mprotect(vma.name, *part, self.maker.protection_now(), shift_bytes)
 
     def _on_a_file(self) -> tuple[Step, ...]:
         dice = self.dice
@@ -474,21 +485,22 @@ class _Writer:
         return (FadviseDontneed(file.name, *part),)
 
     def _touch(self) -> Touch:
+        vma = self.dice.pick(self.vmas)
+        return self._touch_of(vma.name, vma.length_bytes // self.page_bytes)
+
+    def _touch_of(self, name: str, pages: int) -> Touch:
         dice = self.dice
-        vma = dice.pick([vma for vma in self.vmas if isinstance(vma.backing, FileMapping)])
-        pages = vma.length_bytes // self.page_bytes
         access = dice.pick((Access.READ, Access.WRITE))
         if dice.one_in(10):
             access = Access.EXEC
         kernel_mode = access != Access.EXEC and dice.one_in(5)
         count = dice.pick((1, dice.between(1, 12), dice.between(1, 50)))
         if dice.one_in(4):
-            return Touch(
-                vma.name, self._list(pages), access, dice.between(0, count), 0, 0, kernel_mode
-            )
+            listed = self._list(pages)
+            return Touch(name, listed, access, dice.between(0, count), 0, 0, kernel_mode)
         part = self.maker._range(pages)
         touched = part[1] // self.page_bytes or pages
-        return Touch(vma.name, self._pattern(touched), access, count, *part, kernel_mode)
+        return Touch(name, self._pattern(touched), access, count, *part, kernel_mode)
 
     def _list(self, pages: int) -> Explicit:
         dice = self.dice

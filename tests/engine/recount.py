@@ -29,7 +29,9 @@ from faultlane_server.engine.world import (
     PTE_DIRTY,
     PTE_EXEC,
     PTE_PRESENT,
+    PTE_SHARED,
     PTE_WRITE,
+    PTE_ZERO,
     UPTODATE,
     WRITEBACK,
     Cause,
@@ -134,7 +136,7 @@ def _assert_mapped(world: np.record) -> None:
         ptes = world.ptes[vma.pte : vma.pte + vma.end - vma.start]
         present += int((ptes & PTE_PRESENT).sum())
         if vma.open == NOBODY:
-            assert not ptes.any(), "nothing is mapped in anonymous memory"
+            assert not ptes[ptes & PTE_ANON == 0].any(), "anonymous memory has no page of a file"
             continue
         first = vma.of.first + vma.offset
         mapcounts[first : first + len(ptes)] += ptes & (PTE_PRESENT | PTE_ANON) == PTE_PRESENT
@@ -152,8 +154,6 @@ def _assert_allowed(world: np.record, threads: list[Row]) -> None:
     for vma in _live_vmas(world):
         is_stamped = vma.seq == seqs[vma.mm]
         assert vma.seq & 1 or not is_stamped, "a VMA is write-locked while mmap_lock is written"
-        if vma.open == NOBODY:
-            continue
         ptes = world.ptes[vma.pte : vma.pte + vma.end - vma.start]
         for bit, right in ((PTE_WRITE, Protection.WRITE), (PTE_EXEC, Protection.EXEC)):
             may = vma.protection >> right & 1
@@ -161,13 +161,16 @@ def _assert_allowed(world: np.record, threads: list[Row]) -> None:
         is_copy = ptes & PTE_ANON != 0
         if vma.private:
             assert (is_copy | (ptes & PTE_WRITE == 0)).all(), "only copies are written to"
-            assert vma.anon_vma or not is_copy.any(), "only a VMA with an anon_vma has copies"
+            is_own = is_copy & (ptes & PTE_ZERO == 0)
+            assert vma.anon_vma or not is_own.any(), "only a VMA with an anon_vma has its own pages"
+            is_everybodys = ptes & (PTE_ZERO | PTE_SHARED) != 0
+            assert not (ptes[is_everybodys] & PTE_WRITE).any(), "what is shared is not written to"
         elif vma.of.kind == FileKind.REGULAR:
             first = vma.of.first + vma.offset
             clean = _folios(world)["state"][first : first + len(ptes)] & DIRTY == 0
             written = ptes & (PTE_WRITE | PTE_DIRTY) != 0
             assert not (written & clean).any(), "a page that can be written to is dirty"
-        if vma.file not in shrinking:
+        if vma.open != NOBODY and vma.file not in shrinking:
             beyond = ptes[max(vma.of.pages - vma.offset, 0) :]
             mapped = beyond & (PTE_PRESENT | PTE_ANON) == PTE_PRESENT
             assert not mapped.any(), "nothing is mapped beyond the end of a file"

@@ -15,7 +15,7 @@ from faultlane_server.engine import Simulator
 from faultlane_server.engine.simulator import Columns
 from faultlane_server.engine.world import ThreadState
 from faultlane_server.kernels import KERNELS
-from faultlane_server.policy import POLICIES, RetryPolicy
+from faultlane_server.policy import POLICIES, RetryPolicy, RetryRule
 from faultlane_server.scenario import Barrier, Loop, Measure, Process, Scenario, Step
 from tests.engine.random_scenarios import a_random_scenario
 from tests.engine.recount import assert_recounted
@@ -97,7 +97,11 @@ def columns(scenario: Scenario) -> RetryPolicy:
 
 def may_be_busy_for_ever(scenario: Scenario) -> bool:
     """Whether the policy goes back to the VMA lock without end where nobody sleeps."""
-    rule = columns(scenario).file
+    policy = columns(scenario)
+    return any(_may_be_busy(rule) for rule in (policy.file, policy.anonymous))
+
+
+def _may_be_busy(rule: RetryRule) -> bool:
     if rule.vma_retries_max > 0:
         return False
     reasons = set(rule.vma_lock_on)
