@@ -183,7 +183,6 @@ def test_ftruncate_takes_private_copies_and_a_hole_leaves_them(step: Step, fault
     assert run["faults.sigbus"] == faults - 1
 
 
-@pytest.mark.xfail(reason="pages are unmapped once, before they leave the page cache", strict=True)
 def test_ftruncate_takes_private_copies_that_are_made_while_it_waits() -> None:
     """truncate_pagecache unmaps a second time, for copies that were made meanwhile."""
     run = Played(
@@ -290,7 +289,6 @@ def test_truncation_waits_for_a_page_that_is_read() -> None:
     assert waited_ns > 800 * US
 
 
-@pytest.mark.xfail(reason="it is the one who took invalidate_lock last, even if it has left")
 def test_truncation_is_blocked_by_the_fault_that_has_invalidate_lock_longest() -> None:
     """`quick` fills a hole and is gone when the truncater comes; `slow` reads its page."""
     run = Played(

@@ -234,7 +234,6 @@ def test_background_writeback_keeps_dirty_pages_near_its_limit() -> None:
     assert 10 <= dirty <= 12
 
 
-@pytest.mark.xfail(reason="a page is submitted in the instant that makes it dirty", strict=True)
 def test_background_writeback_lets_a_store_be_made_before_it_takes_its_page() -> None:
     """The flusher is a thread of its own: it has to wake up before it protects the page."""
     run = Played(a_flood(1000, dirty_background_bytes=10 * PAGE))
@@ -243,7 +242,6 @@ def test_background_writeback_lets_a_store_be_made_before_it_takes_its_page() ->
     assert len(touches) == len(set(touches)), "a touch that was handled faults again"
 
 
-@pytest.mark.xfail(reason="a page is submitted in the instant that makes it dirty", strict=True)
 def test_a_store_is_made_however_soon_its_page_is_written_back() -> None:
     """A device that is quicker than a fault must not protect the page before each store."""
     run = Played(

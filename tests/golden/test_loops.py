@@ -347,7 +347,6 @@ def test_waiting_for_mmap_lock_with_a_folio_locked_is_a_deadlock() -> None:
     assert run.operation_of("protector")["wait_vma_ns"] > 0
 
 
-@pytest.mark.xfail(reason="the reader that a writer is said to wait for may have left the VMA")
 def test_a_deadlock_is_told_as_the_circle_of_those_who_wait() -> None:
     run = Played(a_folio_holder_that_needs_mmap_lock("relock_blocking"))
 

@@ -126,7 +126,7 @@ def _fails(world, device, folio, pages):
 
 @compiled
 def write_done(world, folio, now_ns):
-    """Complete a write (folio_end_writeback), which clears PG_reclaim, and wake who waits for one.
+    """Complete a write (folio_end_writeback), which clears PG_reclaim, and wake who waits for it.
 
     A page that was made dirty again in the meantime stays so.
     """
@@ -139,13 +139,29 @@ def write_done(world, folio, now_ns):
     for page in range(folio, folio + pages):
         world.folios[page].state &= WRITTEN
     world.under_writeback -= pages
+    before = NOBODY
     thread = world.written_first
-    world.written_first = NOBODY
     while thread != NOBODY:
         behind = world.threads[thread].behind
-        delay_ns += sched.interrupt(world, cpu, cost.wake_ns)
-        sched.wake(world, thread, now_ns, delay_ns)
+        if folio <= world.threads[thread].written_folio < folio + pages:
+            _take_from_line(world, before, thread)
+            delay_ns += sched.interrupt(world, cpu, cost.wake_ns)
+            sched.wake(world, thread, now_ns, delay_ns)
+        else:
+            before = thread
         thread = behind
+
+
+@compiled
+def _take_from_line(world, before, thread):
+    """Take a thread out of the line of those who wait for a writeback."""
+    behind = world.threads[thread].behind
+    if before == NOBODY:
+        world.written_first = behind
+    else:
+        world.threads[before].behind = behind
+    if behind == NOBODY:
+        world.written_last = before
 
 
 @compiled

@@ -1,5 +1,7 @@
 """Why a run could not go on: who waits for whom, or what a fault kept doing."""
 
+from itertools import islice
+
 import numpy as np
 
 from faultlane_server.codes import NOBODY, FaultLock, OperationKind, StopReason
@@ -38,30 +40,83 @@ def _deadlock(world: np.record) -> Diagnosis:
     cycle = _cycle(world, waiting)
     if cycle:
         message = f"{len(cycle)} threads wait for each other, and nothing else can happen"
-        return Diagnosis(message, tuple(_line(world, thread) for thread in cycle))
+        behind = [*cycle[1:], cycle[0]]
+        lines = (_line(world, *pair) for pair in zip(cycle, behind, strict=True))
+        return Diagnosis(message, tuple(lines))
     who = "1 thread waits" if len(waiting) == 1 else f"{len(waiting)} threads wait"
     message = f"{who} for what will not happen"
-    return Diagnosis(message, tuple(_line(world, thread) for thread in waiting[:CHAIN_MAX]))
+    lines = (_line(world, thread, _first_in_the_way(world, thread)) for thread in waiting)
+    return Diagnosis(message, tuple(islice(lines, CHAIN_MAX)))
+
+
+def _first_in_the_way(world: np.record, thread: int) -> int:
+    return next(iter(_in_the_way(world, thread)), NOBODY)
 
 
 def _cycle(world: np.record, waiting: list[int]) -> list[int]:
     """Return threads of which each waits for the next, and the last one for the first."""
+    done: set[int] = set()
     for first in waiting:
-        seen: list[int] = []
-        thread = first
-        while thread != NOBODY and thread not in seen and len(seen) <= CHAIN_MAX:
-            seen.append(thread)
-            thread = int(world.threads[thread].waits_for)
-        if thread in seen:
-            return seen[seen.index(thread) :]
+        path: list[int] = []
+        branches = [iter([first])]
+        while branches:
+            thread = next(branches[-1], None)
+            if thread is None:
+                branches.pop()
+                if path:
+                    done.add(path.pop())
+            elif thread in path:
+                return path[path.index(thread) :]
+            elif thread not in done:
+                path.append(thread)
+                branches.append(iter(_in_the_way(world, thread)))
     return []
 
 
-def _line(world: np.record, thread: int) -> str:
+def _in_the_way(world: np.record, thread: int) -> list[int]:
+    """Return whom a thread waits for: all who hold what it wants to have.
+
+    What a thread has taken down of whom it waits for may have left since.
+    """
+    row = world.threads[thread]
+    others = world.threads[: int(world.config.threads)]
+    if row.cause == Cause.VMA:
+        slot = int(row.locks[row.locks_count - 1])
+        holds = (others["held"] == FaultLock.VMA) & (others["vma"] == slot)
+    elif row.cause == Cause.MMAP_LOCK:
+        lock = world.mms[int(row.mm)].mmap_lock
+        if lock.writer != NOBODY:
+            return [int(lock.writer)]
+        holds = (others["held"] == FaultLock.MMAP) & (others["mm"] == row.mm)
+    elif row.cause == Cause.INVALIDATE_LOCK:
+        return _holders_of_invalidate_lock(world, row)
+    else:
+        return [int(row.waits_for)] if row.waits_for != NOBODY else []
+    return [int(number) for number in np.flatnonzero(holds)] or _head(world, row)
+
+
+def _head(world: np.record, row: np.record) -> list[int]:
+    """Return the head of the queue for mmap_lock, if the lock is free but for those who wait."""
+    first = int(world.mms[int(row.mm)].mmap_lock.first)
+    return [first] if row.cause == Cause.MMAP_LOCK and first != NOBODY else []
+
+
+def _holders_of_invalidate_lock(world: np.record, row: np.record) -> list[int]:
+    file = int(row.file if row.in_fault else row.op_file)
+    lock = world.files[file].invalidate_lock
+    if lock.writer != NOBODY:
+        return [int(lock.writer)]
+    others = world.threads[: int(world.config.threads)]
+    holds = (others["invalidate_held"] == 1) & (others["file"] == file)
+    holds &= others["cause"] != Cause.INVALIDATE_LOCK
+    return [int(number) for number in np.flatnonzero(holds)]
+
+
+def _line(world: np.record, thread: int, behind: int) -> str:
     row = world.threads[thread]
     parts = [f"thread {thread}", _doing(row), f"waits for {WHAT_FOR[Cause(int(row.cause))]}"]
-    if row.waits_for != NOBODY:
-        parts.append(f"behind thread {int(row.waits_for)}")
+    if behind != NOBODY:
+        parts.append(f"behind thread {behind}")
     if row.held:
         parts.append(f"and holds {_lock_name(int(row.held))}")
     return " ".join(part for part in parts if part)

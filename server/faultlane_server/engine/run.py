@@ -91,6 +91,9 @@ def _happen(world, now_ns, key):
     elif kind == Kind.WRITE:
         _note(world, now_ns, key)
         _written(world, id_of(key), now_ns)
+    elif id_of(key) == writeback.FLUSHER:
+        _note(world, now_ns, key)
+        writeback.flusher_woken(world, now_ns)
     elif world.threads[id_of(key)].timer == key:  # else it was taken back
         _note(world, now_ns, key)
         program.sleep_ended(world, id_of(key), now_ns)

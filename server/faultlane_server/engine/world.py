@@ -388,6 +388,7 @@ Thread = _record(
     ("first_cursor", i64),
     ("timer", i64),  # the key of its timer, or -1
     ("signalled", i64),  # 1: a signal that it handles is pending
+    ("written_folio", i64),  # whose writeback it waits for
     ("killed", i64),  # 1: a fatal signal is pending
     ("wait_is_killable", i64),  # for a folio
     ("killed_step", i64),  # what it does if one ends its wait, or 0
@@ -653,6 +654,7 @@ World = _record(
     ("under_writeback", i64),  # pages
     ("written_first", i64),  # who waits for writeback, linked by Thread.behind, or NOBODY
     ("written_last", i64),
+    ("flusher_wakes", i64),  # 1: the flusher is waking up
     ("flushing", i64),  # requests of background writeback that are under way
     ("flush_file", i64),  # the file from which it goes on
     ("traced", i64),  # the thread whose attempts are traced, or NOBODY

@@ -102,7 +102,7 @@ class _Harness:
         self.row = row
         self.is_anonymous = row["scenario"] == "S6"
         self.all_at_once = row["scenario"] == "S3"
-        self.access = Access.WRITE if row["write_fault"] == "1" else Access.READ
+        self.access = Access.WRITE if row.get("write_fault") == "1" else Access.READ
         stride_pages = 1 if self.is_anonymous else STRIDE_PAGES
         self.threads = int(row["threads"])
         self.touches = int(row["faults_per_thread"])

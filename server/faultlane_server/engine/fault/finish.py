@@ -104,7 +104,7 @@ def folio_is_stable(world, thread, now_ns):
     file = world.files[fault.file]
     is_written = world.folios[fault.folio].state & WRITEBACK != 0
     if is_written and world.devices[file.device_id].stable_writes:
-        page_cache.wait_until_written(world, thread, now_ns, Step.MKWRITE_STABLE)
+        page_cache.wait_until_written(world, thread, fault.folio, now_ns, Step.MKWRITE_STABLE)
         return
     release_invalidate_lock(world, thread, now_ns)
     sched.burst(world, thread, now_ns, world.config.cost.map_page_ns, Step.MAP_PAGE)
@@ -165,7 +165,7 @@ def _dirty(world, thread, now_ns):
     drop_if_allowed(world, thread, now_ns)
     if has_page_mkwrite(world, fault):
         fault.dirtied += 1
-        writeback.keep_going(world, fault.cpu, now_ns)
+        writeback.wake_flusher(world, now_ns)
     if writeback.has_to_pause(world, thread):
         _pause(world, thread, now_ns)
         return False
@@ -185,11 +185,10 @@ def _pause(world, thread, now_ns):
 @compiled
 def balance(world, thread, now_ns):
     """Go on after a pause, or pause once more; returns whether that ends the attempt."""
-    writeback.keep_going(world, world.threads[thread].cpu, now_ns)
+    writeback.wake_flusher(world, now_ns)
     if writeback.has_to_pause_again(world, thread):
         _pause(world, thread, now_ns)
         return False
-    world.threads[thread].dirtied = 0
     _complete(world, world.threads[thread])
     return True
 

@@ -97,6 +97,7 @@ def _wake_up(world, lock, waker, now_ns):
         return
     if world.threads[thread].wants_write:
         if world.threads[thread].state == ThreadState.BLOCKED:  # else it is about to try
+            world.threads[thread].waits_for = waker
             sched.wake_from(world, thread, waker, now_ns)
         return
     while thread != NOBODY:

@@ -189,8 +189,9 @@ def _joins(folio, is_first):
 
 
 @compiled
-def wait_until_written(world, thread, now_ns, step):
-    """Sleep until some page was written; whoever waits for one looks again."""
+def wait_until_written(world, thread, folio, now_ns, step):
+    """Sleep until a request that has the folio was written."""
+    world.threads[thread].written_folio = folio
     world.threads[thread].behind = NOBODY
     if world.written_first == NOBODY:
         world.written_first = thread

@@ -8,10 +8,33 @@ it is always PAUSE_NS. Pages are not written back because they are old.
 
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.memory import page_cache
+from faultlane_server.engine.queue import ID_BITS, Kind, push
 from faultlane_server.engine.world import BACKGROUND, LOCKED
 
 REQUESTS_MAX = 32  # under way at once; assumed
+FLUSHER = (1 << ID_BITS) - 1  # whom the timer is for that wakes the flusher
 PAUSE_NS = 10_000_000  # assumed
+
+
+@compiled
+def wake_flusher(world, now_ns):
+    """Let background writeback begin, if there is too much to write and it is not at work.
+
+    The flusher is a kernel thread: it takes as long as any other to wake up.
+    """
+    config = world.config
+    if not config.writes_back or world.dirty <= config.dirty_background or world.flusher_wakes:
+        return
+    world.flusher_wakes = 1
+    delay_ns = config.cost.wake_ns + config.cost.idle_exit_ns + config.cost.switch_ns
+    push(world.queue, now_ns + delay_ns, Kind.TIMER, FLUSHER)
+
+
+@compiled
+def flusher_woken(world, now_ns):
+    """Begin. Its requests interrupt CPU 0, and its own time is not charged to anybody."""
+    world.flusher_wakes = 0
+    keep_going(world, 0, now_ns)
 
 
 @compiled
@@ -62,6 +85,7 @@ def has_to_pause(world, thread):
     config = world.config
     if config.dirty_limit == 0 or world.threads[thread].dirtied < config.dirtied_pause:
         return False
+    world.threads[thread].dirtied = 0
     return _held_back(world) > (config.dirty_limit + config.dirty_background) // 2
 
 

@@ -92,7 +92,8 @@ def truncate(world, thread, now_ns):
             if not _lock(world, thread, folio, now_ns, Step.TRUNCATE):
                 return
             if folio.state & WRITEBACK:
-                page_cache.wait_until_written(world, thread, now_ns, Step.TRUNCATE)
+                page = row.first + caller.op_at
+                page_cache.wait_until_written(world, thread, page, now_ns, Step.TRUNCATE)
                 return
             _take_out(world, thread, folio, now_ns)
             taken += 1
@@ -101,6 +102,8 @@ def truncate(world, thread, now_ns):
     if taken > 0:
         sched.burst(world, thread, now_ns, 0, Step.TRUNCATE)
         return
+    if caller.op_kind == OperationKind.FTRUNCATE:  # copies that were made meanwhile
+        rmap.unmap(world, caller.op_file, caller.op_start, caller.op_end, True)
     invalidate_lock.unlock_exclusive(world, thread, now_ns)
     entry.leave(world, thread, now_ns)
 
@@ -189,7 +192,8 @@ def written(world, thread, now_ns):
     row = world.files[caller.op_file]
     while caller.op_at < caller.op_end:
         if world.folios[row.first + caller.op_at].state & WRITEBACK:
-            page_cache.wait_until_written(world, thread, now_ns, Step.WRITTEN)
+            page = row.first + caller.op_at
+            page_cache.wait_until_written(world, thread, page, now_ns, Step.WRITTEN)
             return
         caller.op_at += 1
     entry.leave(world, thread, now_ns)
