@@ -138,9 +138,16 @@ def continues(world, left, right):
         and one.pte + (one.end - one.start) == other.pte
         and one.open == other.open
         and one.private == other.private
-        and (one.anon_vma == other.anon_vma or one.anon_vma == 0 or other.anon_vma == 0)
+        and may_share(world, left, right)
         and (one.open == NOBODY or one.offset + (one.end - one.start) == other.offset)
     )
+
+
+@compiled
+def may_share(world, left, right):
+    """Whether two VMAs can have one anon_vma: not if each has its own already."""
+    one, other = world.vmas[left].anon_vma, world.vmas[right].anon_vma
+    return one == 0 or other == 0 or one == other
 
 
 @compiled

@@ -43,7 +43,7 @@ def write_protect(world, file, first, end):
         high = min(end, vma.offset + (vma.end - vma.start))
         for page in range(low, high):
             at = vma.pte + (page - vma.offset)
-            if world.ptes[at] & PTE_WRITE:
+            if world.ptes[at] & (PTE_WRITE | PTE_DIRTY):
                 world.ptes[at] &= NOT_WRITABLE
                 protected += 1
     return protected

@@ -113,6 +113,9 @@ def _like_after(world, caller, place):
     after = address_space.slot_at(world, caller.mm, place + 1)
     if world.vmas[slot].end > caller.op_end:
         return NOBODY
+    before = _like_before(world, caller, place)
+    if before != NOBODY and after != NOBODY and not address_space.may_share(world, before, after):
+        return NOBODY
     return _if_alike(world, caller, slot, after, slot, after)
 
 

@@ -46,14 +46,9 @@ def _after(world, caller):
     if slot == NOBODY or world.vmas[slot].start != caller.op_end:
         return NOBODY
     before = _before(world, caller)
-    if before != NOBODY and _have_different_pages(world.vmas[before], world.vmas[slot]):
+    if before != NOBODY and not address_space.may_share(world, before, slot):
         return NOBODY
     return slot if _is_alike(world, caller, world.vmas[slot]) else NOBODY
-
-
-@compiled
-def _have_different_pages(one, other):
-    return one.anon_vma != 0 and other.anon_vma != 0 and one.anon_vma != other.anon_vma
 
 
 @compiled
