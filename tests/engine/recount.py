@@ -72,7 +72,7 @@ WOKEN_FOR_A_FOLIO = {
 
 THREAD = (
     "step state cpu behind mm cause timer in_fault in_operation vma held invalidate_held file"
-    " folio generation ra_step op_kind op_file op_at"
+    " folio generation ra_step written_folio op_kind op_file op_at"
 )
 RWSEM = "writer readers first"
 VMA = "mm start end open private anon_vma offset pte protection seq readers"
@@ -348,7 +348,9 @@ def _assert_rwsems(threads: list[Row], locks: list[Row], cause: Cause) -> None:
 def _assert_written_line(world: np.record, threads: list[Row]) -> None:
     line = _line(threads, int(world.written_first))
     assert len(line) == _sleepers(threads, Cause.WRITEBACK), "who waits for a write is in line"
-    assert not line or world.under_writeback > 0, "nobody waits for a write that is not"
+    states = _folios(world)["state"]
+    for row in line:
+        assert states[row.written_folio] & WRITEBACK, "nobody waits for a write that is not"
 
 
 def _assert_on_cpus(world: np.record, threads: list[Row]) -> None:
