@@ -11,7 +11,17 @@ from faultlane.report.run import ENDS, diagnosis, joined, machine_text, titled
 # What is shown, by patterns of figures' names; all others are in the JSON.
 SECTIONS = (
     ("throughput", ("touches.per_second", "faults.per_second", "operations.per_second")),
-    ("faults", ("vmstat.pgmajfault", "fault.*.count", "fault.*.p50_ns", "fault.*.p99_ns")),
+    (
+        "faults",
+        (
+            "faults.attempts",
+            "faults.attempts_max",
+            "vmstat.pgmajfault",
+            "fault.*.count",
+            "fault.*.p50_ns",
+            "fault.*.p99_ns",
+        ),
+    ),
     (
         "mmap_lock reads",
         ("faults.via_mmap_lock", "mmap_lock.read.acquired", "mmap_lock.read.per_*"),
@@ -21,7 +31,7 @@ SECTIONS = (
         ("operation.*.p50_ns", "operation.*.p99_ns", "section.*.p50_ns", "section.*.p99_ns"),
     ),
     ("locks", ("lock.*.contended", "lock.*.wait_total_ns")),
-    ("where time went, summed over all threads", ("wait.*",)),
+    ("where time went, summed over all threads", ("faults.cpu_ns", "wait.*")),
 )
 
 GOOD_ENDS = (pb.StopReason.STOP_REASON_HORIZON, pb.StopReason.STOP_REASON_FINISHED)

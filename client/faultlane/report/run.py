@@ -48,7 +48,8 @@ def policy_text(kernel: pb.Kernel) -> str:
 def machine_text(machine: pb.Machine) -> str:
     """The machine in a few words, its profile included."""
     profile = machine.profile or "neutral"
-    return f"{machine.arch}, {machine.cpus} CPUs, machine profile {profile}"
+    cpus = "1 CPU" if machine.cpus == 1 else f"{machine.cpus} CPUs"
+    return f"{machine.arch}, {cpus}, machine profile {profile}"
 
 
 def outcome(summary: pb.Summary) -> str:
