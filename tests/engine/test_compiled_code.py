@@ -98,7 +98,7 @@ def test_the_whole_engine_is_looked_at():
     (result,) = run.step.overloads.values()
     text = str(result.library._get_module_for_linking())
 
-    for function in ("7handler", "5rwsem", "9readahead", "8mprotect", "6device"):
+    for function in ("7handler", "5rwsem", "9readahead", "5flags", "4fork", "6device"):
         assert function in text
 
 

@@ -18,7 +18,7 @@ from tests.engine.lock_stories import a_free_vma, some
 
 READERS = 5
 WRITER = READERS
-DESIGNS = list(VmaLockDesign)
+DESIGNS = [VmaLockDesign.RWSEM, VmaLockDesign.REFCOUNT]
 EXCLUDE = 0x40000000  # VMA_LOCK_OFFSET
 
 

@@ -35,6 +35,7 @@ SLOWER_THERE = {
     "S2-64-1-readahead_1page-1-mmap_munmap_unrelated-base": BUNCHED,
     "S2-64-1-readahead_1page-1-mmap_munmap_unrelated-rfc": BUNCHED,
     "S2-64-1-readahead_1page-2-mprotect_same_vma-base": PREEMPTED,
+    "S1-64-1-advise_random-0--rfcx": BUNCHED,
     "S6-4-1--0--base": TICKED,
     "S2-64-1-readahead_1page-2-mprotect_same_vma-rfc": PREEMPTED,
     "S2-64-1-readahead_1page-2-mprotect_same_vma-hold": PREEMPTED,

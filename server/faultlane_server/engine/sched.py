@@ -103,6 +103,7 @@ def block(world, thread, now_ns, cause, waits_for, step):
     sleeper.cause = cause
     sleeper.waits_for = waits_for
     sleeper.killed_step = 0
+    sleeper.blocked_ns = now_ns
     leave_cpu(world, sleeper.cpu, now_ns)
 
 
@@ -139,7 +140,7 @@ def wake(world, thread, now_ns, delay_ns):
     """Make a blocked thread runnable; an idle CPU takes it, after `delay_ns` if at all."""
     sleeper = world.threads[thread]
     assert sleeper.state == ThreadState.BLOCKED, "only a blocked thread is woken"
-    if now_ns > sleeper.since_ns:
+    if now_ns > sleeper.blocked_ns:
         sleeper.awake_attempts = 0
     _settle(world, thread, now_ns)
     make_runnable(world, thread, now_ns, delay_ns)

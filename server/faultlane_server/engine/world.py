@@ -369,7 +369,8 @@ Thread = _record(
     ("runs_behind", i64),
     ("behind", i64),  # who waits behind it, in whatever line it waits
     ("mm", i64),
-    ("since_ns", i64),  # since when it waits
+    ("since_ns", i64),  # since when it waits for what it waits for now
+    ("blocked_ns", i64),  # since when it sleeps
     ("cause", i64),  # what for
     ("waits_for", i64),  # whom for, as far as that is a thread
     ("owed_ns", i64),  # CPU time to be charged with the next burst
@@ -409,7 +410,7 @@ Thread = _record(
     ("asked_ns", i64),  # when it asked for the lock that it waits for
     ("tried", i64),  # FAULT_FLAG_TRIED
     ("attempts", i64),
-    ("awake_attempts", i64),  # since it slept last
+    ("awake_attempts", i64),  # since it slept last, for any time at all
     ("vma_retries", i64),
     ("reasons", i64),
     ("result", i64),  # of this attempt: VmFault bits
