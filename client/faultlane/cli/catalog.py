@@ -1,6 +1,7 @@
 """The commands that tell what a scenario may ask for."""
 
 from collections.abc import Callable, Sequence
+from textwrap import wrap
 from typing import TypeVar
 
 import typer
@@ -12,6 +13,8 @@ from faultlane.cli.options import Json, Server, connected
 from faultlane.cli.plain import message_plain, to_json
 from faultlane.client import Client
 from faultlane.report.format import duration_text, text_table
+
+WIDTH = 100  # of running text
 
 Entry = TypeVar("Entry", bound=Message)
 
@@ -67,7 +70,7 @@ def _preset_lines(presets: Sequence[pb.Preset]) -> list[str]:
         policies = ", ".join(preset.policies)
         lines += [
             f"{preset.id}: {preset.title}",
-            f"  {preset.description}",
+            *wrap(preset.description, WIDTH, initial_indent="  ", subsequent_indent="  "),
             f"  policies: {policies}",
         ]
     return lines
