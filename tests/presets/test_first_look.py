@@ -1,8 +1,12 @@
 """The preset `first-look` shows what its description says."""
 
 import pytest
+from google.protobuf.json_format import Parse
 
+from faultlane.v1 import catalog_service_pb2 as pb
 from faultlane_server.codes import StopReason
+from faultlane_server.presets import preset_files
+from faultlane_server.service.translate import scenario_from_wire
 from faultlane_server.summary import Summary
 from tests.presets.runs import latency, simulated
 
@@ -41,3 +45,12 @@ def test_under_hold_everybody_waits_for_the_disk(summaries):
     assert p99_ns(hold, "section.protect") > 1_000_000
     assert p99_ns(hold, "section.map_unmap") > 10 * p99_ns(mainline, "section.map_unmap")
     assert hold.metrics["wait.mmap_lock_ns"] > 10 * mainline.metrics["wait.mmap_lock_ns"]
+
+
+@pytest.mark.parametrize("page_bytes", [4096, 16384, 65536])
+def test_it_makes_sense_at_every_page_size(page_bytes):
+    scenario = Parse(dict(preset_files())["first-look"], pb.Preset()).scenario
+    scenario.machine.arch = "arm64"
+    scenario.machine.page_size_bytes = page_bytes
+
+    assert scenario_from_wire(scenario).machine.page_size_bytes == page_bytes
