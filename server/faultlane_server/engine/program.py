@@ -43,15 +43,25 @@ def proceed(world, thread, now_ns):
     for _ in range(INSTRUCTIONS_AT_ONCE_MAX):
         if _execute(world, thread, world.instructions[runner.pc], now_ns):
             return
-    sched.burst(world, thread, now_ns, 0, Step.PROGRAM)
+    _pay(world, thread, now_ns)
 
 
 @compiled
 def _execute(world, thread, instruction, now_ns):
-    """Execute one instruction; returns whether it takes time."""
+    """Execute one instruction; returns whether it takes time.
+
+    What touches have cost is carried on to the next touch, round a loop if need be, but is
+    paid before anything else begins.
+    """
     op = instruction.op
     if op == Op.TOUCH:
         return _touch(world, thread, instruction, now_ns)
+    if op == Op.LOOP_BEGIN or op == Op.LOOP_END:
+        _steer(world, thread, instruction, now_ns)
+        return False
+    if world.threads[thread].carried_ns > 0:
+        _pay(world, thread, now_ns)
+        return True
     if op == Op.COMPUTE:
         return _compute(world, thread, instruction, now_ns)
     if op == Op.SLEEP:
@@ -105,13 +115,17 @@ def _steer(world, thread, instruction, now_ns):
 
 @compiled
 def _touch(world, thread, instruction, now_ns):
-    """Make touches that hit in one burst, up to the first one that faults."""
+    """Make touches that hit, up to the first one that faults or until it is time to pay.
+
+    Returns whether it takes time now.
+    """
     runner = world.threads[thread]
     if runner.left < 0:
         runner.left = instruction.count
     bit = pte_bit(instruction.access)
+    spent_ns = runner.carried_ns
+    runner.carried_ns = 0
     ptes = instruction.pte + runner.index * instruction.own_pages
-    spent_ns = 0
     while runner.left > 0 and spent_ns < HITS_NS_MAX:
         page = _page(world, thread, instruction)
         if not world.ptes[ptes + page] & bit:
@@ -122,9 +136,20 @@ def _touch(world, thread, instruction, now_ns):
     if runner.left == 0:
         runner.left = -1
         runner.pc += 1
-    if spent_ns > 0:
-        sched.burst(world, thread, now_ns, spent_ns, Step.PROGRAM)
-    return spent_ns > 0
+    runner.carried_ns = spent_ns
+    if spent_ns < HITS_NS_MAX:
+        return False
+    _pay(world, thread, now_ns)
+    return True
+
+
+@compiled
+def _pay(world, thread, now_ns):
+    """Spend the time that touches have cost."""
+    runner = world.threads[thread]
+    spent_ns = runner.carried_ns
+    runner.carried_ns = 0
+    sched.burst(world, thread, now_ns, spent_ns, Step.PROGRAM)
 
 
 @compiled

@@ -382,6 +382,7 @@ Thread = _record(
     ("index", i64),  # in its group
     ("daemon", i64),
     ("left", i64),  # touches left in this step, or -1: the step has not begun
+    ("carried_ns", i64),  # what touches that hit have cost and is not paid yet
     ("touches", i64),  # made so far: the ordinal of the next one
     ("touch_since_ns", i64),  # when the first fault of this touch began, or -1
     ("operations", i64),
