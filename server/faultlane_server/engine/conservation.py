@@ -7,11 +7,13 @@ asserted where it happens.
 import numpy as np
 
 from faultlane_server.codes import NOBODY
+from faultlane_server.engine.jit import entry_point
 from faultlane_server.engine.world import WRITEBACK, Counter, ThreadState
 
 
-def assert_conserved(world: np.record) -> None:
+def assert_conserved(worlds: np.recarray) -> None:
     """Assert that nothing is held and that the counters agree, if all threads have ended."""
+    world = worlds[0]
     threads = world.threads[: int(world.config.threads)]
     if not (threads["state"] == ThreadState.DONE).all():
         return
@@ -24,26 +26,39 @@ def assert_conserved(world: np.record) -> None:
     vmas = world.vmas[: int(world.vma_slots)]
     assert (vmas["readers"] == 0).all(), "nobody reads a VMA when all threads have ended"
     _assert_files(world)
+    assert_folios_free(worlds)
     config = world.config
     if config.vma_path and config.vma_access_errors and config.warmup_ns == 0:
         _assert_counters(world.tally.counters)
 
 
 def _assert_files(world: np.record) -> None:
-    """Assert that nobody holds, waits for, or refers to anything of the page cache."""
+    """Assert that nobody has a lock of a file, and that dirty pages are counted."""
     for file in range(int(world.config.files)):
         lock = world.files[file].invalidate_lock
         is_free = lock.readers == 0 and lock.writer == NOBODY and lock.first == NOBODY
         assert is_free, "an invalidate_lock is free when all threads have ended"
-    folios = world.folios[: int(world.config.folios)]
-    assert (folios["refs"] == 0).all(), "nobody refers to a folio when all threads have ended"
-    assert (folios["holder"] == NOBODY).all(), "no thread that has ended has a folio locked"
-    assert (folios["first"] == NOBODY).all(), "nobody waits for a folio when all threads have ended"
-    states = folios["state"]
-    assert (states & WRITEBACK != 0).sum() == world.under_writeback, "each page is counted once"
     regular = sum(int(world.files[n].dirty) for n in range(int(world.config.files)))
     assert regular == world.dirty, "the dirty pages of all files are counted"
-    assert (folios["mapcount"] >= 0).all(), "no page is unmapped more often than mapped"
+
+
+@entry_point
+def assert_folios_free(worlds):
+    """Assert that nobody has, waits for, or refers to a folio, and that what is written is counted.
+
+    There may be millions of them, so this is compiled.
+    """
+    world = worlds[0]
+    under_writeback = 0
+    for number in range(world.config.folios):
+        folio = world.folios[number]
+        assert folio.refs == 0, "nobody refers to a folio when all threads have ended"
+        assert np.int64(folio.holder) == NOBODY, "no thread that has ended has a folio locked"
+        assert np.int64(folio.first) == NOBODY, "nobody waits for a folio when all have ended"
+        assert folio.mapcount >= 0, "no page is unmapped more often than mapped"
+        if folio.state & WRITEBACK:
+            under_writeback += 1
+    assert under_writeback == world.under_writeback, "each page under writeback is counted once"
 
 
 def _assert_counters(counters: np.ndarray) -> None:

@@ -114,7 +114,7 @@ class Simulator:
         if self._stop is not None:
             self._closed = bool(run.close(self._worlds))
         if self._closed:
-            assert_conserved(self.world)
+            assert_conserved(self._worlds)
 
     def _adapt(self, took_ns: int) -> None:
         """Let the next slice take about as long as it should."""
