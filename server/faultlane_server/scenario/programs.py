@@ -150,14 +150,12 @@ def _takes_time(step: Step, costs_ns: Mapping[str, int]) -> bool:
             return costs_ns["touch"] > 0
         case Compute() | Sleep():
             return can_be_positive(step.duration)
-        case Mmap() | Munmap() | Mprotect() | Madvise() | Fork() | Kill():
-            return costs_ns["syscall"] + costs_ns[_FIELD_OF[type(step)]] > 0
-        case Ftruncate() | PunchHole() | SyncFileRange() | FadviseDontneed():
-            return costs_ns["syscall"] + costs_ns[_FIELD_OF[type(step)]] > 0
         case Measure() | Loop():
             return any(_takes_time(inner, costs_ns) for inner in step.steps)
         case Barrier():
             return False
+        case _:  # a system call
+            return costs_ns["syscall"] + costs_ns[_FIELD_OF[type(step)]] > 0
 
 
 def _idle_steps(step: Step) -> int:
