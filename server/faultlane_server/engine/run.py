@@ -10,7 +10,7 @@ from faultlane_server.engine.draw import mix
 from faultlane_server.engine.fault import anon, file, finish, handler, wp
 from faultlane_server.engine.jit import compiled, entry_point, prefetch
 from faultlane_server.engine.memory import writeback
-from faultlane_server.engine.ops import dontneed, writer
+from faultlane_server.engine.ops import dontneed, entry, writer
 from faultlane_server.engine.ops import file as file_operation
 from faultlane_server.engine.queue import NEVER_NS, Kind, id_of, kind_of, pop, soonest_ns
 from faultlane_server.engine.tally import clear, fault_ended, operation_ended
@@ -157,17 +157,15 @@ def advance(world, thread, now_ns):
 def _advance_rarely(world, thread, now_ns, step):
     """Let a thread do what few faults do."""
     if step == Step.HIT_LOCKED:
-        file.hit_locked(world, thread, now_ns)
+        file.lock_folio(world, thread, now_ns)
     elif step == Step.READAHEAD_LOCKED:
         file.read_later(world, thread, now_ns)
     elif step == Step.FOLIO_KILLED:
         file.folio_killed(world, thread, now_ns)
     elif step == Step.SYNC_READ_KILLED:
         file.sync_read_killed(world, thread, now_ns)
-    elif step == Step.REFUSED:
-        handler.refused(world, thread, now_ns)
-    elif step == Step.MMAP_KILLED:
-        handler.mmap_killed(world, thread, now_ns)
+    elif step == Step.REFUSED or step == Step.MMAP_KILLED:
+        handler.bad_area(world, thread, now_ns)
     elif step == Step.RELOCK:
         file.relock(world, thread, now_ns)
     elif step == Step.RELOCKED:
@@ -231,7 +229,7 @@ def _advance_file_operation(world, thread, now_ns, step):
         file_operation.written(world, thread, now_ns)
     else:
         assert step == Step.WRITE_KILLED, "a step of no known kind"
-        writer.killed(world, thread, now_ns)
+        entry.leave(world, thread, now_ns)
 
 
 @compiled

@@ -3,8 +3,6 @@
 F0 to F9 are the steps of filemap_fault in their order, a0 to a9 those of the whole attempt.
 """
 
-import numpy as np
-
 from faultlane_server.codes import (
     NOBODY,
     Advice,
@@ -19,6 +17,7 @@ from faultlane_server.codes import (
 from faultlane_server.engine import device, sched
 from faultlane_server.engine.fault import access, finish, retry
 from faultlane_server.engine.fault.attempt import (
+    drop,
     drop_if_allowed,
     end_in_retry,
     locate,
@@ -38,7 +37,6 @@ from faultlane_server.engine.world import (
     READAHEAD,
     UPTODATE,
     WRITEBACK,
-    Cause,
     Counter,
     Step,
 )
@@ -139,7 +137,7 @@ def _without_device(world, thread, now_ns):
     folio = world.folios[fault.folio]
     if page_cache.is_present(folio):
         page_cache.get(world, thread)
-        _lock_folio(world, thread, now_ns)
+        lock_folio(world, thread, now_ns)
         return
     page_cache.add(folio, 0)
     page_cache.get(world, thread)
@@ -194,13 +192,7 @@ def hit_is_ready(world, thread, now_ns):
     fault = world.threads[thread]
     is_uptodate = world.folios[fault.folio].state & UPTODATE != 0
     if is_uptodate or invalidate_lock.lock_shared(world, thread, now_ns, Step.HIT_LOCKED):
-        _lock_folio(world, thread, now_ns)
-
-
-@compiled
-def hit_locked(world, thread, now_ns):
-    """Go on with a cached page, with invalidate_lock."""
-    _lock_folio(world, thread, now_ns)
+        lock_folio(world, thread, now_ns)
 
 
 @compiled
@@ -227,12 +219,7 @@ def _read_window(world, thread, now_ns):
 @compiled
 def read_later(world, thread, now_ns):
     """Pay for a window; it is added to the cache when that is done."""
-    cost = world.config.cost
-    pages = readahead.absent_pages(world, thread)
-    holes = readahead.holes(world, thread)
-    spent_ns = cost.readahead_ns + pages * cost.readahead_page_ns + holes * cost.zero_page_ns
-    if pages > holes:
-        spent_ns += cost.submit_ns
+    spent_ns = readahead.cost_ns(world, thread)
     sched.burst(world, thread, now_ns, spent_ns, world.threads[thread].ra_step)
 
 
@@ -264,11 +251,11 @@ def find_or_create(world, thread, now_ns):
         page_cache.add(folio, 0)
         sched.owe(world, thread, world.config.cost.readahead_page_ns)
     page_cache.get(world, thread)
-    _lock_folio(world, thread, now_ns)
+    lock_folio(world, thread, now_ns)
 
 
 @compiled
-def _lock_folio(world, thread, now_ns):
+def lock_folio(world, thread, now_ns):
     """Lock the folio, or let go of the fault lock and wait (F4).
 
     A folio of tmpfs, and under some policies one that is up to date, is waited for with the
@@ -304,7 +291,8 @@ def _wait_or_find(world, thread, now_ns):
     elif fault.killed and fault.wait_is_killable:
         folio_killed(world, thread, now_ns)
     else:
-        _wait(world, thread, now_ns, True, Step.FOLIO_WOKEN)
+        folio = world.folios[fault.folio]
+        page_cache.wait_for(world, thread, folio, True, now_ns, Step.FOLIO_WOKEN)
         if fault.wait_is_killable:
             fault.killed_step = Step.FOLIO_KILLED
 
@@ -317,22 +305,11 @@ def _find_again(world, thread, now_ns):
 
 
 @compiled
-def _wait(world, thread, now_ns, exclusive, step):
-    fault = world.threads[thread]
-    folio = world.folios[fault.folio]
-    folio_lock.wait_for(folio, world.threads, thread, exclusive)
-    holder = np.int64(folio.holder)
-    cause = Cause.DEVICE if holder == NOBODY else Cause.FOLIO
-    sched.block(world, thread, now_ns, cause, holder, step)
-
-
-@compiled
 def folio_woken(world, thread, now_ns):
     """Own the folio that was waited for, or be beaten to it and wait again (F4)."""
     fault = world.threads[thread]
     folio = world.folios[fault.folio]
-    is_same = page_cache.is_same(world, thread)
-    if is_same and (np.int64(folio.holder) == thread or folio_lock.try_lock(folio, thread)):
+    if page_cache.is_same(world, thread) and folio_lock.own(folio, thread):
         check(world, thread, now_ns)
     else:
         _wait_or_find(world, thread, now_ns)
@@ -343,8 +320,7 @@ def folio_killed(world, thread, now_ns):
     """Give the wait for a folio up, because of a fatal signal (F4 to F9)."""
     fault = world.threads[thread]
     if not fault.dropped:
-        fault_lock.release(world, thread, now_ns)
-        fault.dropped = 1
+        drop(world, thread, now_ns)
     page_cache.put(world, thread)
     end_in_retry(world, thread, now_ns, RetryReason.KILLED)
 
@@ -362,8 +338,7 @@ def check(world, thread, now_ns):
                 spent_ns = world.config.cost.zero_page_ns
             sched.burst(world, thread, now_ns, spent_ns, Step.SYNC_READ)
             return
-        page_cache.unlock(world, thread, folio, now_ns)
-        page_cache.put(world, thread)
+        page_cache.unlock_and_put(world, thread, now_ns)
         sched.burst(world, thread, now_ns, 0, Step.FIND)
         return
     if not fault.dropped:
@@ -377,8 +352,7 @@ def check(world, thread, now_ns):
 @compiled
 def retry_with_the_folio(world, thread, now_ns):
     """Throw away the folio that was waited for, and retry (F7)."""
-    page_cache.unlock(world, thread, world.folios[world.threads[thread].folio], now_ns)
-    page_cache.put(world, thread)
+    page_cache.unlock_and_put(world, thread, now_ns)
     end_in_retry(world, thread, now_ns, RetryReason.F7)
 
 
@@ -399,7 +373,7 @@ def sync_read(world, thread, now_ns):
     if fault.killed:
         sync_read_killed(world, thread, now_ns)
         return
-    _wait(world, thread, now_ns, False, Step.SYNC_READ_DONE)
+    page_cache.wait_for(world, thread, folio, False, now_ns, Step.SYNC_READ_DONE)
     fault.killed_step = Step.SYNC_READ_KILLED
 
 
@@ -417,7 +391,7 @@ def sync_read_done(world, thread, now_ns):
         opened.ra_pages //= RA_PAGES_DIVISOR
     if fault.dropped:
         if is_read and retry.maps_without_retry(world.config.rules[FaultClass.FILE]):
-            _lock_folio(world, thread, now_ns)
+            lock_folio(world, thread, now_ns)
             return
         page_cache.put(world, thread)
         end_in_retry(world, thread, now_ns, RetryReason.F8)

@@ -5,8 +5,6 @@ do_cow_fault copies the page. do_shared_fault and wp_page_shared let the file sy
 fault lock let go if this is the first try, and then the fault ends in VM_FAULT_COMPLETED.
 """
 
-import numpy as np
-
 from faultlane_server.codes import NOBODY, FaultKind, FileKind, VmFault
 from faultlane_server.engine import sched
 from faultlane_server.engine.fault.attempt import (
@@ -36,7 +34,7 @@ def begin(world, thread, now_ns):
     release_invalidate_lock(world, thread, now_ns)
     cost = world.config.cost
     if fault.file_page >= world.files[fault.file].pages:
-        _leave_folio(world, thread, now_ns)
+        page_cache.unlock_and_put(world, thread, now_ns)
         fault.result = VmFault.SIGBUS
         sched.burst(world, thread, now_ns, 0, Step.RELEASE)
     elif fault.kind == FaultKind.FILE_COW:
@@ -51,12 +49,6 @@ def begin(world, thread, now_ns):
 @compiled
 def has_page_mkwrite(world, fault):
     return world.files[fault.file].kind == FileKind.REGULAR
-
-
-@compiled
-def _leave_folio(world, thread, now_ns):
-    page_cache.unlock(world, thread, world.folios[world.threads[thread].folio], now_ns)
-    page_cache.put(world, thread)
 
 
 @compiled
@@ -88,13 +80,10 @@ def lock_folio_again(world, thread, now_ns):
         release_invalidate_lock(world, thread, now_ns)
         fault.result = VmFault.NOPAGE
         sched.burst(world, thread, now_ns, 0, Step.RELEASE)
-    elif np.int64(folio.holder) == thread or folio_lock.try_lock(folio, thread):
+    elif folio_lock.own(folio, thread):
         folio_is_stable(world, thread, now_ns)
     else:
-        folio_lock.wait_for(folio, world.threads, thread, True)
-        holder = np.int64(folio.holder)
-        cause = Cause.DEVICE if holder == NOBODY else Cause.FOLIO
-        sched.block(world, thread, now_ns, cause, holder, Step.MKWRITE_WOKEN)
+        page_cache.wait_for(world, thread, folio, True, now_ns, Step.MKWRITE_WOKEN)
 
 
 @compiled
@@ -128,7 +117,7 @@ def map_page(world, thread, now_ns):
     else:
         bits = page_table.entry(world, vma, vma.protection)
         page_table.map_folio(world, pte, world.folios[fault.folio], bits)
-    _leave_folio(world, thread, now_ns)
+    page_cache.unlock_and_put(world, thread, now_ns)
     fault.result |= VmFault.LOCKED
     return True
 
@@ -141,7 +130,7 @@ def _map_written(world, thread, now_ns):
     pte = pte_of(world, fault)
     is_mapped = world.ptes[pte] & PTE_PRESENT != 0
     if is_mapped != (fault.kind == FaultKind.WP) or world.ptes[pte] & PTE_WRITE:
-        _leave_folio(world, thread, now_ns)
+        page_cache.unlock_and_put(world, thread, now_ns)
         fault.result |= VmFault.NOPAGE
         return True
     bits = page_table.written_entry(world, vma)
@@ -158,7 +147,7 @@ def _dirty(world, thread, now_ns):
     fault = world.threads[thread]
     is_special = world.files[fault.file].kind == FileKind.SPECIAL
     was_clean = not is_special and page_cache.make_dirty(world, fault.file, fault.file_page)
-    _leave_folio(world, thread, now_ns)
+    page_cache.unlock_and_put(world, thread, now_ns)
     sched.owe(world, thread, world.config.cost.dirty_ns)
     if not was_clean and not has_page_mkwrite(world, fault):
         return True

@@ -80,21 +80,9 @@ def mmap_granted(world, thread, now_ns):
     if slot == NOBODY:
         fault.vma_id = NOBODY
         fault_lock.release(world, thread, now_ns)
-        _bad_area(world, thread, now_ns)
+        bad_area(world, thread, now_ns)
         return
     _attempt(world, thread, slot, now_ns, world.config.cost.vma_find_ns)
-
-
-@compiled
-def refused(world, thread, now_ns):
-    """Refuse an access before any lock (G0)."""
-    _bad_area(world, thread, now_ns)
-
-
-@compiled
-def mmap_killed(world, thread, now_ns):
-    """Give the wait for mmap_lock up, because of a fatal signal: as if there were no VMA (M0)."""
-    _bad_area(world, thread, now_ns)
 
 
 @compiled
@@ -152,12 +140,16 @@ def _refuse(world, thread, now_ns):
         _go_to_mmap_lock(world, thread, now_ns)
         return
     _count_success(world, fault)
-    _bad_area(world, thread, now_ns)
+    bad_area(world, thread, now_ns)
 
 
 @compiled
-def _bad_area(world, thread, now_ns):
-    """End a fault that has no VMA or no right: SIGSEGV, and nothing is accounted."""
+def bad_area(world, thread, now_ns):
+    """End a fault that has no VMA or no right: SIGSEGV, and nothing is accounted.
+
+    So end those that are refused before any lock (G0), and those for which a fatal signal has
+    ended the wait for mmap_lock (M0).
+    """
     fault = world.threads[thread]
     fault.kind = FaultKind.BAD_AREA
     fault.result = VmFault.SIGSEGV

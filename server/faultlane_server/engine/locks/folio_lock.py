@@ -9,6 +9,8 @@ beaten to it, it lines up anew with `wait_for`. That happens ROUNDS_UNFAIR times
 most (the kernel's page_lock_unfairness): in the round after, the lock is handed over.
 """
 
+import numpy as np
+
 from faultlane_server.codes import NOBODY
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.world import LOCKED
@@ -24,6 +26,12 @@ def try_lock(folio, thread):
     folio.state |= LOCKED
     folio.holder = thread
     return True
+
+
+@compiled
+def own(folio, thread):
+    """Have the lock: because it was handed over to the thread, or because it is free."""
+    return np.int64(folio.holder) == thread or try_lock(folio, thread)
 
 
 @compiled

@@ -151,6 +151,13 @@ def may_share(world, left, right):
 
 
 @compiled
+def share_anon_vma(world, slot, neighbour):
+    """Give what absorbs pages of a VMA its anon_vma (dup_anon_vma)."""
+    if neighbour != NOBODY and world.vmas[slot].anon_vma:
+        world.vmas[neighbour].anon_vma = world.vmas[slot].anon_vma
+
+
+@compiled
 def move_start(world, slot, page):
     """Let a VMA begin at another page; its file pages and page-table entries follow."""
     vma = world.vmas[slot]

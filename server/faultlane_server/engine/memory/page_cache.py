@@ -139,6 +139,22 @@ def unlock(world, thread, folio, now_ns):
 
 
 @compiled
+def unlock_and_put(world, thread, now_ns):
+    """Unlock the folio that a fault refers to, and let go of it."""
+    unlock(world, thread, world.folios[world.threads[thread].folio], now_ns)
+    put(world, thread)
+
+
+@compiled
+def wait_for(world, thread, folio, exclusive, now_ns, step):
+    """Sleep until a folio is unlocked, by the thread or the read that holds it."""
+    folio_lock.wait_for(folio, world.threads, thread, exclusive)
+    holder = np.int64(folio.holder)
+    cause = Cause.DEVICE if holder == NOBODY else Cause.FOLIO
+    sched.block(world, thread, now_ns, cause, holder, step)
+
+
+@compiled
 def take_out(world, thread, file, page, now_ns):
     """Take a folio that the thread has locked out of the cache.
 

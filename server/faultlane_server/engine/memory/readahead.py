@@ -107,24 +107,21 @@ def _plan(world, fault, start, pages, async_pages):
 
 
 @compiled
-def holes(world, thread):
-    """Return how many pages of the plan are not cached and have no block."""
-    fault = world.threads[thread]
-    first = world.files[fault.file].first
-    found = 0
-    for page in range(first + fault.ra_start, first + fault.ra_end):
-        if world.folios[page].state & (PRESENT | HOLE) == HOLE:
-            found += 1
-    return found
+def cost_ns(world, thread):
+    """Return what it costs to fill the plan: each page that is not cached, and one submission.
 
-
-@compiled
-def absent_pages(world, thread):
-    """Return how many pages of the plan are not cached."""
+    A hole is zeroed instead of being read.
+    """
     fault = world.threads[thread]
+    cost = world.config.cost
     first = world.files[fault.file].first
     absent = 0
+    holes = 0
     for page in range(first + fault.ra_start, first + fault.ra_end):
-        if not world.folios[page].state & PRESENT:
+        state = world.folios[page].state
+        if not state & PRESENT:
             absent += 1
-    return absent
+            if state & HOLE:
+                holes += 1
+    spent_ns = cost.readahead_ns + absent * cost.readahead_page_ns + holes * cost.zero_page_ns
+    return spent_ns + cost.submit_ns if absent > holes else spent_ns

@@ -20,10 +20,7 @@ def unmap(world, file, first, end, even_copies):
         vma = world.vmas[slot]
         if not _maps(world, vma, file):
             continue
-        low = max(first, vma.offset)
-        high = min(end, vma.offset + (vma.end - vma.start))
-        for page in range(low, high):
-            at = vma.pte + (page - vma.offset)
+        for at in range(_pte_of(vma, first), _pte_of(vma, end)):
             pte = world.ptes[at]
             if pte & PTE_PRESENT and (even_copies or not pte & PTE_ANON):
                 page_table.clear(world, vma, at)
@@ -39,10 +36,7 @@ def write_protect(world, file, first, end):
         vma = world.vmas[slot]
         if vma.private or not _maps(world, vma, file):
             continue
-        low = max(first, vma.offset)
-        high = min(end, vma.offset + (vma.end - vma.start))
-        for page in range(low, high):
-            at = vma.pte + (page - vma.offset)
+        for at in range(_pte_of(vma, first), _pte_of(vma, end)):
             if world.ptes[at] & (PTE_WRITE | PTE_DIRTY):
                 world.ptes[at] &= NOT_WRITABLE
                 protected += 1
@@ -52,3 +46,10 @@ def write_protect(world, file, first, end):
 @compiled
 def _maps(world, vma, file):
     return vma.open != NOBODY and world.opens[vma.open].file == file
+
+
+@compiled
+def _pte_of(vma, page):
+    """Return the entry for a page of the file, or the end of the VMA that it lies beyond."""
+    within = min(max(page - vma.offset, 0), vma.end - vma.start)
+    return vma.pte + within

@@ -21,7 +21,6 @@ from faultlane_server.engine.world import (
     LOCKED,
     READAHEAD,
     WRITEBACK,
-    Cause,
     Counter,
     Step,
 )
@@ -127,12 +126,9 @@ def _lock(world, thread, folio, now_ns, step):
     Whoever waits for a folio lines up again until it has the lock: only who unlocks it wakes
     the next one.
     """
-    if np.int64(folio.holder) == thread or folio_lock.try_lock(folio, thread):
+    if folio_lock.own(folio, thread):
         return True
-    folio_lock.wait_for(folio, world.threads, thread, True)
-    holder = np.int64(folio.holder)
-    cause = Cause.DEVICE if holder == NOBODY else Cause.FOLIO
-    sched.block(world, thread, now_ns, cause, holder, step)
+    page_cache.wait_for(world, thread, folio, True, now_ns, step)
     return False
 
 

@@ -163,10 +163,10 @@ def _reshape(world, caller, place, slot, start, end):
     """Merge [start, end) of a VMA into what is like it, or split it off."""
     before = _like_before(world, caller, place)
     after = _like_after(world, caller, place)
-    _share_anon_vma(world, slot, before)
-    _share_anon_vma(world, slot, after)
+    address_space.share_anon_vma(world, slot, before)
+    address_space.share_anon_vma(world, slot, after)
     if before != NOBODY and after != NOBODY:
-        _share_anon_vma(world, after, before)
+        address_space.share_anon_vma(world, after, before)
         end = world.vmas[after].end
         address_space.remove(world, slot)
         address_space.remove(world, after)
@@ -184,10 +184,3 @@ def _reshape(world, caller, place, slot, start, end):
             address_space.split(world, slot, end)
         vma = world.vmas[slot]
         vma.protection, vma.advice = _new_protection(caller, vma), _new_advice(caller, vma)
-
-
-@compiled
-def _share_anon_vma(world, slot, neighbour):
-    """Give what absorbs pages of a VMA its anon_vma (dup_anon_vma)."""
-    if neighbour != NOBODY and world.vmas[slot].anon_vma:
-        world.vmas[neighbour].anon_vma = world.vmas[slot].anon_vma

@@ -68,11 +68,10 @@ def apply(world, thread):
     after = _after(world, caller)
     caller.op_at = caller.op_end
     if before != NOBODY and after != NOBODY:
-        grown, absorbed = world.vmas[before], world.vmas[after]
-        end = absorbed.end
-        grown.anon_vma = max(grown.anon_vma, absorbed.anon_vma)
+        end = world.vmas[after].end
+        address_space.share_anon_vma(world, after, before)
         address_space.remove(world, after)
-        grown.end = end
+        world.vmas[before].end = end
     elif before != NOBODY:
         world.vmas[before].end = caller.op_end
     elif after != NOBODY:

@@ -153,12 +153,6 @@ def zap(world, thread, now_ns):
 
 
 @compiled
-def killed(world, thread, now_ns):
-    """Give the operation up: a fatal signal has ended the wait for mmap_lock."""
-    entry.leave(world, thread, now_ns)
-
-
-@compiled
 def end(world, thread, now_ns):
     """Write the operation down, and go on with the program."""
     caller = world.threads[thread]
