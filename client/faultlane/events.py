@@ -95,6 +95,11 @@ class FaultEvents(_Events):
     wait_invalidate_lock_ns: U64
     wait_writeback_ns: U64
     wait_throttle_ns: U64
+    wait_reclaim_ns: U64
+    wait_swap_cache_ns: U64
+    wait_userfaultfd_ns: U64
+    wait_falloc_ns: U64
+    reads_lost: U32
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,3 +129,7 @@ class OperationEvents(_Events):
     wait_folio_ns: U64
     wait_device_ns: U64
     wait_writeback_ns: U64
+    wait_throttle_ns: U64
+    wait_reclaim_ns: U64
+    wait_swap_cache_ns: U64
+    wait_userfaultfd_ns: U64

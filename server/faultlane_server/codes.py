@@ -88,6 +88,7 @@ class FaultKind(IntEnum):
     FILE_SHARED = 4
     WP = 5
     ANON = 6
+    SWAP = 7
 
 
 class FaultClass(IntEnum):
@@ -95,6 +96,8 @@ class FaultClass(IntEnum):
 
     FILE = 0
     ANONYMOUS = 1
+    SWAP = 2
+    SHMEM = 3
 
 
 class FaultLock(IntEnum):
@@ -113,6 +116,8 @@ class RetryReason(IntEnum):
     NO_MAP_PAGES = 4
     ANON_VMA = 5
     UNSUPPORTED = 6
+    S4 = 7
+    OOM = 8
 
 
 class OperationKind(IntEnum):

@@ -35,6 +35,11 @@ FAULT_COLUMNS: dict[str, str] = {
     "wait_invalidate_lock_ns": "<u8",
     "wait_writeback_ns": "<u8",
     "wait_throttle_ns": "<u8",
+    "wait_reclaim_ns": "<u8",
+    "wait_swap_cache_ns": "<u8",
+    "wait_userfaultfd_ns": "<u8",
+    "wait_falloc_ns": "<u8",
+    "reads_lost": "<u4",
 }
 
 OPERATION_COLUMNS: dict[str, str] = {
@@ -59,4 +64,8 @@ OPERATION_COLUMNS: dict[str, str] = {
     "wait_folio_ns": "<u8",
     "wait_device_ns": "<u8",
     "wait_writeback_ns": "<u8",
+    "wait_throttle_ns": "<u8",
+    "wait_reclaim_ns": "<u8",
+    "wait_swap_cache_ns": "<u8",
+    "wait_userfaultfd_ns": "<u8",
 }

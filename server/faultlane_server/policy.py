@@ -12,7 +12,8 @@ from typing import NamedTuple
 from faultlane_server.codes import DropForIo, RelockAndMap, RetryReason, UptodateDirect
 
 F7 = (RetryReason.F7,)
-F7_F8 = (RetryReason.F7, RetryReason.F8)
+F7_S4 = (RetryReason.F7, RetryReason.S4)
+F7_F8_S4 = (RetryReason.F7, RetryReason.F8, RetryReason.S4)
 ANY = tuple(RetryReason)
 HARD = (RetryReason.NO_MAP_PAGES, RetryReason.ANON_VMA, RetryReason.UNSUPPORTED)
 
@@ -37,6 +38,8 @@ class RetryPolicy:
     mmap_lock_only: bool = False
     file: RetryRule = RetryRule()
     anonymous: RetryRule = RetryRule()
+    swap: RetryRule = RetryRule()
+    shmem: RetryRule = RetryRule()
 
 
 class Policy(NamedTuple):
@@ -50,13 +53,13 @@ class Policy(NamedTuple):
 RFC = "RFC, 2025-11-27"
 THREAD = "proposed in the RFC's thread, 2025-11-27 to 30"
 
-RFC_RULE = RetryRule(vma_lock_on=F7)
+RFC_RULE = RetryRule(vma_lock_on=F7_S4)
 HOLD = RetryRule(drop_for_io=DropForIo.MMAP_ONLY)
 
 
 def _all(rule: RetryRule) -> RetryPolicy:
     """Return a policy that treats all faults alike."""
-    return RetryPolicy(file=rule, anonymous=rule)
+    return RetryPolicy(file=rule, anonymous=rule, swap=rule, shmem=rule)
 
 
 POLICIES: dict[str, Policy] = {
@@ -69,7 +72,7 @@ POLICIES: dict[str, Policy] = {
     "rfc_file": Policy(
         "retry under the VMA lock after readahead or a wait for another's read: patch 1 of the RFC",
         RFC,
-        _all(RFC_RULE),
+        _all(RetryRule(vma_lock_on=F7)),
     ),
     "rfc": Policy(
         "as rfc_file, and swap-in as well: both patches of the RFC",
@@ -79,7 +82,7 @@ POLICIES: dict[str, Policy] = {
     "rfc_all_reads": Policy(
         "as rfc, and after the synchronous read of one page as well",
         "derived from the RFC: its uncovered exit",
-        _all(RetryRule(vma_lock_on=F7_F8)),
+        _all(RetryRule(vma_lock_on=F7_F8_S4)),
     ),
     "rfc_uptodate": Policy(
         "as rfc, and wait for the lock of a folio that is up to date without letting go",
@@ -127,6 +130,6 @@ POLICIES: dict[str, Policy] = {
     "split_by_kind": Policy(
         "hold for file mappings, rfc for anonymous memory",
         "third approach of 2026",
-        RetryPolicy(file=HOLD, anonymous=RFC_RULE),
+        RetryPolicy(file=HOLD, anonymous=RFC_RULE, swap=RFC_RULE, shmem=HOLD),
     ),
 }

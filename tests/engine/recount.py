@@ -144,7 +144,8 @@ def _assert_mapped(world: np.record) -> None:
     assert np.array_equal(mapcounts, folios["mapcount"]), "mapcount is the number of entries"
     is_mapped = folios["state"][mapcounts > 0] & (PRESENT | UPTODATE)
     assert (is_mapped == PRESENT | UPTODATE).all(), "what is mapped is cached and up to date"
-    assert present == np.count_nonzero(world.ptes[:PTES] & PTE_PRESENT), "only VMAs have pages"
+    everywhere = np.concatenate([world.ptes[:PTES], world.ptes[-PTES:]])
+    assert present == np.count_nonzero(everywhere & PTE_PRESENT), "only VMAs have pages"
 
 
 def _assert_allowed(world: np.record, threads: list[Row]) -> None:
@@ -215,7 +216,7 @@ def _assert_dirty(world: np.record) -> None:
     states = _folios(world)["state"]
     dirty_all = 0
     files = _files(world)
-    ends = [file.first for file in files[1:]] + [len(states)]
+    ends = [file.first for file in files[1:]] + [int(world.config.anon_first)]
     for file, end in zip(files, ends, strict=True):
         if file.kind != FileKind.REGULAR:
             continue

@@ -43,6 +43,8 @@ class _FaultKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FaultKind.V
     """A write to a page that is mapped read-only (do_wp_page)."""
     FAULT_KIND_ANON: _FaultKind.ValueType  # 6
     """A page of anonymous memory that is not mapped (do_anonymous_page)."""
+    FAULT_KIND_SWAP: _FaultKind.ValueType  # 7
+    """A page that is in swap (do_swap_page)."""
 
 class FaultKind(_FaultKind, metaclass=_FaultKindEnumTypeWrapper):
     """What kind of fault it was."""
@@ -65,6 +67,8 @@ FAULT_KIND_WP: FaultKind.ValueType  # 5
 """A write to a page that is mapped read-only (do_wp_page)."""
 FAULT_KIND_ANON: FaultKind.ValueType  # 6
 """A page of anonymous memory that is not mapped (do_anonymous_page)."""
+FAULT_KIND_SWAP: FaultKind.ValueType  # 7
+"""A page that is in swap (do_swap_page)."""
 Global___FaultKind: _TypeAlias = FaultKind  # noqa: Y015
 
 class _FaultLock:
@@ -181,6 +185,11 @@ class FaultBatch(_message.Message):
     WAIT_INVALIDATE_LOCK_NS_FIELD_NUMBER: _builtins.int
     WAIT_WRITEBACK_NS_FIELD_NUMBER: _builtins.int
     WAIT_THROTTLE_NS_FIELD_NUMBER: _builtins.int
+    WAIT_RECLAIM_NS_FIELD_NUMBER: _builtins.int
+    WAIT_SWAP_CACHE_NS_FIELD_NUMBER: _builtins.int
+    WAIT_USERFAULTFD_NS_FIELD_NUMBER: _builtins.int
+    WAIT_FALLOC_NS_FIELD_NUMBER: _builtins.int
+    READS_LOST_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def thread(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The thread that faulted: numbered through all groups in the order of the
@@ -308,7 +317,35 @@ class FaultBatch(_message.Message):
 
     @_builtins.property
     def wait_throttle_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Time it was throttled in balance_dirty_pages. Nanoseconds."""
+        """Time it was throttled: in balance_dirty_pages, or over memory.high.
+        Nanoseconds.
+        """
+
+    @_builtins.property
+    def wait_reclaim_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Time it reclaimed memory, or slept until some could be reclaimed.
+        Nanoseconds.
+        """
+
+    @_builtins.property
+    def wait_swap_cache_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Time it slept because another thread swapped the same page in from a
+        synchronous device. Nanoseconds.
+        """
+
+    @_builtins.property
+    def wait_userfaultfd_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Time it waited for a userfaultfd. Nanoseconds."""
+
+    @_builtins.property
+    def wait_falloc_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Time it waited for a hole that was being punched into a file of tmpfs.
+        Nanoseconds.
+        """
+
+    @_builtins.property
+    def reads_lost(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How often a page that it had waited for was gone when it came back."""
 
     def __init__(
         self,
@@ -342,10 +379,15 @@ class FaultBatch(_message.Message):
         wait_invalidate_lock_ns: _abc.Iterable[_builtins.int] | None = ...,
         wait_writeback_ns: _abc.Iterable[_builtins.int] | None = ...,
         wait_throttle_ns: _abc.Iterable[_builtins.int] | None = ...,
+        wait_reclaim_ns: _abc.Iterable[_builtins.int] | None = ...,
+        wait_swap_cache_ns: _abc.Iterable[_builtins.int] | None = ...,
+        wait_userfaultfd_ns: _abc.Iterable[_builtins.int] | None = ...,
+        wait_falloc_ns: _abc.Iterable[_builtins.int] | None = ...,
+        reads_lost: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "address", b"address", "attempts", b"attempts", "blocker", b"blocker", "cpu", b"cpu", "cpu_ns", b"cpu_ns", "duration_ns", b"duration_ns", "finished", b"finished", "kind", b"kind", "lock", b"lock", "major", b"major", "mmap_reads", b"mmap_reads", "process", b"process", "reads", b"reads", "result", b"result", "retry_reasons", b"retry_reasons", "start_ns", b"start_ns", "thread", b"thread", "touch", b"touch", "vma", b"vma", "vma_retries", b"vma_retries", "wait_device_ns", b"wait_device_ns", "wait_folio_ns", b"wait_folio_ns", "wait_invalidate_lock_ns", b"wait_invalidate_lock_ns", "wait_lock_word_ns", b"wait_lock_word_ns", "wait_mmap_lock_ns", b"wait_mmap_lock_ns", "wait_run_queue_ns", b"wait_run_queue_ns", "wait_throttle_ns", b"wait_throttle_ns", "wait_writeback_ns", b"wait_writeback_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "address", b"address", "attempts", b"attempts", "blocker", b"blocker", "cpu", b"cpu", "cpu_ns", b"cpu_ns", "duration_ns", b"duration_ns", "finished", b"finished", "kind", b"kind", "lock", b"lock", "major", b"major", "mmap_reads", b"mmap_reads", "process", b"process", "reads", b"reads", "reads_lost", b"reads_lost", "result", b"result", "retry_reasons", b"retry_reasons", "start_ns", b"start_ns", "thread", b"thread", "touch", b"touch", "vma", b"vma", "vma_retries", b"vma_retries", "wait_device_ns", b"wait_device_ns", "wait_falloc_ns", b"wait_falloc_ns", "wait_folio_ns", b"wait_folio_ns", "wait_invalidate_lock_ns", b"wait_invalidate_lock_ns", "wait_lock_word_ns", b"wait_lock_word_ns", "wait_mmap_lock_ns", b"wait_mmap_lock_ns", "wait_reclaim_ns", b"wait_reclaim_ns", "wait_run_queue_ns", b"wait_run_queue_ns", "wait_swap_cache_ns", b"wait_swap_cache_ns", "wait_throttle_ns", b"wait_throttle_ns", "wait_userfaultfd_ns", b"wait_userfaultfd_ns", "wait_writeback_ns", b"wait_writeback_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -378,6 +420,10 @@ class OperationBatch(_message.Message):
     WAIT_FOLIO_NS_FIELD_NUMBER: _builtins.int
     WAIT_DEVICE_NS_FIELD_NUMBER: _builtins.int
     WAIT_WRITEBACK_NS_FIELD_NUMBER: _builtins.int
+    WAIT_THROTTLE_NS_FIELD_NUMBER: _builtins.int
+    WAIT_RECLAIM_NS_FIELD_NUMBER: _builtins.int
+    WAIT_SWAP_CACHE_NS_FIELD_NUMBER: _builtins.int
+    WAIT_USERFAULTFD_NS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def thread(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The thread that called."""
@@ -466,6 +512,26 @@ class OperationBatch(_message.Message):
     def wait_writeback_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Time it waited for the writeback of pages. Nanoseconds."""
 
+    @_builtins.property
+    def wait_throttle_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Time it was throttled over memory.high. Nanoseconds."""
+
+    @_builtins.property
+    def wait_reclaim_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Time it reclaimed memory, or slept until some could be reclaimed.
+        Nanoseconds.
+        """
+
+    @_builtins.property
+    def wait_swap_cache_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Time it slept because another thread swapped the same page in from a
+        synchronous device. Nanoseconds.
+        """
+
+    @_builtins.property
+    def wait_userfaultfd_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Time it waited for a userfaultfd. Nanoseconds."""
+
     def __init__(
         self,
         *,
@@ -490,10 +556,14 @@ class OperationBatch(_message.Message):
         wait_folio_ns: _abc.Iterable[_builtins.int] | None = ...,
         wait_device_ns: _abc.Iterable[_builtins.int] | None = ...,
         wait_writeback_ns: _abc.Iterable[_builtins.int] | None = ...,
+        wait_throttle_ns: _abc.Iterable[_builtins.int] | None = ...,
+        wait_reclaim_ns: _abc.Iterable[_builtins.int] | None = ...,
+        wait_swap_cache_ns: _abc.Iterable[_builtins.int] | None = ...,
+        wait_userfaultfd_ns: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "blocker", b"blocker", "cpu", b"cpu", "cpu_ns", b"cpu_ns", "duration_ns", b"duration_ns", "finished", b"finished", "hold_ns", b"hold_ns", "kind", b"kind", "ordinal", b"ordinal", "pages", b"pages", "process", b"process", "start_ns", b"start_ns", "thread", b"thread", "wait_device_ns", b"wait_device_ns", "wait_folio_ns", b"wait_folio_ns", "wait_invalidate_lock_ns", b"wait_invalidate_lock_ns", "wait_lock_word_ns", b"wait_lock_word_ns", "wait_mmap_lock_ns", b"wait_mmap_lock_ns", "wait_run_queue_ns", b"wait_run_queue_ns", "wait_vma_ns", b"wait_vma_ns", "wait_writeback_ns", b"wait_writeback_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "blocker", b"blocker", "cpu", b"cpu", "cpu_ns", b"cpu_ns", "duration_ns", b"duration_ns", "finished", b"finished", "hold_ns", b"hold_ns", "kind", b"kind", "ordinal", b"ordinal", "pages", b"pages", "process", b"process", "start_ns", b"start_ns", "thread", b"thread", "wait_device_ns", b"wait_device_ns", "wait_folio_ns", b"wait_folio_ns", "wait_invalidate_lock_ns", b"wait_invalidate_lock_ns", "wait_lock_word_ns", b"wait_lock_word_ns", "wait_mmap_lock_ns", b"wait_mmap_lock_ns", "wait_reclaim_ns", b"wait_reclaim_ns", "wait_run_queue_ns", b"wait_run_queue_ns", "wait_swap_cache_ns", b"wait_swap_cache_ns", "wait_throttle_ns", b"wait_throttle_ns", "wait_userfaultfd_ns", b"wait_userfaultfd_ns", "wait_vma_ns", b"wait_vma_ns", "wait_writeback_ns", b"wait_writeback_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

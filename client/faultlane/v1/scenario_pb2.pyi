@@ -305,6 +305,12 @@ class _RetryReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RetryReas
     """
     RETRY_REASON_UNSUPPORTED: _RetryReason.ValueType  # 6
     """The kernel generation does not handle the fault under the VMA lock."""
+    RETRY_REASON_S4: _RetryReason.ValueType  # 7
+    """do_swap_page: the folio was locked, and the lock was let go to wait for it
+    (folio_lock_or_retry).
+    """
+    RETRY_REASON_OOM: _RetryReason.ValueType  # 8
+    """filemap_fault: no memory for the page after the lock was let go."""
 
 class RetryReason(_RetryReason, metaclass=_RetryReasonEnumTypeWrapper):
     """Where an attempt was that ended in VM_FAULT_RETRY."""
@@ -331,6 +337,12 @@ had at once.
 """
 RETRY_REASON_UNSUPPORTED: RetryReason.ValueType  # 6
 """The kernel generation does not handle the fault under the VMA lock."""
+RETRY_REASON_S4: RetryReason.ValueType  # 7
+"""do_swap_page: the folio was locked, and the lock was let go to wait for it
+(folio_lock_or_retry).
+"""
+RETRY_REASON_OOM: RetryReason.ValueType  # 8
+"""filemap_fault: no memory for the page after the lock was let go."""
 Global___RetryReason: _TypeAlias = RetryReason  # noqa: Y015
 
 class _DropForIo:
@@ -2026,15 +2038,25 @@ class RetryPolicy(_message.Message):
     MMAP_LOCK_ONLY_FIELD_NUMBER: _builtins.int
     FILE_FIELD_NUMBER: _builtins.int
     ANONYMOUS_FIELD_NUMBER: _builtins.int
+    SWAP_FIELD_NUMBER: _builtins.int
+    SHMEM_FIELD_NUMBER: _builtins.int
     mmap_lock_only: _builtins.bool
     """Whether no fault uses the VMA lock."""
     @_builtins.property
     def file(self) -> Global___RetryRule:
-        """For faults on file mappings."""
+        """For faults on mappings of files that are not on tmpfs."""
 
     @_builtins.property
     def anonymous(self) -> Global___RetryRule:
         """For faults on anonymous memory."""
+
+    @_builtins.property
+    def swap(self) -> Global___RetryRule:
+        """For faults on pages that are in swap."""
+
+    @_builtins.property
+    def shmem(self) -> Global___RetryRule:
+        """For faults on mappings of tmpfs and shared memory."""
 
     def __init__(
         self,
@@ -2042,10 +2064,12 @@ class RetryPolicy(_message.Message):
         mmap_lock_only: _builtins.bool = ...,
         file: Global___RetryRule | None = ...,
         anonymous: Global___RetryRule | None = ...,
+        swap: Global___RetryRule | None = ...,
+        shmem: Global___RetryRule | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["anonymous", b"anonymous", "file", b"file"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["anonymous", b"anonymous", "file", b"file", "shmem", b"shmem", "swap", b"swap"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["anonymous", b"anonymous", "file", b"file", "mmap_lock_only", b"mmap_lock_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anonymous", b"anonymous", "file", b"file", "mmap_lock_only", b"mmap_lock_only", "shmem", b"shmem", "swap", b"swap"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

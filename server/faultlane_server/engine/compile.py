@@ -46,6 +46,7 @@ from faultlane_server.scenario import (
 
 PLACE_FIRST = 1 << 40  # bytes: where VMAs without an address are placed from
 DIRTIED_PAUSE_BYTES = 128 * 1024  # nr_dirtied_pause of a new task
+NOBODY_AT_FIRST = ("holder", "first", "last", "lru_next", "lru_before", "vma")  # of folios
 RWSEM_WAIT_DIVISOR = 250  # RWSEM_WAIT_TIMEOUT is ceil(HZ / 250) jiffies
 
 STATE_BITS = {
@@ -74,6 +75,7 @@ class Compiler:
         self.points = 0
         self.folios = 0
         self.ptes = 0
+        self.shared_ptes = PAGES_MAX  # those of shared mappings are taken from the end
         self.instructions = 0
         self.cursors = 0
         self.listed = 0
@@ -92,7 +94,7 @@ class Compiler:
             self._process(mm, process)
         self.world.config.processes = len(self.scenario.workload.processes)
         self.world.config.files = len(self.files)
-        self.world.config.folios = self.folios
+        self._own_folios()
         self._threads()
 
     def _number_threads(self) -> None:
@@ -140,8 +142,8 @@ class Compiler:
         config.exec_needs_exec = arch.exec_needs_exec
         config.prot_fault_fails = arch.prot_fault_fails
         config.fetch_fails_early = arch.fetch_fails_early
-        self._rule(config.rules[FaultClass.FILE], policy.file)
-        self._rule(config.rules[FaultClass.ANONYMOUS], policy.anonymous)
+        for fault_class in FaultClass:
+            self._rule(config.rules[fault_class], getattr(policy, fault_class.name.lower()))
         config.dirty_limit = scenario.kernel.dirty_bytes // self.page_bytes
         config.writes_back = scenario.kernel.dirty_background_bytes > 0
         config.dirty_background = scenario.kernel.dirty_background_bytes // self.page_bytes
@@ -217,8 +219,9 @@ class Compiler:
         free_rwsem(row.invalidate_lock)
         self.folios += int(row.pages)
         folios = self.world.folios[row.first : self.folios]
-        for name in ("holder", "first", "last"):
+        for name in NOBODY_AT_FIRST:
             folios[name] = NOBODY
+        folios["file"] = number
         for part in file.initial:
             chosen = self._part(folios, part)[:: max(part.every_pages, 1)]
             chosen["state"] = STATE_BITS[part.state]
@@ -262,8 +265,15 @@ class Compiler:
     def _ptes_by_address(self, vmas: tuple[Vma, ...], starts: list[int]) -> list[int]:
         """Return the first page-table entry of each VMA: neighbours can become one VMA."""
         ptes = [0] * len(vmas)
+        pages = [vma.length_bytes // self.page_bytes for vma in vmas]
+        shared = {number for number, vma in enumerate(vmas) if _is_shared(vma)}
+        next_shared = self.take_shared_ptes(sum(pages[number] for number in shared))
         for number in sorted(range(len(vmas)), key=starts.__getitem__):
-            ptes[number] = self.take_ptes(vmas[number].length_bytes // self.page_bytes)
+            if number in shared:
+                ptes[number] = next_shared
+                next_shared += pages[number]
+            else:
+                ptes[number] = self.take_ptes(pages[number])
         return ptes
 
     def _align(self, page: int) -> int:
@@ -278,11 +288,27 @@ class Compiler:
         return page
 
     def take_ptes(self, pages: int) -> int:
-        """Return the first of some page-table entries that are used by nobody else."""
+        """Return the first of some page-table entries that can have pages of their own."""
         first = self.ptes
         self.ptes += pages
-        assert self.ptes <= PAGES_MAX, "the check has counted the pages of VMAs and mmaps"
+        assert self.ptes <= self.shared_ptes, "the check has counted the pages of VMAs and mmaps"
         return first
+
+    def take_shared_ptes(self, pages: int) -> int:
+        """Return the first of some page-table entries that map pages of files, and no others."""
+        self.shared_ptes -= pages
+        assert self.ptes <= self.shared_ptes, "the check has counted the pages of VMAs and mmaps"
+        return self.shared_ptes
+
+    def _own_folios(self) -> None:
+        """Give each page-table entry that can have a page of its own a folio, behind all files."""
+        first = self.folios
+        self.folios += self.ptes
+        self.world.config.anon_first = first
+        self.world.config.folios = self.folios
+        for name in NOBODY_AT_FIRST:
+            self.world.folios[name][first : self.folios] = NOBODY
+        self.world.folios["file"][first : self.folios] = NOBODY
 
     def _vma(self, space: Space, vma: Vma, start: int, pte: int) -> None:
         slot = int(self.world.vma_slots)
@@ -356,6 +382,10 @@ class Compiler:
         world.running = int((rows["daemon"] == 0).sum())
         if world.running == 0:
             world.running = len(rows) + 1  # daemons alone run to the horizon
+
+
+def _is_shared(vma: Vma) -> bool:
+    return isinstance(vma.backing, FileMapping) and not vma.backing.map_private
 
 
 def columns_of(policy: str | RetryPolicy) -> RetryPolicy:

@@ -197,6 +197,7 @@ def _begin_fault(world, thread, instruction, page, now_ns, spent_ns):
     fault.result = 0
     fault.kind = 0
     fault.reads = 0
+    fault.reads_lost = 0
     fault.mmap_reads = 0
     if fault.touch_since_ns < 0:
         fault.touch_since_ns = fault.begin_ns

@@ -60,6 +60,10 @@ CAUSE_NAMES = {
     Cause.INVALIDATE_LOCK: "wait.invalidate_lock_ns",
     Cause.WRITEBACK: "wait.writeback_ns",
     Cause.THROTTLE: "wait.throttle_ns",
+    Cause.RECLAIM: "wait.reclaim_ns",
+    Cause.SWAP_CACHE: "wait.swap_cache_ns",
+    Cause.USERFAULTFD: "wait.userfaultfd_ns",
+    Cause.FALLOC: "wait.falloc_ns",
 }
 
 HISTOGRAM_NAMES = {

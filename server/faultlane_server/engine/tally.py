@@ -178,6 +178,11 @@ def _write_fault(world, thread, duration_ns, finished):
     rows.wait_invalidate_lock_ns[row] = fault.wait_ns[Cause.INVALIDATE_LOCK]
     rows.wait_writeback_ns[row] = fault.wait_ns[Cause.WRITEBACK]
     rows.wait_throttle_ns[row] = fault.wait_ns[Cause.THROTTLE]
+    rows.wait_reclaim_ns[row] = fault.wait_ns[Cause.RECLAIM]
+    rows.wait_swap_cache_ns[row] = fault.wait_ns[Cause.SWAP_CACHE]
+    rows.wait_userfaultfd_ns[row] = fault.wait_ns[Cause.USERFAULTFD]
+    rows.wait_falloc_ns[row] = fault.wait_ns[Cause.FALLOC]
+    rows.reads_lost[row] = fault.reads_lost
     rows.rows += 1
 
 
@@ -219,6 +224,10 @@ def _write_operation(world, thread, duration_ns, finished):
     rows.wait_folio_ns[row] = caller.wait_ns[Cause.FOLIO]
     rows.wait_device_ns[row] = caller.wait_ns[Cause.DEVICE]
     rows.wait_writeback_ns[row] = caller.wait_ns[Cause.WRITEBACK]
+    rows.wait_throttle_ns[row] = caller.wait_ns[Cause.THROTTLE]
+    rows.wait_reclaim_ns[row] = caller.wait_ns[Cause.RECLAIM]
+    rows.wait_swap_cache_ns[row] = caller.wait_ns[Cause.SWAP_CACHE]
+    rows.wait_userfaultfd_ns[row] = caller.wait_ns[Cause.USERFAULTFD]
     rows.rows += 1
 
 

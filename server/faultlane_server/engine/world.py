@@ -68,10 +68,14 @@ class Cause(IntEnum):
     PROGRAM = 7  # sleep steps and barriers
     INVALIDATE_LOCK = 8
     WRITEBACK = 9  # of a page
-    THROTTLE = 10  # in balance_dirty_pages
+    THROTTLE = 10  # in balance_dirty_pages, or over memory.high
+    RECLAIM = 11  # reclaim on its own account, and sleeps until there is something to reclaim
+    SWAP_CACHE = 12  # somebody else swaps the same page in from a synchronous device
+    USERFAULTFD = 13
+    FALLOC = 14  # a page of tmpfs that a hole is being punched into
 
 
-CAUSES = 11
+CAUSES = 15
 
 
 class ThreadState(IntEnum):
@@ -252,8 +256,16 @@ PTE_DIRTY = 16
 PTE_ANON = 32  # anonymous memory: not the page of a file
 PTE_ZERO = 64  # the zero page
 PTE_SHARED = 128  # anonymous memory that a child had at its fork as well
+PTE_YOUNG = 256  # accessed since reclaim looked last
+PTE_SWAP = 512  # not present: the page is in swap
+PTE_MIGRATION = 1024  # not present: the page is being migrated
+PTE_DEVICE_PRIVATE = 2048  # not present: the page is in the memory of a device
+PTE_DEVICE_EXCLUSIVE = 4096  # not present: a device has the page for itself
+PTE_UFFD_WP = 8192  # userfaultfd wants to know of the next write
+PTE_NUMA = 16384  # a NUMA hint: the next access faults
 
-# A folio of one page in the page cache.
+# A folio of one page: of a file, or the page of anonymous memory of one page-table entry, whose
+# folio stands `Config.anon_first` behind that entry.
 Folio = _record(
     ("state", u16),  # bits PRESENT, UPTODATE, LOCKED, ...
     ("io_cpu", u16),  # the CPU that submitted the request that begins here
@@ -268,6 +280,13 @@ Folio = _record(
     ("last", u32),
     ("io_pages", i32),  # pages of the request that begins here
     ("io_next", i32),  # the next request in the device's queue, or -1
+    ("file", u32),  # NOBODY: anonymous memory
+    ("vma", u32),  # slot of the VMA that mapped it last: a hint
+    ("lru_next", u32),  # towards the tail of its list
+    ("lru_before", u32),
+    ("shadow", u32),  # the age of its memcg's pages when it was evicted
+    ("lru", u16),  # its list, counted from 1; 0: none
+    ("memcg", u16),  # whom it is charged to, counted from 1; 0: nobody
 )
 
 PRESENT = 1
@@ -279,6 +298,13 @@ WRITEBACK = 32
 HOLE = 64  # of the page: the file has no block for it
 BAD = 128  # of the page: every read of it fails
 BACKGROUND = 256  # the write that begins here is one of background writeback
+ACTIVE = 512
+REFERENCED = 1024
+WORKINGSET = 2048  # PG_workingset
+SWAP_CACHE = 4096  # in the swap cache
+SWAPPED = 8192  # of the page: it has a copy in swap
+SHADOW = 16384  # of the page: it was evicted, and `shadow` tells when
+BUSY = 32768  # claimed by who swaps it in from a synchronous device
 OF_THE_PAGE = HOLE | BAD  # what stays when the folio leaves the cache
 
 # A struct file, with its file_ra_state.
@@ -419,6 +445,7 @@ Thread = _record(
     ("retry_reason", i64),  # RetryReason of this attempt, if it ended in a retry
     ("kind", i64),
     ("reads", i64),
+    ("reads_lost", i64),  # pages that it has waited for, and that were gone when it came back
     ("mmap_reads", i64),
     ("dropped", i64),  # this attempt let go of its lock: fpin of the kernel
     ("invalidate_held", i64),
@@ -616,6 +643,7 @@ Config = _record(
     ("processes", i64),
     ("files", i64),
     ("folios", i64),
+    ("anon_first", i64),  # the folio of the first page-table entry
 )
 
 TraceRow = _record(
@@ -680,7 +708,7 @@ World = _record(
     ("fault_rows", FaultRows),
     ("operation_rows", OperationRows),
     ("traces", TraceRow, TRACE_MAX),
-    ("ptes", u8, PAGES_MAX),
+    ("ptes", u16, PAGES_MAX),
     ("folios", Folio, PAGES_MAX),
 )
 

@@ -110,7 +110,7 @@ def _policy(place: Place, policy: str | RetryPolicy) -> str | RetryPolicy:
         if policy.mmap_lock_only and rule.vma_lock_on:
             want = "nothing with mmap_lock_only: no attempt runs under the VMA lock"
             at.field(name).field("vma_lock_on").refuse(want, len(rule.vma_lock_on))
-    return replace(policy, file=rules["file"], anonymous=rules["anonymous"])
+    return RetryPolicy(policy.mmap_lock_only, **rules)
 
 
 def _filled(rule: RetryRule) -> RetryRule:

@@ -101,6 +101,8 @@ def _policy(name: str, policy: Policy) -> pb.Policy:
             mmap_lock_only=columns.mmap_lock_only,
             file=_rule(columns.file),
             anonymous=_rule(columns.anonymous),
+            swap=_rule(columns.swap),
+            shmem=_rule(columns.shmem),
         ),
         source=policy.source,
     )

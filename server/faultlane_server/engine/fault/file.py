@@ -6,7 +6,6 @@ F0 to F9 are the steps of filemap_fault in their order, a0 to a9 those of the wh
 from faultlane_server.codes import (
     NOBODY,
     Advice,
-    FaultClass,
     FaultKind,
     FaultLock,
     FileKind,
@@ -76,6 +75,11 @@ def attempt(world, thread, now_ns, spent_ns):
             return
         spent_ns += cost.anon_page_ns
     sched.burst(world, thread, now_ns, spent_ns + cost.cache_lookup_ns, Step.LOOKUP)
+
+
+@compiled
+def _rule_of(world, thread):
+    return world.config.rules[world.threads[thread].fault_class]
 
 
 @compiled
@@ -263,7 +267,7 @@ def lock_folio(world, thread, now_ns):
     """
     fault = world.threads[thread]
     folio = world.folios[fault.folio]
-    rule = world.config.rules[FaultClass.FILE]
+    rule = world.config.rules[fault.fault_class]
     fault.rounds = 0
     fault.wait_is_killable = 1
     if not page_cache.is_same(world, thread):
@@ -343,7 +347,7 @@ def check(world, thread, now_ns):
         return
     if not fault.dropped:
         finish.begin(world, thread, now_ns)
-    elif retry.maps_without_retry(world.config.rules[FaultClass.FILE]):
+    elif retry.maps_without_retry(_rule_of(world, thread)):
         sched.burst(world, thread, now_ns, world.config.cost.vma_find_ns, Step.RELOCK)
     else:
         retry_with_the_folio(world, thread, now_ns)
@@ -390,7 +394,7 @@ def sync_read_done(world, thread, now_ns):
         opened = world.opens[fault.open]
         opened.ra_pages //= RA_PAGES_DIVISOR
     if fault.dropped:
-        if is_read and retry.maps_without_retry(world.config.rules[FaultClass.FILE]):
+        if is_read and retry.maps_without_retry(_rule_of(world, thread)):
             lock_folio(world, thread, now_ns)
             return
         page_cache.put(world, thread)
@@ -433,7 +437,7 @@ def relock(world, thread, now_ns):
         is_held = slot != NOBODY and fault_lock.try_vma(world, thread, slot, now_ns)
     else:
         is_held = mmap_lock.try_lock_read(world, thread, now_ns)
-    if not is_held and retry.waits_to_relock(world.config.rules[FaultClass.FILE]):
+    if not is_held and retry.waits_to_relock(_rule_of(world, thread)):
         is_held = mmap_lock.lock_read(world, thread, now_ns, Step.RELOCKED, Step.RELOCK_FAILED)
         if not is_held:
             return

@@ -11,6 +11,7 @@ from faultlane_server.codes import (
     FaultClass,
     FaultKind,
     FaultLock,
+    FileKind,
     VmaLockFaults,
     VmFault,
 )
@@ -102,9 +103,17 @@ def _attempt(world, thread, slot, now_ns, spent_ns):
     fault.awake_attempts += 1
     fault.result = 0
     fault.dropped = 0
-    fault.fault_class = FaultClass.ANONYMOUS if vma.open == NOBODY else FaultClass.FILE
+    fault.fault_class = _class_of(vma)
     count(world, Counter.ATTEMPTS, 1)
     _handle(world, thread, now_ns, spent_ns + world.config.cost.handle_ns)
+
+
+@compiled
+def _class_of(vma):
+    """Return which rule of the retry policy is for faults on a VMA."""
+    if vma.open == NOBODY:
+        return FaultClass.ANONYMOUS
+    return FaultClass.SHMEM if vma.file_kind == FileKind.TMPFS else FaultClass.FILE
 
 
 @compiled

@@ -9,7 +9,7 @@ from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.memory import page_table
 from faultlane_server.engine.world import PTE_ANON, PTE_DIRTY, PTE_PRESENT, PTE_WRITE
 
-NOT_WRITABLE = 0xFF ^ (PTE_WRITE | PTE_DIRTY)
+NOT_WRITABLE = 0xFFFF ^ (PTE_WRITE | PTE_DIRTY)
 
 
 @compiled
