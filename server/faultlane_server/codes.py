@@ -19,6 +19,22 @@ class PageState(IntEnum):
     NOT_UPTODATE = 4
     DIRTY = 5
     HOLE = 6
+    SWAPPED = 7
+
+
+class DeviceKind(IntEnum):
+    """How a device does what is asked of it."""
+
+    BLOCK = 1
+    SYNCHRONOUS = 2
+    HOLE = 3
+
+
+class LruKind(IntEnum):
+    """Which LRU a kernel has."""
+
+    CLASSIC = 1
+    MGLRU = 2
 
 
 class FileKind(IntEnum):

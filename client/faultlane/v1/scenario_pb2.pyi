@@ -117,6 +117,8 @@ class _PageStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PageState.V
     """As CACHED, and dirty: it has to be written back."""
     PAGE_STATE_HOLE: _PageState.ValueType  # 6
     """Not in the page cache, and a hole in the file: reading it needs no device."""
+    PAGE_STATE_SWAPPED: _PageState.ValueType  # 7
+    """Of a file of tmpfs: in swap."""
 
 class PageState(_PageState, metaclass=_PageStateEnumTypeWrapper):
     """Where a page is when the run begins."""
@@ -135,6 +137,8 @@ PAGE_STATE_DIRTY: PageState.ValueType  # 5
 """As CACHED, and dirty: it has to be written back."""
 PAGE_STATE_HOLE: PageState.ValueType  # 6
 """Not in the page cache, and a hole in the file: reading it needs no device."""
+PAGE_STATE_SWAPPED: PageState.ValueType  # 7
+"""Of a file of tmpfs: in swap."""
 Global___PageState: _TypeAlias = PageState  # noqa: Y015
 
 class _Protection:
@@ -276,6 +280,64 @@ MADVICE_SEQUENTIAL: Madvice.ValueType  # 3
 MADVICE_DONTNEED: Madvice.ValueType  # 4
 """MADV_DONTNEED: takes mmap_lock for read, and unmaps the pages."""
 Global___Madvice: _TypeAlias = Madvice  # noqa: Y015
+
+class _DeviceKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DeviceKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeviceKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DEVICE_KIND_UNSPECIFIED: _DeviceKind.ValueType  # 0
+    """The same as BLOCK."""
+    DEVICE_KIND_BLOCK: _DeviceKind.ValueType  # 1
+    """It works on requests, and interrupts a CPU when one is done."""
+    DEVICE_KIND_SYNCHRONOUS: _DeviceKind.ValueType  # 2
+    """Its requests are done when the call that submits them returns (zram, pmem,
+    brd): its latencies are CPU time of who submits. Only writes of files take
+    theirs as those of a block device.
+    """
+    DEVICE_KIND_HOLE: _DeviceKind.ValueType  # 3
+    """No file on it has any blocks: pages are zeroed instead of being read."""
+
+class DeviceKind(_DeviceKind, metaclass=_DeviceKindEnumTypeWrapper):
+    """What a device is."""
+
+DEVICE_KIND_UNSPECIFIED: DeviceKind.ValueType  # 0
+"""The same as BLOCK."""
+DEVICE_KIND_BLOCK: DeviceKind.ValueType  # 1
+"""It works on requests, and interrupts a CPU when one is done."""
+DEVICE_KIND_SYNCHRONOUS: DeviceKind.ValueType  # 2
+"""Its requests are done when the call that submits them returns (zram, pmem,
+brd): its latencies are CPU time of who submits. Only writes of files take
+theirs as those of a block device.
+"""
+DEVICE_KIND_HOLE: DeviceKind.ValueType  # 3
+"""No file on it has any blocks: pages are zeroed instead of being read."""
+Global___DeviceKind: _TypeAlias = DeviceKind  # noqa: Y015
+
+class _LruKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LruKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LruKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LRU_KIND_UNSPECIFIED: _LruKind.ValueType  # 0
+    """The same as CLASSIC."""
+    LRU_KIND_CLASSIC: _LruKind.ValueType  # 1
+    """Active and inactive lists."""
+    LRU_KIND_MGLRU: _LruKind.ValueType  # 2
+    """Generations (multi-generational LRU)."""
+
+class LruKind(_LruKind, metaclass=_LruKindEnumTypeWrapper):
+    """Which LRU a kernel has."""
+
+LRU_KIND_UNSPECIFIED: LruKind.ValueType  # 0
+"""The same as CLASSIC."""
+LRU_KIND_CLASSIC: LruKind.ValueType  # 1
+"""Active and inactive lists."""
+LRU_KIND_MGLRU: LruKind.ValueType  # 2
+"""Generations (multi-generational LRU)."""
+Global___LruKind: _TypeAlias = LruKind  # noqa: Y015
 
 class _RetryReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -541,6 +603,7 @@ class Workload(_message.Message):
 
     FILES_FIELD_NUMBER: _builtins.int
     PROCESSES_FIELD_NUMBER: _builtins.int
+    MEMCGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___File]:
         """The files that VMAs map. At most 65536."""
@@ -549,19 +612,60 @@ class Workload(_message.Message):
     def processes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Process]:
         """The processes, each with an mm of its own. 1 to 1024."""
 
+    @_builtins.property
+    def memcgs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Memcg]:
+        """The memory cgroups that processes can be in. At most 255."""
+
     def __init__(
         self,
         *,
         files: _abc.Iterable[Global___File] | None = ...,
         processes: _abc.Iterable[Global___Process] | None = ...,
+        memcgs: _abc.Iterable[Global___Memcg] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "processes", b"processes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "memcgs", b"memcgs", "processes", b"processes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Workload: _TypeAlias = Workload  # noqa: Y015
+
+@_typing.final
+class Memcg(_message.Message):
+    """A memory cgroup: the pages of its processes are charged to it, and to the
+    machine. There is one level of them.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    HIGH_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_BYTES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Unique among memcgs; characters as in `File.name`."""
+    high_bytes: _builtins.int
+    """memory.high: who charges more reclaims, and is slowed down. Bytes; 0 means
+    no limit.
+    """
+    max_bytes: _builtins.int
+    """memory.max: there is never more. Bytes, at least 64 pages; 0 means no
+    limit.
+    """
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        high_bytes: _builtins.int = ...,
+        max_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["high_bytes", b"high_bytes", "max_bytes", b"max_bytes", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Memcg: _TypeAlias = Memcg  # noqa: Y015
 
 @_typing.final
 class File(_message.Message):
@@ -667,8 +771,18 @@ class Process(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     VMAS_FIELD_NUMBER: _builtins.int
     GROUPS_FIELD_NUMBER: _builtins.int
+    MEMCG_FIELD_NUMBER: _builtins.int
+    OOM_UNKILLABLE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique among processes; characters as in `File.name`."""
+    memcg: _builtins.str
+    """The memory cgroup that its pages are charged to. Empty means none but the
+    machine itself.
+    """
+    oom_unkillable: _builtins.bool
+    """Whether it is never chosen to be killed when memory is out (oom_score_adj
+    of -1000).
+    """
     @_builtins.property
     def vmas(self) -> _containers.RepeatedCompositeFieldContainer[Global___Vma]:
         """The VMAs that are there when the run begins."""
@@ -685,10 +799,12 @@ class Process(_message.Message):
         name: _builtins.str = ...,
         vmas: _abc.Iterable[Global___Vma] | None = ...,
         groups: _abc.Iterable[Global___ThreadGroup] | None = ...,
+        memcg: _builtins.str = ...,
+        oom_unkillable: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups", "name", b"name", "vmas", b"vmas"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups", "memcg", b"memcg", "name", b"name", "oom_unkillable", b"oom_unkillable", "vmas", b"vmas"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -708,6 +824,7 @@ class Vma(_message.Message):
     PROTECTION_FIELD_NUMBER: _builtins.int
     ADVICE_FIELD_NUMBER: _builtins.int
     MAPPED_FIELD_NUMBER: _builtins.int
+    SWAPPED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique in the process; characters as in `File.name`."""
     address: _builtins.int
@@ -738,6 +855,12 @@ class Vma(_message.Message):
         must be in the page cache; those of anonymous memory were written before.
         """
 
+    @_builtins.property
+    def swapped(self) -> _containers.RepeatedCompositeFieldContainer[Global___ByteRange]:
+        """Parts of anonymous memory, or of a private mapping, whose pages were
+        written and are in swap when the run begins. They keep clear of `mapped`.
+        """
+
     def __init__(
         self,
         *,
@@ -749,10 +872,11 @@ class Vma(_message.Message):
         protection: _abc.Iterable[Global___Protection.ValueType] | None = ...,
         advice: Global___Advice.ValueType = ...,
         mapped: _abc.Iterable[Global___ByteRange] | None = ...,
+        swapped: _abc.Iterable[Global___ByteRange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["anonymous", b"anonymous", "backing", b"backing", "file", b"file"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "advice", b"advice", "anonymous", b"anonymous", "backing", b"backing", "file", b"file", "length_bytes", b"length_bytes", "mapped", b"mapped", "name", b"name", "protection", b"protection"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "advice", b"advice", "anonymous", b"anonymous", "backing", b"backing", "file", b"file", "length_bytes", b"length_bytes", "mapped", b"mapped", "name", b"name", "protection", b"protection", "swapped", b"swapped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_backing: _TypeAlias = _typing.Literal["file", "anonymous"]  # noqa: Y015
     _WhichOneofArgType_backing: _TypeAlias = _typing.Literal["backing", b"backing"]  # noqa: Y015
@@ -1854,6 +1978,8 @@ class Machine(_message.Message):
     PROFILE_FIELD_NUMBER: _builtins.int
     COSTS_NS_FIELD_NUMBER: _builtins.int
     DEVICES_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    SWAP_FIELD_NUMBER: _builtins.int
     arch: _builtins.str
     """The architecture, by its name in ListArchitectures. Required."""
     page_size_bytes: _builtins.int
@@ -1866,6 +1992,10 @@ class Machine(_message.Message):
     """The machine profile: what everything costs, by its name in ListMachines.
     Empty means `neutral`.
     """
+    memory_bytes: _builtins.int
+    """How much memory there is for the pages of files and of anonymous memory.
+    Bytes, at least 256 pages; 0 means more than enough.
+    """
     @_builtins.property
     def costs_ns(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Costs that replace those of the profile, by their names in ListMachines.
@@ -1876,6 +2006,10 @@ class Machine(_message.Message):
     def devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Device]:
         """Where pages are read from. At most 64."""
 
+    @_builtins.property
+    def swap(self) -> Global___Swap:
+        """Where pages go that belong to no file. Not set means that there is no swap."""
+
     def __init__(
         self,
         *,
@@ -1885,18 +2019,55 @@ class Machine(_message.Message):
         profile: _builtins.str = ...,
         costs_ns: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         devices: _abc.Iterable[Global___Device] | None = ...,
+        memory_bytes: _builtins.int = ...,
+        swap: Global___Swap | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["swap", b"swap"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arch", b"arch", "costs_ns", b"costs_ns", "cpus", b"cpus", "devices", b"devices", "page_size_bytes", b"page_size_bytes", "profile", b"profile"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arch", b"arch", "costs_ns", b"costs_ns", "cpus", b"cpus", "devices", b"devices", "memory_bytes", b"memory_bytes", "page_size_bytes", b"page_size_bytes", "profile", b"profile", "swap", b"swap"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Machine: _TypeAlias = Machine  # noqa: Y015
 
 @_typing.final
+class Swap(_message.Message):
+    """Swap: pages of anonymous memory and of tmpfs that are not in memory."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICE_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    ZSWAP_BYTES_FIELD_NUMBER: _builtins.int
+    device: _builtins.str
+    """The device, by name: of kind BLOCK or SYNCHRONOUS."""
+    size_bytes: _builtins.int
+    """How much fits. Bytes, at least a page; the pages that are in swap when the
+    run begins fit as well.
+    """
+    zswap_bytes: _builtins.int
+    """How much of it is kept compressed in memory (zswap), and so written and
+    read without the device. Bytes, uncompressed, at most `size_bytes`. What
+    it takes of the memory is not accounted for.
+    """
+    def __init__(
+        self,
+        *,
+        device: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+        zswap_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "size_bytes", b"size_bytes", "zswap_bytes", b"zswap_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Swap: _TypeAlias = Swap  # noqa: Y015
+
+@_typing.final
 class Device(_message.Message):
-    """A block device."""
+    """A device with files on it, or swap."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1908,6 +2079,8 @@ class Device(_message.Message):
     WRITE_LATENCY_FIELD_NUMBER: _builtins.int
     ERROR_PPM_FIELD_NUMBER: _builtins.int
     STABLE_WRITES_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    IOPS_MAX_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique among devices; characters as in `File.name`."""
     channels: _builtins.int
@@ -1930,9 +2103,18 @@ class Device(_message.Message):
     waits, with its fault lock held, for the writeback of its page
     (BDI_CAP_STABLE_WRITES).
     """
+    kind: Global___DeviceKind.ValueType
+    """What it is."""
+    iops_max: _builtins.int
+    """How many requests a second a cgroup's io.max lets through, those of all
+    processes together. A request that comes too soon is held back, before the
+    device. At most 10^9; 0 means no limit.
+    """
     @_builtins.property
     def latency(self) -> Global___Duration:
-        """How long the device works on one request. Required."""
+        """How long the device works on one request. Required unless its kind is
+        HOLE, which has none.
+        """
 
     @_builtins.property
     def write_latency(self) -> Global___Duration:
@@ -1951,10 +2133,12 @@ class Device(_message.Message):
         write_latency: Global___Duration | None = ...,
         error_ppm: _builtins.int = ...,
         stable_writes: _builtins.bool = ...,
+        kind: Global___DeviceKind.ValueType = ...,
+        iops_max: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_readahead_bytes", b"_readahead_bytes", "latency", b"latency", "readahead_bytes", b"readahead_bytes", "write_latency", b"write_latency"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_readahead_bytes", b"_readahead_bytes", "bandwidth_bytes_per_s", b"bandwidth_bytes_per_s", "channels", b"channels", "error_ppm", b"error_ppm", "latency", b"latency", "name", b"name", "readahead_bytes", b"readahead_bytes", "stable_writes", b"stable_writes", "write_latency", b"write_latency"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_readahead_bytes", b"_readahead_bytes", "bandwidth_bytes_per_s", b"bandwidth_bytes_per_s", "channels", b"channels", "error_ppm", b"error_ppm", "iops_max", b"iops_max", "kind", b"kind", "latency", b"latency", "name", b"name", "readahead_bytes", b"readahead_bytes", "stable_writes", b"stable_writes", "write_latency", b"write_latency"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__readahead_bytes: _TypeAlias = _typing.Literal["readahead_bytes"]  # noqa: Y015
     _WhichOneofArgType__readahead_bytes: _TypeAlias = _typing.Literal["_readahead_bytes", b"_readahead_bytes"]  # noqa: Y015
@@ -1975,6 +2159,10 @@ class Kernel(_message.Message):
     FAULT_AROUND_BYTES_FIELD_NUMBER: _builtins.int
     DIRTY_BYTES_FIELD_NUMBER: _builtins.int
     DIRTY_BACKGROUND_BYTES_FIELD_NUMBER: _builtins.int
+    LRU_FIELD_NUMBER: _builtins.int
+    LRU_GEN_ENABLED_FIELD_NUMBER: _builtins.int
+    SWAPPINESS_FIELD_NUMBER: _builtins.int
+    PAGE_CLUSTER_FIELD_NUMBER: _builtins.int
     generation: _builtins.str
     """The generation, by its name in ListKernels. Empty means `6.12`."""
     policy_id: _builtins.str
@@ -1999,6 +2187,22 @@ class Kernel(_message.Message):
     it, or never without a limit. Pages are not written back because of their
     age.
     """
+    lru: Global___LruKind.ValueType
+    """Which LRU there is."""
+    lru_gen_enabled: _builtins.int
+    """/sys/kernel/mm/lru_gen/enabled, for MGLRU: 1 for itself, 2 for walks that
+    clear young bits of pages, 4 for those of page tables. What an architecture
+    cannot do stays undone: only x86 and arm64 walk, only x86 has the last. An
+    odd number up to 7. Not set means 7.
+    """
+    swappiness: _builtins.int
+    """vm.swappiness: how readily anonymous memory is reclaimed against files. 0
+    to 200. Not set means 60.
+    """
+    page_cluster: _builtins.int
+    """vm.page_cluster: readahead of swap is 2 to the power of this many pages. 0
+    to 6. Not set means 3.
+    """
     @_builtins.property
     def retry_policy(self) -> Global___RetryPolicy:
         """A policy by its columns."""
@@ -2013,17 +2217,33 @@ class Kernel(_message.Message):
         fault_around_bytes: _builtins.int | None = ...,
         dirty_bytes: _builtins.int = ...,
         dirty_background_bytes: _builtins.int = ...,
+        lru: Global___LruKind.ValueType = ...,
+        lru_gen_enabled: _builtins.int | None = ...,
+        swappiness: _builtins.int | None = ...,
+        page_cluster: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_fault_around_bytes", b"_fault_around_bytes", "fault_around_bytes", b"fault_around_bytes", "policy", b"policy", "policy_id", b"policy_id", "retry_policy", b"retry_policy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_fault_around_bytes", b"_fault_around_bytes", "_lru_gen_enabled", b"_lru_gen_enabled", "_page_cluster", b"_page_cluster", "_swappiness", b"_swappiness", "fault_around_bytes", b"fault_around_bytes", "lru_gen_enabled", b"lru_gen_enabled", "page_cluster", b"page_cluster", "policy", b"policy", "policy_id", b"policy_id", "retry_policy", b"retry_policy", "swappiness", b"swappiness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fault_around_bytes", b"_fault_around_bytes", "dirty_background_bytes", b"dirty_background_bytes", "dirty_bytes", b"dirty_bytes", "fault_around_bytes", b"fault_around_bytes", "generation", b"generation", "hz", b"hz", "policy", b"policy", "policy_id", b"policy_id", "retry_policy", b"retry_policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fault_around_bytes", b"_fault_around_bytes", "_lru_gen_enabled", b"_lru_gen_enabled", "_page_cluster", b"_page_cluster", "_swappiness", b"_swappiness", "dirty_background_bytes", b"dirty_background_bytes", "dirty_bytes", b"dirty_bytes", "fault_around_bytes", b"fault_around_bytes", "generation", b"generation", "hz", b"hz", "lru", b"lru", "lru_gen_enabled", b"lru_gen_enabled", "page_cluster", b"page_cluster", "policy", b"policy", "policy_id", b"policy_id", "retry_policy", b"retry_policy", "swappiness", b"swappiness"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__fault_around_bytes: _TypeAlias = _typing.Literal["fault_around_bytes"]  # noqa: Y015
     _WhichOneofArgType__fault_around_bytes: _TypeAlias = _typing.Literal["_fault_around_bytes", b"_fault_around_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__lru_gen_enabled: _TypeAlias = _typing.Literal["lru_gen_enabled"]  # noqa: Y015
+    _WhichOneofArgType__lru_gen_enabled: _TypeAlias = _typing.Literal["_lru_gen_enabled", b"_lru_gen_enabled"]  # noqa: Y015
+    _WhichOneofReturnType__page_cluster: _TypeAlias = _typing.Literal["page_cluster"]  # noqa: Y015
+    _WhichOneofArgType__page_cluster: _TypeAlias = _typing.Literal["_page_cluster", b"_page_cluster"]  # noqa: Y015
+    _WhichOneofReturnType__swappiness: _TypeAlias = _typing.Literal["swappiness"]  # noqa: Y015
+    _WhichOneofArgType__swappiness: _TypeAlias = _typing.Literal["_swappiness", b"_swappiness"]  # noqa: Y015
     _WhichOneofReturnType_policy: _TypeAlias = _typing.Literal["policy_id", "retry_policy"]  # noqa: Y015
     _WhichOneofArgType_policy: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__fault_around_bytes) -> _WhichOneofReturnType__fault_around_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lru_gen_enabled) -> _WhichOneofReturnType__lru_gen_enabled | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__page_cluster) -> _WhichOneofReturnType__page_cluster | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__swappiness) -> _WhichOneofReturnType__swappiness | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_policy) -> _WhichOneofReturnType_policy | None: ...
 

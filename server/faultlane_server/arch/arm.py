@@ -14,5 +14,7 @@ ARM = ArchProfile(
     exec_needs_exec=True,  # prefetch abort
     fetch_fails_early=False,
     prot_fault_fails=False,
+    lru_gen_walks=False,
+    nonleaf_young=False,
     hz_default=100,  # the first entry of a choice without a default
 )

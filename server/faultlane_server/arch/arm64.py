@@ -14,5 +14,7 @@ ARM64 = ArchProfile(
     exec_needs_exec=True,
     fetch_fails_early=False,
     prot_fault_fails=False,
+    lru_gen_walks=True,
+    nonleaf_young=False,
     hz_default=250,
 )

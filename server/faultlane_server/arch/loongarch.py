@@ -14,5 +14,7 @@ LOONGARCH = ArchProfile(
     exec_needs_exec=True,  # recognised by the fault address being the program counter
     fetch_fails_early=False,
     prot_fault_fails=False,
+    lru_gen_walks=False,
+    nonleaf_young=False,
     hz_default=250,
 )

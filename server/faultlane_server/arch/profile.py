@@ -19,4 +19,6 @@ class ArchProfile(NamedTuple):
     exec_needs_exec: bool  # an instruction fetch of an absent page needs VM_EXEC
     fetch_fails_early: bool  # a fetch from a page that is mapped without the right takes no lock
     prot_fault_fails: bool  # a load or fetch from a page that is mapped without the right fails
+    lru_gen_walks: bool  # CONFIG_LRU_GEN_WALKS_MMU: aging can walk page tables
+    nonleaf_young: bool  # arch_has_hw_nonleaf_pmd_young()
     hz_default: int  # CONFIG_HZ of the defconfig

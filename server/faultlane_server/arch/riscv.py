@@ -14,5 +14,7 @@ RISCV = ArchProfile(
     exec_needs_exec=True,
     fetch_fails_early=False,
     prot_fault_fails=False,
+    lru_gen_walks=False,
+    nonleaf_young=False,
     hz_default=250,
 )

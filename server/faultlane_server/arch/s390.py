@@ -14,5 +14,7 @@ S390 = ArchProfile(
     exec_needs_exec=False,
     fetch_fails_early=True,  # a protection exception on hardware with no-execute
     prot_fault_fails=False,
+    lru_gen_walks=False,
+    nonleaf_young=False,
     hz_default=100,
 )

@@ -14,5 +14,7 @@ X86 = ArchProfile(
     exec_needs_exec=False,  # VM_EXEC is not tested for an absent page
     fetch_fails_early=False,
     prot_fault_fails=True,  # access_error(): PF_PROT on a read
+    lru_gen_walks=True,
+    nonleaf_young=True,
     hz_default=1000,
 )

@@ -4,13 +4,16 @@ The scenario was checked before: here nothing is refused. Names become numbers,
 files and VMAs get their pages, and CPUs, locks and devices are free.
 """
 
+from math import isqrt
+
 import numpy as np
 
 from faultlane_server.arch import ARCHITECTURES
-from faultlane_server.codes import NOBODY, FaultClass, FileKind, PageState
+from faultlane_server.codes import NOBODY, DeviceKind, FaultClass, FileKind, PageState
 from faultlane_server.engine.draw import Law
 from faultlane_server.engine.layout import Space, lay_programs
-from faultlane_server.engine.memory import page_table
+from faultlane_server.engine.memory import page_table, rmap
+from faultlane_server.engine.memory_layer import MemoryLayer
 from faultlane_server.engine.queue import prepare
 from faultlane_server.engine.world import (
     BAD,
@@ -19,7 +22,11 @@ from faultlane_server.engine.world import (
     OPENS_MAX,
     PAGES_MAX,
     PRESENT,
+    PTE_ANON,
+    PTE_PRESENT,
+    PTE_SWAP,
     READAHEAD,
+    SWAPPED,
     UPTODATE,
     VMA_ORDER_MAX,
     ThreadState,
@@ -47,6 +54,10 @@ from faultlane_server.scenario import (
 PLACE_FIRST = 1 << 40  # bytes: where VMAs without an address are placed from
 DIRTIED_PAUSE_BYTES = 128 * 1024  # nr_dirtied_pause of a new task
 NOBODY_AT_FIRST = ("holder", "first", "last", "lru_next", "lru_before", "vma")  # of folios
+LRU_GEN_MM_WALK = 2  # of lru_gen_enabled
+LRU_GEN_NONLEAF_YOUNG = 4
+FRAMES_WITHOUT_LIMIT = 1 << 40
+WATERMARK_SCALE = 10  # vm.watermark_scale_factor: parts of 10000
 RWSEM_WAIT_DIVISOR = 250  # RWSEM_WAIT_TIMEOUT is ceil(HZ / 250) jiffies
 
 STATE_BITS = {
@@ -56,6 +67,7 @@ STATE_BITS = {
     PageState.NOT_UPTODATE: PRESENT,
     PageState.DIRTY: PRESENT | UPTODATE | DIRTY,
     PageState.HOLE: HOLE,
+    PageState.SWAPPED: SWAPPED,
 }
 
 
@@ -71,6 +83,8 @@ class Compiler:
         self.devices: dict[str, int] = {}
         self.files: dict[str, int] = {}
         self.opens: dict[tuple[str, str], int] = {}
+        self.memcgs: dict[str, int] = {"": 0}  # 0 is the root
+        self.own_vmas: list[tuple[int, int, int]] = []  # first entry, slot, entries
         self.crowds: dict[tuple[str, str], range] = {}  # threads, by process and group
         self.points = 0
         self.folios = 0
@@ -87,6 +101,7 @@ class Compiler:
         self._settings()
         self._costs()
         self._machine()
+        self._memory()
         for file in self.scenario.workload.files:
             self._file(file)
         self._number_threads()
@@ -95,7 +110,10 @@ class Compiler:
         self.world.config.processes = len(self.scenario.workload.processes)
         self.world.config.files = len(self.files)
         self._own_folios()
+        self._swapped()
         self._threads()
+        if self.world.config.limits_memory:
+            MemoryLayer(self).lay()
 
     def _number_threads(self) -> None:
         """Number the threads of all groups, in the order of the scenario."""
@@ -149,6 +167,49 @@ class Compiler:
         config.dirty_background = scenario.kernel.dirty_background_bytes // self.page_bytes
         config.dirtied_pause = max(1, DIRTIED_PAUSE_BYTES // self.page_bytes)
 
+    def _memory(self) -> None:
+        """Set the limits of memory, the LRU and swap."""
+        scenario, world, config = self.scenario, self.world, self.world.config
+        kernel, machine = scenario.kernel, scenario.machine
+        arch = ARCHITECTURES[machine.arch]
+        config.lru_kind = kernel.lru
+        walks = kernel.lru_gen_enabled & LRU_GEN_MM_WALK and arch.lru_gen_walks
+        config.lru_gen_walks = bool(walks)
+        config.lru_gen_nonleaf = bool(
+            walks and kernel.lru_gen_enabled & LRU_GEN_NONLEAF_YOUNG and arch.nonleaf_young
+        )
+        config.swappiness = kernel.swappiness
+        config.swap_cluster = kernel.page_cluster
+        config.swap_device = NOBODY
+        if machine.swap is not None:
+            config.swap_device = self.devices[machine.swap.device]
+            config.swap_pages = machine.swap.size_bytes // self.page_bytes
+            config.zswap_pages = machine.swap.zswap_bytes // self.page_bytes
+        for memcg in scenario.workload.memcgs:
+            self.memcgs[memcg.name] = len(self.memcgs)
+        config.memcgs = len(self.memcgs)
+        config.limits_memory = bool(machine.memory_bytes or scenario.workload.memcgs)
+        self._watermarks(machine.memory_bytes // self.page_bytes)
+        for name in ("kswapd", "swap_line"):
+            world[name] = NOBODY
+
+    def _watermarks(self, frames: int) -> None:
+        """Set how many pages there are, and from when on pages are short (mm/page_alloc.c)."""
+        config = self.world.config
+        config.frames = frames
+        self.world.frames_free = frames or FRAMES_WITHOUT_LIMIT
+        kilobytes = frames * self.page_bytes // 1024
+        least = min(max(isqrt(kilobytes * 16), 128), 262144) * 1024 // self.page_bytes
+        step = max(least // 4, frames * WATERMARK_SCALE // 10000)
+        config.frames_min = least
+        config.frames_low = least + step
+        config.frames_high = least + 2 * step
+
+    def _swapped(self) -> None:
+        """Count the slots that are used when the run begins."""
+        states = self.world.folios["state"][: self.folios]
+        self.world.swap_used = np.count_nonzero(states & SWAPPED)
+
     def _rule(self, row: np.record, rule: RetryRule) -> None:
         row.vma_lock_on = sum(1 << reason for reason in rule.vma_lock_on)
         row.vma_retries_max = rule.vma_retries_max
@@ -183,8 +244,11 @@ class Compiler:
             self._device(world.devices[number], device)
 
     def _device(self, row: np.record, device: Device) -> None:
-        self.duration(row.latency, device.latency)
-        self.duration(row.write_latency, device.write_latency or device.latency)
+        row.kind = device.kind
+        if device.latency is not None:
+            self.duration(row.latency, device.latency)
+            self.duration(row.write_latency, device.write_latency or device.latency)
+        row.iops_ns = 10**9 // device.iops_max if device.iops_max else 0
         row.error_ppm = device.error_ppm
         row.stable_writes = device.stable_writes
         bandwidth = device.bandwidth_bytes_per_s
@@ -216,12 +280,15 @@ class Compiler:
         row.pages = self.pages(file.size_bytes)
         row.kind = file.kind
         row.device_id = self.devices.get(file.device, NOBODY)
+        row.first_vma = NOBODY
         free_rwsem(row.invalidate_lock)
         self.folios += int(row.pages)
         folios = self.world.folios[row.first : self.folios]
         for name in NOBODY_AT_FIRST:
             folios[name] = NOBODY
         folios["file"] = number
+        if row.device_id != NOBODY and self.world.devices[row.device_id].kind == DeviceKind.HOLE:
+            folios["state"] = HOLE
         for part in file.initial:
             chosen = self._part(folios, part)[:: max(part.every_pages, 1)]
             chosen["state"] = STATE_BITS[part.state]
@@ -243,6 +310,9 @@ class Compiler:
         row = self.world.mms[mm]
         free_rwsem(row.mmap_lock)
         row.word.cpu = NOBODY
+        row.memcg = self.memcgs[process.memcg]
+        row.unkillable = process.oom_unkillable
+        row.threads_left = sum(group.threads for group in process.groups)
         row.order_first = self.world.mms[mm - 1].order_first if mm else 0
         row.order_first += self.world.mms[mm - 1].order_room if mm else 0
         placed = [v.address + v.length_bytes for v in process.vmas if v.address]
@@ -308,7 +378,14 @@ class Compiler:
         self.world.config.folios = self.folios
         for name in NOBODY_AT_FIRST:
             self.world.folios[name][first : self.folios] = NOBODY
-        self.world.folios["file"][first : self.folios] = NOBODY
+        folios, ptes = self.world.folios[first : self.folios], self.world.ptes[: self.ptes]
+        folios["file"] = NOBODY
+        is_mapped = ptes & (PTE_PRESENT | PTE_ANON) == PTE_PRESENT | PTE_ANON
+        folios["state"][is_mapped] = PRESENT | UPTODATE
+        folios["mapcount"][is_mapped] = 1
+        folios["state"][ptes & PTE_SWAP != 0] = SWAPPED
+        for pte, slot, pages in self.own_vmas:
+            folios["vma"][pte : pte + pages] = slot
 
     def _vma(self, space: Space, vma: Vma, start: int, pte: int) -> None:
         slot = int(self.world.vma_slots)
@@ -326,14 +403,17 @@ class Compiler:
             row.open = self._open(vma.backing)
             row.offset = vma.backing.offset_bytes // self.page_bytes
             row.private = vma.backing.map_private
-            self._mapped(row, vma)
-        elif vma.mapped:
-            self._mapped_anonymous(row, vma)
+            rmap.link(self.world, slot)
+            self._mapped(row, slot, vma)
+        elif vma.mapped or vma.swapped:
+            self._mapped_anonymous(row, slot, vma)
+        if vma.swapped:
+            self._swapped_out(row, vma)
         self.world.vma_order[mm.order_first + mm.order_count] = slot
         mm.order_count += 1
         space.name(vma.name, start, pages, pte)
 
-    def _mapped(self, row: np.record, vma: Vma) -> None:
+    def _mapped(self, row: np.record, slot: int, vma: Vma) -> None:
         """Let entries map their pages from the start."""
         file = self.world.files[self.world.opens[row.open].file]
         row.file_kind = file.kind
@@ -343,16 +423,31 @@ class Compiler:
         folios = self.world.folios[first : first + pages]
         for part in vma.mapped:
             chosen = self._part(np.arange(pages), part)
-            folios["mapcount"][chosen[ptes[chosen] == 0]] += 1
+            chosen = chosen[ptes[chosen] == 0]
+            folios["mapcount"][chosen] += 1
+            folios["vma"][chosen] = slot
+            self.world.mms[row.mm].pages += len(chosen)
             ptes[chosen] = page_table.entry(self.world, row, int(row.protection))
 
-    def _mapped_anonymous(self, row: np.record, vma: Vma) -> None:
+    def _swapped_out(self, row: np.record, vma: Vma) -> None:
+        """Let entries say that their pages are in swap; the pages are known when all are laid."""
+        if row.anon_vma == 0:
+            self.world.anon_vmas += 1
+            row.anon_vma = self.world.anon_vmas
+        ptes = self.world.ptes[row.pte : row.pte + int(row.end - row.start)]
+        for part in vma.swapped:
+            self._part(ptes, part)[:] = PTE_SWAP
+
+    def _mapped_anonymous(self, row: np.record, slot: int, vma: Vma) -> None:
         """Let entries map pages that were written before."""
         self.world.anon_vmas += 1
         row.anon_vma = self.world.anon_vmas
         ptes = self.world.ptes[row.pte : row.pte + int(row.end - row.start)]
         for part in vma.mapped:
             self._part(ptes, part)[:] = page_table.copied_entry(self.world, row)
+        mapped = np.flatnonzero(ptes)
+        self.own_vmas.append((int(row.pte), slot, len(ptes)))
+        self.world.mms[row.mm].pages += len(mapped)
 
     def _open(self, mapping: FileMapping) -> int:
         """Return the struct file of a mapping, with a readahead state of its own."""
@@ -378,6 +473,7 @@ class Compiler:
         rows["cpu"] = np.arange(len(rows)) % world.config.cpus
         rows["left"] = -1
         rows["timer"] = -1
+        rows["walks_mm"] = NOBODY
         rows["touch_since_ns"] = -1
         world.running = int((rows["daemon"] == 0).sum())
         if world.running == 0:

@@ -7,15 +7,17 @@ under writeback while it is written; so it is in one request at a time.
 
 import numpy as np
 
-from faultlane_server.codes import NOBODY
+from faultlane_server.codes import NOBODY, DeviceKind
 from faultlane_server.engine import draw, sched
 from faultlane_server.engine.draw import Purpose
 from faultlane_server.engine.jit import compiled, prefetch
 from faultlane_server.engine.locks import folio_lock
+from faultlane_server.engine.memory import lru
 from faultlane_server.engine.queue import Kind, push
 from faultlane_server.engine.tally import count
 from faultlane_server.engine.world import (
     BAD,
+    HELD_BACK,
     READAHEAD,
     UPTODATE,
     WRITEBACK,
@@ -25,7 +27,7 @@ from faultlane_server.engine.world import (
 
 ORDINAL_BITS = 24  # of the ordinal of a draw; the page stands above
 PPM = 1_000_000
-WRITTEN = 0xFFFF ^ (WRITEBACK | READAHEAD)
+WRITTEN = 0xFFFFFFFF ^ (WRITEBACK | READAHEAD)
 
 
 @compiled
@@ -35,7 +37,46 @@ def read(world, thread, device, folio, pages, now_ns):
     world.threads[thread].reads += 1
     count(world, Counter.DEVICE_READS, 1)
     count(world, Counter.DEVICE_PAGES, pages)
+    if world.devices[device].kind == DeviceKind.SYNCHRONOUS:
+        _read_at_once(world, thread, device, folio, pages, now_ns)
+        return
     _submit(world, world.threads[thread].cpu, device, folio, pages, now_ns)
+
+
+@compiled
+def _read_at_once(world, thread, device, folio, pages, now_ns):
+    """Complete a read inside the call that submits it, at the expense of the thread."""
+    world.folios[folio].io_pages = pages
+    sched.owe(world, thread, _service_ns(world, device, folio))
+    is_good = not _fails(world, device, folio, pages)
+    if not is_good:
+        count(world, Counter.READ_ERRORS, 1)
+    for page in range(folio, folio + pages):
+        if is_good:
+            world.folios[page].state |= UPTODATE
+        woken = folio_lock.unlock(world.folios[page], world.threads)
+        while woken != NOBODY:
+            behind = world.threads[woken].behind
+            sched.wake_from(world, woken, thread, now_ns)
+            woken = behind
+
+
+@compiled
+def swap_ns(world, thread, device, folio, is_write):
+    """Return how long a synchronous device takes to swap a page in or out, and count that."""
+    first = world.folios[folio]
+    if is_write:
+        first.writes = (np.int64(first.writes) + 1) & 0xFFFF
+        count(world, Counter.DEVICE_WRITES, 1)
+        count(world, Counter.DEVICE_PAGES_WRITTEN, 1)
+        bits = _word(world, Purpose.WRITE, device, folio, np.int64(first.writes))
+        return draw.duration(world.devices[device].write_latency, world, bits)
+    first.reads += 1
+    world.threads[thread].reads += 1
+    count(world, Counter.DEVICE_READS, 1)
+    count(world, Counter.DEVICE_PAGES, 1)
+    bits = _word(world, Purpose.IO, device, folio, np.int64(first.reads))
+    return draw.duration(world.devices[device].latency, world, bits)
 
 
 @compiled
@@ -56,6 +97,38 @@ def _submit(world, cpu, device, folio, pages, now_ns):
     first.io_device = device
     first.io_next = -1
     row = world.devices[device]
+    if row.iops_ns > 0 and row.passes_ns > now_ns:
+        _hold_back(world, device, folio)
+        return
+    row.passes_ns = now_ns + row.iops_ns
+    _enqueue(world, device, folio, now_ns)
+
+
+@compiled
+def _hold_back(world, device, folio):
+    """Keep a request before the device until io.max lets it through (blk-throttle)."""
+    row = world.devices[device]
+    world.folios[folio].state |= HELD_BACK
+    kind = Kind.WRITE if world.folios[folio].state & WRITEBACK else Kind.READ
+    push(world.queue, row.passes_ns, kind, folio)
+    row.passes_ns += row.iops_ns
+
+
+@compiled
+def let_through(world, folio, now_ns):
+    """Give a request that was held back to its device."""
+    world.folios[folio].state ^= HELD_BACK
+    _enqueue(world, np.int64(world.folios[folio].io_device), folio, now_ns)
+
+
+@compiled
+def is_held_back(world, folio):
+    return world.folios[folio].state & HELD_BACK != 0
+
+
+@compiled
+def _enqueue(world, device, folio, now_ns):
+    row = world.devices[device]
     if row.busy < row.channels:
         row.busy += 1
         _start(world, device, folio, now_ns)
@@ -73,17 +146,20 @@ def _start(world, device, folio, now_ns):
 
     Its latency is drawn by its page, and how-many-th read or write of it this is.
     """
+    kind = Kind.WRITE if world.folios[folio].state & WRITEBACK else Kind.READ
+    push(world.queue, now_ns + _service_ns(world, device, folio), kind, folio)
+
+
+@compiled
+def _service_ns(world, device, folio):
     row = world.devices[device]
     first = world.folios[folio]
     transfer_ns = row.page_ns * np.int64(first.io_pages)
     if first.state & WRITEBACK:
         bits = _word(world, Purpose.WRITE, device, folio, np.int64(first.writes))
-        service_ns = transfer_ns + draw.duration(row.write_latency, world, bits)
-        push(world.queue, now_ns + service_ns, Kind.WRITE, folio)
-    else:
-        bits = _word(world, Purpose.IO, device, folio, np.int64(first.reads))
-        service_ns = transfer_ns + draw.duration(row.latency, world, bits)
-        push(world.queue, now_ns + service_ns, Kind.READ, folio)
+        return transfer_ns + draw.duration(row.write_latency, world, bits)
+    bits = _word(world, Purpose.IO, device, folio, np.int64(first.reads))
+    return transfer_ns + draw.duration(row.latency, world, bits)
 
 
 @compiled
@@ -137,7 +213,10 @@ def write_done(world, folio, now_ns):
     delay_ns = sched.interrupt(world, cpu, cost.irq_ns + pages * cost.irq_page_ns)
     _start_next(world, np.int64(first.io_device), now_ns)
     for page in range(folio, folio + pages):
+        is_for_reclaim = world.folios[page].state & READAHEAD != 0
         world.folios[page].state &= WRITTEN
+        if is_for_reclaim:
+            lru.rotate(world, page)
     world.under_writeback -= pages
     before = NOBODY
     thread = world.written_first

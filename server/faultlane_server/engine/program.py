@@ -198,6 +198,7 @@ def _begin_fault(world, thread, instruction, page, now_ns, spent_ns):
     fault.kind = 0
     fault.reads = 0
     fault.reads_lost = 0
+    fault.waited_for = 0
     fault.mmap_reads = 0
     if fault.touch_since_ns < 0:
         fault.touch_since_ns = fault.begin_ns
@@ -346,6 +347,7 @@ def _end(world, thread, now_ns):
     """End a thread."""
     runner = world.threads[thread]
     runner.state = ThreadState.DONE
+    world.mms[runner.mm].threads_left -= 1
     if not runner.daemon:
         world.running -= 1
     sched.leave_cpu(world, runner.cpu, now_ns)

@@ -48,6 +48,34 @@ COUNTER_NAMES = {
     Counter.TRUNCATED: "page_cache.truncated",
     Counter.DIRTIED: "vmstat.nr_dirtied",
     Counter.THROTTLED: "balance_dirty_pages.pauses",
+    Counter.PGSCAN_DIRECT: "vmstat.pgscan_direct",
+    Counter.PGSCAN_KSWAPD: "vmstat.pgscan_kswapd",
+    Counter.PGSTEAL_DIRECT: "vmstat.pgsteal_direct",
+    Counter.PGSTEAL_KSWAPD: "vmstat.pgsteal_kswapd",
+    Counter.WORKINGSET_REFAULT_ANON: "vmstat.workingset_refault_anon",
+    Counter.WORKINGSET_REFAULT_FILE: "vmstat.workingset_refault_file",
+    Counter.WORKINGSET_ACTIVATE_ANON: "vmstat.workingset_activate_anon",
+    Counter.WORKINGSET_ACTIVATE_FILE: "vmstat.workingset_activate_file",
+    Counter.WORKINGSET_RESTORE_ANON: "vmstat.workingset_restore_anon",
+    Counter.WORKINGSET_RESTORE_FILE: "vmstat.workingset_restore_file",
+    Counter.PSWPIN: "vmstat.pswpin",
+    Counter.PSWPOUT: "vmstat.pswpout",
+    Counter.SWAP_RA: "vmstat.swap_ra",
+    Counter.SWAP_RA_HIT: "vmstat.swap_ra_hit",
+    Counter.PGACTIVATE: "vmstat.pgactivate",
+    Counter.PGDEACTIVATE: "vmstat.pgdeactivate",
+    Counter.MEMCG_HIGH: "memory.events.high",
+    Counter.MEMCG_MAX: "memory.events.max",
+    Counter.MEMCG_OOM: "memory.events.oom",
+    Counter.MEMCG_OOM_KILL: "memory.events.oom_kill",
+    Counter.HIGH_DELAYS: "memory.high_delays",
+    Counter.READS_LOST: "faults.reads_lost",
+    Counter.READS_TWICE: "faults.reads_twice",
+    Counter.FAULTS_OOM: "faults.oom",
+    Counter.SWAP_COLLISIONS: "swap.collisions",
+    Counter.READAHEAD_STOPPED: "readahead.stopped",
+    Counter.AGING_WALKS: "lru_gen.walks",
+    Counter.AGING_SKIPPED: "lru_gen.walks_skipped",
 }
 
 CAUSE_NAMES = {
@@ -121,6 +149,8 @@ def _metrics(world: np.record, measured_ns: int) -> dict[str, float]:
     touches = metrics["touches.count"]
     if touches:
         metrics["mmap_lock.read.per_touch"] = metrics["mmap_lock.read.acquired"] / touches
+    if metrics["device.reads"]:
+        metrics["touches.per_read"] = touches / metrics["device.reads"]
     for name in ("touches", "faults", "operations"):
         rate = metrics[f"{name}.count"] * 1e9 / measured_ns if measured_ns else 0.0
         metrics[f"{name}.per_second"] = rate

@@ -7,9 +7,9 @@ import numpy as np
 from faultlane_server.codes import NOBODY
 from faultlane_server.engine import device, program, sched
 from faultlane_server.engine.draw import mix
-from faultlane_server.engine.fault import anon, file, finish, handler, wp
+from faultlane_server.engine.fault import anon, file, finish, handler, swap, wp
 from faultlane_server.engine.jit import compiled, entry_point, prefetch
-from faultlane_server.engine.memory import writeback
+from faultlane_server.engine.memory import kswapd, mglru, writeback
 from faultlane_server.engine.ops import dontneed, entry, writer
 from faultlane_server.engine.ops import file as file_operation
 from faultlane_server.engine.queue import NEVER_NS, Kind, id_of, kind_of, pop, soonest_ns
@@ -86,11 +86,17 @@ def _happen(world, now_ns, key):
         advance(world, world.cpus[cpu].thread, now_ns)
     elif kind == Kind.READ:
         _note(world, now_ns, key)
-        device.read_done(world, id_of(key), now_ns)
+        if device.is_held_back(world, id_of(key)):
+            device.let_through(world, id_of(key), now_ns)
+        else:
+            device.read_done(world, id_of(key), now_ns)
         prefetch(world.folios[id_of(world.queue.heap[0].key)])
     elif kind == Kind.WRITE:
         _note(world, now_ns, key)
-        _written(world, id_of(key), now_ns)
+        if device.is_held_back(world, id_of(key)):
+            device.let_through(world, id_of(key), now_ns)
+        else:
+            _written(world, id_of(key), now_ns)
     elif id_of(key) == writeback.FLUSHER:
         _note(world, now_ns, key)
         writeback.flusher_woken(world, now_ns)
@@ -147,10 +153,48 @@ def advance(world, thread, now_ns):
     elif step == Step.MAP_PAGE:
         if finish.map_page(world, thread, now_ns):
             handler.release(world, thread, now_ns)
+    elif step >= Step.ANON_CHARGE:
+        _advance_memory(world, thread, now_ns, step)
     elif step < Step.WRITE_LOCK or step > Step.OPERATION_END:
         _advance_rarely(world, thread, now_ns, step)
     else:
         _advance_operation(world, thread, now_ns, step)
+
+
+@compiled
+def _advance_memory(world, thread, now_ns, step):
+    """Let a thread do what is about swap, and memory that is short."""
+    if step == Step.SWAP_LOOKUP:
+        swap.look_up(world, thread, now_ns)
+    elif step == Step.SWAP_READ_AHEAD:
+        swap.read_ahead(world, thread, now_ns)
+    elif step == Step.SWAP_READ_AT_ONCE:
+        swap.read_at_once(world, thread, now_ns)
+    elif step == Step.SWAP_WAITED:
+        swap.waited(world, thread, now_ns)
+    elif step == Step.SWAP_MAP:
+        swap.map_page(world, thread, now_ns)
+    elif step == Step.SWAP_WOKEN:
+        swap.woken(world, thread, now_ns)
+    elif step == Step.SWAP_KILLED:
+        swap.killed(world, thread, now_ns)
+    elif step == Step.SWAP_COLLIDED:
+        swap.collided(world, thread, now_ns)
+    elif step == Step.ANON_CHARGE:
+        anon.get_page(world, thread, now_ns)
+    elif step == Step.COPY_CHARGE:
+        file.get_copy(world, thread, now_ns)
+    elif step == Step.WP_CHARGE:
+        wp.get_copy(world, thread, now_ns)
+    elif step == Step.AGE:
+        mglru.walk_on(world, thread, now_ns)
+    elif step == Step.AGE_WALKED:
+        mglru.walked(world, thread, now_ns)
+    elif step == Step.SHMEM_READ:
+        file.read_from_swap(world, thread, now_ns)
+    else:
+        assert step == Step.KSWAPD, "a step of no known kind"
+        kswapd.run(world, thread, now_ns)
 
 
 @compiled
@@ -293,8 +337,10 @@ def _settle_to(world, row, end_ns):
         cpu = world.cpus[row.cpu]
         excess_ns = cpu.until_ns - end_ns
         stall_ns = min(excess_ns, row.pending_stall_ns)
+        reclaim_ns = min(excess_ns - stall_ns, row.pending_reclaim_ns)
         row.wait_ns[Cause.LOCK_WORD] -= stall_ns
-        row.wait_ns[row.pending_cause] -= excess_ns - stall_ns
+        row.wait_ns[Cause.RECLAIM] -= reclaim_ns
+        row.wait_ns[row.pending_cause] -= excess_ns - stall_ns - reclaim_ns
     else:
         row.wait_ns[row.cause] += end_ns - row.since_ns
 
@@ -306,3 +352,6 @@ def start(worlds):
     for thread in range(world.config.threads):
         world.threads[thread].step = Step.PROGRAM
         sched.make_runnable(world, thread, 0, 0)
+    if world.kswapd != NOBODY:
+        world.threads[world.kswapd].step = Step.KSWAPD
+        sched.make_runnable(world, world.kswapd, 0, 0)

@@ -28,15 +28,19 @@ def burst(world, thread, now_ns, ns, step):
     runner = world.threads[thread]
     cpu_ns = ns + runner.owed_ns
     stall_ns = runner.stall_ns
+    reclaim_ns = runner.reclaim_owed_ns
     runner.owed_ns = 0
     runner.stall_ns = 0
+    runner.reclaim_owed_ns = 0
     runner.step = step
     runner.state = ThreadState.RUNNING
     runner.wait_ns[Cause.CPU] += cpu_ns
     runner.wait_ns[Cause.LOCK_WORD] += stall_ns
+    runner.wait_ns[Cause.RECLAIM] += reclaim_ns
     runner.pending_cause = Cause.CPU
     runner.pending_stall_ns = stall_ns
-    _schedule(world, runner.cpu, now_ns + cpu_ns + stall_ns)
+    runner.pending_reclaim_ns = reclaim_ns
+    _schedule(world, runner.cpu, now_ns + cpu_ns + stall_ns + reclaim_ns)
 
 
 @compiled
@@ -184,6 +188,7 @@ def _dispatch(world, cpu, thread, now_ns, delay_ns):
     row.wait_ns[Cause.RUN_QUEUE] += time_ns - row.since_ns
     row.pending_cause = Cause.RUN_QUEUE
     row.pending_stall_ns = 0
+    row.pending_reclaim_ns = 0
     world.cpus[cpu].thread = thread
     world.cpus[cpu].stolen_ns = 0
     _schedule(world, cpu, time_ns)
@@ -291,6 +296,7 @@ def begin_account(world, thread, now_ns, spent_ns):
         row.wait_ns[cause] = 0
     row.wait_ns[Cause.CPU] = -before_ns
     row.wait_ns[Cause.LOCK_WORD] = -row.stall_ns
-    row.begin_ns = now_ns + before_ns + row.stall_ns
+    row.wait_ns[Cause.RECLAIM] = -row.reclaim_owed_ns
+    row.begin_ns = now_ns + before_ns + row.stall_ns + row.reclaim_owed_ns
     row.blocker = NOBODY
     row.blocker_ns = 0

@@ -37,6 +37,14 @@ BARRIERS_MAX = 4096
 SECTIONS_MAX = 16
 NESTING_MAX = 8
 QUEUE_MAX = 2**19  # sleepers and device channels
+MEMCGS_MAX = 256
+BATCH_MAX = 31  # pages in the batch of a CPU (PAGEVEC_SIZE)
+GENERATIONS = 4  # of MGLRU (MAX_NR_GENS)
+LISTS = 16  # of a memcg: more than there are
+IN_BATCH = 0xFFFF  # of Folio.lru: the page waits in the batch of a CPU
+FOLIO_GENERATIONS = 256  # after so many the generation of a folio begins anew
+EVERYBODY = -2  # who is short of pages: the machine
+NOT_SHORT = -1
 ROWS_MAX = 8192  # rows of one log in a slice
 TRACE_MAX = 8192
 HISTOGRAM_SUB = 64  # buckets in an octave: a percentile is off by less than 1 %
@@ -147,7 +155,35 @@ class Step(IntEnum):
     READ_LOCK = 51  # an operation: take mmap_lock for read
     READ_HELD = 52  # mmap_lock is held for read
     READ_DONE = 53  # the work under it is done
+    # Memory.
+    ANON_CHARGE = 60  # do_anonymous_page: ask for a page again
+    COPY_CHARGE = 61  # a private write: ask for the copy's page again
+    WP_CHARGE = 62  # wp_page_copy: the same
+    SWAP_LOOKUP = 63  # S2: look the page up, after a wait for memory
+    SWAP_READ_AT_ONCE = 64  # S3: the page was read with the fault lock held
+    SWAP_COLLIDED = 65  # S3: somebody else has read it
+    SWAP_READ_AHEAD = 66  # S3: submit the reads of the window
+    SWAP_WAITED = 67  # S4: the folio was unlocked, with the fault lock let go
+    SWAP_WOKEN = 68  # S4: somebody let go of the folio, the fault lock is held
+    SWAP_KILLED = 69  # S4: a fatal signal has ended that wait
+    SWAP_MAP = 70  # S7: map the page
+    AGE = 71  # MGLRU: walk the page tables of the next process
+    AGE_WALKED = 72  # the same: a part was walked
+    KSWAPD = 73
+    SHMEM_READ = 74  # shmem_swapin_folio: the page was read at once
     WRITE_KILLED = 45  # a fatal signal has ended the wait for mmap_lock for write
+
+
+class Lru(IntEnum):
+    """The LRU lists of a memcg; those of MGLRU begin with generation 0 of each kind."""
+
+    INACTIVE_ANON = 0
+    ACTIVE_ANON = 1
+    INACTIVE_FILE = 2
+    ACTIVE_FILE = 3
+    CLASSIC = 4  # how many these are
+    GENERATIONS_ANON = 4
+    GENERATIONS_FILE = 8
 
 
 class Drain(IntEnum):
@@ -223,6 +259,34 @@ Mm = _record(
     ("order_room", i64),  # how many it can have
     ("write_since_ns", i64),  # since when mmap_lock is held for write
     ("children_until_ns", i64),  # until when a child has its copy
+    ("memcg", i64),
+    ("pages", i64),  # that its entries map
+    ("threads_left", i64),
+    ("unkillable", i64),  # 1: not chosen when memory is out
+)
+
+LruList = _record(
+    ("first", i64),  # the head: what was put there last, or NOBODY
+    ("last", i64),  # the tail: what is looked at next
+    ("pages", i64),
+)
+
+Memcg = _record(
+    ("usage", i64),  # pages that are charged, those in stocks of CPUs as well
+    ("pages_high", i64),
+    ("pages_max", i64),
+    ("age", i64),  # nonresident_age: evictions and activations
+    ("refaults", i64, 2),  # of anonymous memory, and of files
+    ("activations", i64, 2),  # of pages that came back
+    ("activations_seen", i64, 2),  # by the last reclaim
+    ("costs", i64, 2),  # of reclaiming either kind; they fade
+    ("scan", i64, 4),  # how many pages of each classic list are still to be looked at
+    ("max_seq", i64),
+    ("min_seq", i64, 2),
+    ("evicted", i64, 2),  # out of generations
+    ("freed_last", i64),  # out: what the last look at the oldest generation has freed
+    ("wants_aging", i64),
+    ("lists", LruList, LISTS),
 )
 
 Vma = _record(
@@ -245,6 +309,11 @@ Vma = _record(
     ("reader", i64),  # who came in last for read: whom a writer waits for
     ("word", LockWord),
     ("next_free", i64),  # the next free slot, while this one is free
+    ("file_next", i64),  # the VMAs of a file (i_mmap)
+    ("file_before", i64),
+    ("swap_last", i64),  # the page of the last fault that read swap
+    ("swap_window", i64),  # how many pages that one read
+    ("swap_hits", i64),  # of pages that readahead of swap has brought in
 )
 
 # Bits of a page-table entry.
@@ -267,7 +336,8 @@ PTE_NUMA = 16384  # a NUMA hint: the next access faults
 # A folio of one page: of a file, or the page of anonymous memory of one page-table entry, whose
 # folio stands `Config.anon_first` behind that entry.
 Folio = _record(
-    ("state", u16),  # bits PRESENT, UPTODATE, LOCKED, ...
+    ("state", u32),  # bits PRESENT, UPTODATE, LOCKED, ...
+    ("io_pages", u16),  # pages of the request that begins here
     ("io_cpu", u16),  # the CPU that submitted the request that begins here
     ("io_device", u8),  # where to
     ("generation", u8),  # how often, modulo 256, a folio of this page has left the cache
@@ -278,7 +348,6 @@ Folio = _record(
     ("holder", u32),  # which thread holds the lock; NOBODY: nobody, or a read
     ("first", u32),  # who waits for the lock, linked by Thread.behind, or NOBODY
     ("last", u32),
-    ("io_pages", i32),  # pages of the request that begins here
     ("io_next", i32),  # the next request in the device's queue, or -1
     ("file", u32),  # NOBODY: anonymous memory
     ("vma", u32),  # slot of the VMA that mapped it last: a hint
@@ -305,7 +374,9 @@ SWAP_CACHE = 4096  # in the swap cache
 SWAPPED = 8192  # of the page: it has a copy in swap
 SHADOW = 16384  # of the page: it was evicted, and `shadow` tells when
 BUSY = 32768  # claimed by who swaps it in from a synchronous device
-OF_THE_PAGE = HOLE | BAD  # what stays when the folio leaves the cache
+ZSWAP = 65536  # of the page: its copy is in zswap
+HELD_BACK = 131072  # the request that begins here waits before its device
+OF_THE_PAGE = HOLE | BAD | SHADOW | WORKINGSET | SWAPPED | ZSWAP  # stays when the folio leaves
 
 # A struct file, with its file_ra_state.
 Open = _record(
@@ -326,13 +397,17 @@ File = _record(
     ("invalidate_lock", Rwsem),
     ("dirty", i64),  # pages
     ("write_next", i64),  # the page from which background writeback goes on
+    ("first_vma", i64),  # of those that map it, or NOBODY
 )
 
 Device = _record(
+    ("kind", i64),  # DeviceKind
     ("latency", DurationSpec),
     ("write_latency", DurationSpec),
     ("page_ns", i64),  # on top, for each page
     ("error_ppm", i64),  # of reads
+    ("iops_ns", i64),  # the time between two requests that io.max lets through; 0: any
+    ("passes_ns", i64),  # when the next one may come
     ("stable_writes", i64),
     ("channels", i64),
     ("busy", i64),  # channels at work
@@ -352,6 +427,9 @@ Cpu = _record(
     ("idle_next", i64),  # the list of idle CPUs
     ("idle_before", i64),
     ("is_idle", i64),
+    ("batched", i64),  # pages in its batch, on no LRU list yet
+    ("stock", i64),  # pages that were charged and not used yet
+    ("stock_memcg", i64),  # to whom
 )
 
 Instruction = _record(
@@ -401,8 +479,10 @@ Thread = _record(
     ("waits_for", i64),  # whom for, as far as that is a thread
     ("owed_ns", i64),  # CPU time to be charged with the next burst
     ("stall_ns", i64),  # the same for transfers of lock words
+    ("reclaim_owed_ns", i64),  # the same for reclaim
     ("pending_cause", i64),  # what the time until its CPU's event was charged to
     ("pending_stall_ns", i64),  # how much of it to lock words
+    ("pending_reclaim_ns", i64),  # how much of it to reclaim
     # Its program.
     ("pc", i64),
     ("index", i64),  # in its group
@@ -483,6 +563,21 @@ Thread = _record(
     ("locks_count", i64),
     ("work_ns", i64),  # what the next change of the VMAs costs
     ("hold_ns", i64),
+    # Memory.
+    ("in_hand", i64),  # pages that were charged for it and have no use yet
+    ("copy_in_hand", i64),  # the same for the copy of a private write
+    ("has_recency", i64),  # 1: its fault is in a VMA whose accesses count
+    ("waited_for", i64),  # 1: an attempt of its fault has waited for its page
+    ("over_high", i64),  # pages that it charged over memory.high
+    ("charge_tries", i64),
+    ("stocks_drained", i64),
+    ("in_swap_line", i64),
+    ("idle", i64),  # of kswapd: there is enough
+    ("walks_mm", i64),  # whose mmap_lock it holds to walk page tables, or NOBODY
+    ("age_memcg", i64),
+    ("age_mm", i64),
+    ("age_at", i64),
+    ("age_step", i64),
     # Its program's loops and measures.
     ("loops_left", i64, NESTING_MAX),
     ("measured_since_ns", i64, NESTING_MAX),
@@ -526,9 +621,37 @@ class Counter(IntEnum):
     THROTTLED = 31  # pauses in balance_dirty_pages
     ATTEMPTS_MOST = 32  # of one fault
     REFUSED_EARLY = 33  # faults that were refused before any lock
+    PGSCAN_DIRECT = 34
+    PGSCAN_KSWAPD = 35
+    PGSTEAL_DIRECT = 36
+    PGSTEAL_KSWAPD = 37
+    WORKINGSET_REFAULT_ANON = 38
+    WORKINGSET_REFAULT_FILE = 39
+    WORKINGSET_ACTIVATE_ANON = 40
+    WORKINGSET_ACTIVATE_FILE = 41
+    WORKINGSET_RESTORE_ANON = 42
+    WORKINGSET_RESTORE_FILE = 43
+    PSWPIN = 44
+    PSWPOUT = 45
+    SWAP_RA = 46
+    SWAP_RA_HIT = 47
+    MEMCG_HIGH = 48
+    MEMCG_MAX = 49
+    MEMCG_OOM = 50
+    MEMCG_OOM_KILL = 51
+    READS_LOST = 52  # pages that a fault had waited for, and that were gone when it came back
+    READS_TWICE = 53  # faults that read a page which they had read before
+    PGACTIVATE = 54
+    PGDEACTIVATE = 55
+    AGING_WALKS = 56  # parts of page tables that were walked under mmap_lock
+    AGING_SKIPPED = 57  # processes whose mmap_lock could not be had for a walk
+    HIGH_DELAYS = 58  # sleeps over memory.high
+    SWAP_COLLISIONS = 59  # faults that found their page being read from a synchronous device
+    READAHEAD_STOPPED = 100  # pages of readahead that could not be charged
+    FAULTS_OOM = 101
 
 
-COUNTERS = 34
+COUNTERS = 102
 
 
 class Locks(IntEnum):
@@ -644,6 +767,20 @@ Config = _record(
     ("files", i64),
     ("folios", i64),
     ("anon_first", i64),  # the folio of the first page-table entry
+    ("limits_memory", i64),  # 1: pages are charged, and stand in LRU lists
+    ("memcgs", i64),
+    ("frames", i64),  # pages of the machine; 0: without limit
+    ("frames_min", i64),  # watermarks
+    ("frames_low", i64),
+    ("frames_high", i64),
+    ("lru_kind", i64),  # LruKind
+    ("lru_gen_walks", i64),  # 1: aging walks page tables
+    ("lru_gen_nonleaf", i64),  # 1: it skips page tables that were not accessed
+    ("swappiness", i64),
+    ("swap_device", i64),  # or NOBODY
+    ("swap_pages", i64),
+    ("swap_cluster", i64),  # page_cluster: readahead of swap is a power of two
+    ("zswap_pages", i64),
 )
 
 TraceRow = _record(
@@ -687,6 +824,12 @@ World = _record(
     ("flusher_wakes", i64),  # 1: the flusher is waking up
     ("flushing", i64),  # requests of background writeback that are under way
     ("flush_file", i64),  # the file from which it goes on
+    ("frames_free", i64),
+    ("kswapd", i64),  # its thread, or NOBODY
+    ("memcg_next", i64),  # where the next global reclaim begins
+    ("swap_used", i64),  # slots
+    ("zswap_used", i64),  # of them in zswap
+    ("swap_line", i64),  # who waits for a read from a synchronous swap device, or NOBODY
     ("traced", i64),  # the thread whose attempts are traced, or NOBODY
     ("trace_rows", i64),
     ("queue", Queue),
@@ -695,7 +838,9 @@ World = _record(
     ("mms", Mm, PROCESSES_MAX),
     ("opens", Open, OPENS_MAX),
     ("files", File, FILES_MAX),
-    ("threads", Thread, THREADS_MAX),
+    ("threads", Thread, THREADS_MAX + 1),  # and kswapd
+    ("memcgs", Memcg, MEMCGS_MAX),
+    ("batches", u32, CPUS_MAX * BATCH_MAX),
     ("vmas", Vma, VMAS_MAX),
     ("vma_order", u32, VMA_ORDER_MAX),  # slots of each process by address
     ("instructions", Instruction, INSTRUCTIONS_MAX),

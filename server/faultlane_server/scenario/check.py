@@ -5,6 +5,7 @@ from dataclasses import replace
 from faultlane_server.codes import RecordingKind
 from faultlane_server.scenario.author import Author, Needs
 from faultlane_server.scenario.durations import points_of
+from faultlane_server.scenario.limited import check_memcgs, check_memory
 from faultlane_server.scenario.limits import (
     ATTEMPTS_MAX,
     BARRIERS_MAX,
@@ -70,6 +71,8 @@ def check(scenario: Scenario) -> Scenario:
     workload = _workload(root.field("workload"), filled, hardware)
     if not root.violations:
         _check_mapped(root.field("workload"), workload, hardware.page_bytes)
+    if not root.violations:
+        check_memory(root, replace(filled, workload=workload))
     if root.violations:
         raise InvalidScenario(root.violations)
     return replace(filled, workload=workload)
@@ -106,7 +109,8 @@ def _workload(place: Place, scenario: Scenario, hardware: Hardware) -> Workload:
     processes.want_unique_names([process.name for process in workload.processes])
     needs = Needs()
     for device in scenario.machine.devices:
-        needs.quantile_points += points_of(device.latency)
+        if device.latency is not None:
+            needs.quantile_points += points_of(device.latency)
         if device.write_latency is not None:
             needs.quantile_points += points_of(device.write_latency)
     known = {file.name: file for file in workload.files}
@@ -119,7 +123,9 @@ def _workload(place: Place, scenario: Scenario, hardware: Hardware) -> Workload:
             _process(processes.item(index), process, workload, known, hardware, needs)
             for index, process in enumerate(workload.processes)
         ),
+        memcgs=workload.memcgs,
     )
+    check_memcgs(place, filled, hardware.page_bytes)
     _check_totals(place, filled, needs, hardware.page_bytes)
     return filled
 
@@ -135,8 +141,7 @@ def _process(
     at, groups = place.field("vmas"), place.field("groups")
     at.want_unique_names([vma.name for vma in process.vmas])
     vmas = tuple(
-        check_vma(at.item(index), vma, files, hardware.page_bytes)
-        for index, vma in enumerate(process.vmas)
+        check_vma(at.item(index), vma, files, hardware) for index, vma in enumerate(process.vmas)
     )
     check_no_overlaps(at, vmas)
     if not process.groups:

@@ -17,6 +17,14 @@ PAGES_SET_MAX = 16 * PAGES_MAX  # by the ranges of initial states
 ADDRESS_MAX = 2**47
 OPEN_CHARACTERS_MAX = 128
 
+MEMCGS_MAX = 255
+MEMCG_PAGES_LEAST = 64  # what one charge takes at once
+MEMORY_PAGES_LEAST = 256
+IOPS_MAX = 10**9
+SWAPPINESS_MAX = 200
+PAGE_CLUSTER_MAX = 6
+LRU_GEN_CHOICES = (1, 3, 5, 7)
+
 CPUS_MAX = 512
 DEVICES_MAX = 64
 CHANNELS_MAX = 4096
@@ -49,6 +57,7 @@ LIMITS: dict[str, int] = {
     "vmas": VMAS_MAX,
     "files": FILES_MAX,
     "pages": PAGES_MAX,
+    "memcgs": MEMCGS_MAX,
     "cpus": CPUS_MAX,
     "devices": DEVICES_MAX,
     "horizon_ns": HORIZON_NS_MAX,

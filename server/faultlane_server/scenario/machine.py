@@ -4,8 +4,10 @@ from dataclasses import dataclass, replace
 
 from faultlane_server.arch import ARCHITECTURES, ArchProfile
 from faultlane_server.codes import (
+    DeviceKind,
     DropForIo,
     FaultClass,
+    LruKind,
     RelockAndMap,
     RetryReason,
     UptodateDirect,
@@ -23,7 +25,13 @@ from faultlane_server.scenario.limits import (
     HZ_CHOICES,
     INT32_MAX,
     INT64_MAX,
+    IOPS_MAX,
+    LRU_GEN_CHOICES,
+    MEMORY_PAGES_LEAST,
+    PAGE_CLUSTER_MAX,
+    PAGES_MAX,
     READAHEAD_BYTES_MAX,
+    SWAPPINESS_MAX,
 )
 from faultlane_server.scenario.tree import Device, Kernel, Machine
 from faultlane_server.scenario.violations import Place
@@ -44,6 +52,7 @@ class Hardware:
     costs_ns: dict[str, int]
     devices: tuple[str, ...]
     arch: ArchProfile
+    swap_bytes: int = 0
 
 
 def check_machine(place: Place, machine: Machine) -> tuple[Machine, Hardware]:
@@ -62,7 +71,28 @@ def check_machine(place: Place, machine: Machine) -> tuple[Machine, Hardware]:
     )
     costs_ns = _costs(place, filled)
     names = tuple(device.name for device in machine.devices)
-    return filled, Hardware(page_bytes, arch.hz_default, costs_ns, names, arch)
+    if machine.memory_bytes:
+        least = MEMORY_PAGES_LEAST * page_bytes
+        place.field("memory_bytes").want_between(least, INT64_MAX, machine.memory_bytes)
+    swap_bytes = _swap(place.field("swap"), filled, page_bytes)
+    return filled, Hardware(page_bytes, arch.hz_default, costs_ns, names, arch, swap_bytes)
+
+
+def _swap(place: Place, machine: Machine, page_bytes: int) -> int:
+    """Check the swap, and return how much fits."""
+    swap = machine.swap
+    if swap is None:
+        return 0
+    kinds = {device.name: device.kind for device in machine.devices}
+    if place.field("device").want_known(kinds, swap.device):
+        choices = (DeviceKind.BLOCK, DeviceKind.SYNCHRONOUS)
+        if kinds[swap.device] == DeviceKind.HOLE:
+            want = f"a device of kind {' or '.join(kind.name for kind in choices)}"
+            place.field("device").refuse(want, swap.device)
+    most = PAGES_MAX * page_bytes
+    place.field("size_bytes").want_between(page_bytes, most, swap.size_bytes)
+    place.field("zswap_bytes").want_between(0, max(swap.size_bytes, 0), swap.zswap_bytes)
+    return swap.size_bytes
 
 
 def check_kernel(place: Place, kernel: Kernel, hardware: Hardware) -> Kernel:
@@ -73,7 +103,12 @@ def check_kernel(place: Place, kernel: Kernel, hardware: Hardware) -> Kernel:
         policy=_policy(place, kernel.policy or POLICY),
         hz=kernel.hz or hardware.hz,
         dirty_background_bytes=kernel.dirty_background_bytes or kernel.dirty_bytes // 2,
+        lru=kernel.lru or LruKind.CLASSIC,
     )
+    place.field("lru").want_one_of(list(LruKind), filled.lru)
+    place.field("lru_gen_enabled").want_one_of(LRU_GEN_CHOICES, kernel.lru_gen_enabled)
+    place.field("swappiness").want_between(0, SWAPPINESS_MAX, kernel.swappiness)
+    place.field("page_cluster").want_between(0, PAGE_CLUSTER_MAX, kernel.page_cluster)
     knows_kernel = place.field("generation").want_known(KERNELS, filled.generation)
     if knows_kernel and _needs_vma_lock(filled.policy):
         _check_vma_lock(place.field("generation"), filled, hardware.arch)
@@ -177,7 +212,9 @@ def _devices(place: Place, devices: tuple[Device, ...], page_bytes: int) -> tupl
 
 
 def _device(place: Place, device: Device, page_bytes: int) -> Device:
-    check_duration(place.field("latency"), device.latency)
+    device = replace(device, kind=device.kind or DeviceKind.BLOCK)
+    place.field("kind").want_one_of(list(DeviceKind), device.kind)
+    _check_latency(place, device)
     if device.write_latency is not None:
         check_duration(place.field("write_latency"), device.write_latency)
     place.field("error_ppm").want_between(0, PPM_MAX, device.error_ppm)
@@ -187,6 +224,27 @@ def _device(place: Place, device: Device, page_bytes: int) -> Device:
         readahead_bytes=device.readahead_bytes // page_bytes * page_bytes,
     )
     place.field("channels").want_between(1, CHANNELS_MAX, filled.channels)
+    place.field("iops_max").want_between(0, IOPS_MAX, device.iops_max)
     place.field("bandwidth_bytes_per_s").want_between(0, INT64_MAX, device.bandwidth_bytes_per_s)
     place.field("readahead_bytes").want_between(0, READAHEAD_BYTES_MAX, device.readahead_bytes)
     return filled
+
+
+def _check_latency(place: Place, device: Device) -> None:
+    """Check what a request takes: all but holes take something, and only they do not."""
+    if device.kind != DeviceKind.HOLE:
+        if device.latency is None:
+            place.field("latency").refuse("a Duration", None)
+        else:
+            check_duration(place.field("latency"), device.latency)
+        return
+    asked = {
+        "latency": device.latency is not None,
+        "write_latency": device.write_latency is not None,
+        "error_ppm": device.error_ppm,
+        "bandwidth_bytes_per_s": device.bandwidth_bytes_per_s,
+        "iops_max": device.iops_max,
+    }
+    for name, got in asked.items():
+        if got:
+            place.field(name).refuse("nothing for a device of kind HOLE", got)

@@ -10,7 +10,8 @@ from faultlane_server.scenario.tree import ByteRange, File, FileMapping, FileRan
 from faultlane_server.scenario.violations import Place
 
 CACHED = (PageState.CACHED, PageState.CACHED_READAHEAD, PageState.DIRTY)
-IN_MEMORY = (PageState.ABSENT, PageState.CACHED)  # what a page can be that no device has
+PRESENT = (*CACHED, PageState.NOT_UPTODATE)
+IN_MEMORY = (PageState.ABSENT, PageState.CACHED, PageState.SWAPPED)  # without a device
 
 
 def pages(length_bytes: int, page_bytes: int) -> int:
@@ -64,6 +65,10 @@ def _check_kind(place: Place, file: File, hardware: Hardware) -> None:
     """Check what only some kinds of files have: a device, and pages that are in any state."""
     if file.kind == FileKind.REGULAR:
         place.field("device").want_known(hardware.devices, file.device)
+        for index, part in enumerate(file.initial):
+            if part.state == PageState.SWAPPED:
+                want = "SWAPPED only for a file of kind TMPFS"
+                place.field("initial").item(index).field("state").refuse(want, part.state)
         return
     kind = FileKind(file.kind).name
     if file.device:
@@ -76,7 +81,10 @@ def _check_kind(place: Place, file: File, hardware: Hardware) -> None:
         return
     for index, part in enumerate(file.initial):
         if part.state not in IN_MEMORY:
-            want = "ABSENT or CACHED for a file that no device has"
+            want = "ABSENT, CACHED or SWAPPED for a file that no device has"
+            place.field("initial").item(index).field("state").refuse(want, part.state)
+        if part.state == PageState.SWAPPED and not hardware.swap_bytes:
+            want = "SWAPPED only on a machine with swap"
             place.field("initial").item(index).field("state").refuse(want, part.state)
 
 
@@ -98,8 +106,9 @@ def file_end(file: File, page_bytes: int) -> int:
     return pages(file.size_bytes, page_bytes) * page_bytes
 
 
-def check_vma(place: Place, vma: Vma, files: Mapping[str, File], page_bytes: int) -> Vma:
+def check_vma(place: Place, vma: Vma, files: Mapping[str, File], hardware: Hardware) -> Vma:
     """Check one VMA and return it filled in."""
+    page_bytes = hardware.page_bytes
     _check_place(place, vma, page_bytes)
     check_protection(place.field("protection"), vma.protection)
     place.field("advice").want_one_of([0, *Advice], vma.advice)
@@ -108,9 +117,27 @@ def check_vma(place: Place, vma: Vma, files: Mapping[str, File], page_bytes: int
         protection=vma.protection or (Protection.READ,),
         advice=vma.advice or Advice.NORMAL,
         mapped=check_ranges(place.field("mapped"), vma.mapped, vma.length_bytes, page_bytes),
+        swapped=check_ranges(place.field("swapped"), vma.swapped, vma.length_bytes, page_bytes),
     )
+    _check_swapped(place.field("swapped"), filled, hardware)
     _check_backing(place, filled, files, page_bytes)
     return filled
+
+
+def _check_swapped(place: Place, vma: Vma, hardware: Hardware) -> None:
+    """Check what is in swap: pages of the VMA's own, each of them once."""
+    if not vma.swapped:
+        return
+    if not hardware.swap_bytes:
+        place.refuse("nothing on a machine without swap", len(vma.swapped))
+    if isinstance(vma.backing, FileMapping) and not vma.backing.map_private:
+        place.refuse("nothing for a shared mapping", len(vma.swapped))
+    end_bytes = 0
+    for part in sorted((*vma.swapped, *vma.mapped), key=lambda part: part.offset_bytes):
+        if part.offset_bytes < end_bytes:
+            place.refuse("ranges that keep clear of each other and of mapped", part.offset_bytes)
+            return
+        end_bytes = part.offset_bytes + part.length_bytes
 
 
 def check_no_overlaps(place: Place, vmas: Sequence[Vma]) -> None:
@@ -138,15 +165,15 @@ def check_mapped(place: Place, vma: Vma, cached: bytearray, page_bytes: int) -> 
             place.field("mapped").item(index).refuse("pages in the page cache, up to date", got)
 
 
-def cached_pages(file: File, page_bytes: int) -> bytearray:
-    """Return, for each page of a file, whether it is in the page cache when the run begins."""
+def cached_pages(file: File, page_bytes: int, states: tuple[PageState, ...] = CACHED) -> bytearray:
+    """Return, for each page of a file, whether its state at the beginning is one of `states`."""
     cached = bytearray(pages(file.size_bytes, page_bytes))
     if file.kind == FileKind.SPECIAL:
         return bytearray(b"\1" * len(cached))
     for part in file.initial:
         first = part.offset_bytes // page_bytes
         chosen = range(first, first + part.length_bytes // page_bytes, part.every_pages)
-        is_cached = part.state in CACHED
+        is_cached = part.state in states
         cached[chosen.start : chosen.stop : chosen.step] = bytes([is_cached]) * len(chosen)
     return cached
 

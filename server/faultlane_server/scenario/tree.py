@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from faultlane_server.codes import (
     Access,
     Advice,
+    DeviceKind,
     FileKind,
+    LruKind,
     Madvice,
     PageState,
     Protection,
@@ -246,6 +248,7 @@ class Vma:
     protection: tuple[Protection, ...] = (Protection.READ,)
     advice: Advice = Advice.NORMAL
     mapped: tuple[ByteRange, ...] = ()
+    swapped: tuple[ByteRange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +256,8 @@ class Process:
     name: str
     vmas: tuple[Vma, ...]
     groups: tuple[ThreadGroup, ...]
+    memcg: str = ""
+    oom_unkillable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,21 +279,38 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
+class Memcg:
+    name: str
+    high_bytes: int = 0
+    max_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Workload:
     processes: tuple[Process, ...]
     files: tuple[File, ...] = ()
+    memcgs: tuple[Memcg, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
     name: str
-    latency: Duration
+    latency: Duration | None = None
     channels: int = 1
     bandwidth_bytes_per_s: int = 0
     readahead_bytes: int = 131072
     write_latency: Duration | None = None
     error_ppm: int = 0
     stable_writes: bool = False
+    kind: DeviceKind = DeviceKind.BLOCK
+    iops_max: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    device: str
+    size_bytes: int
+    zswap_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +321,8 @@ class Machine:
     profile: str = "neutral"
     costs_ns: dict[str, int] = field(default_factory=dict)
     devices: tuple[Device, ...] = ()
+    memory_bytes: int = 0
+    swap: Swap | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +333,10 @@ class Kernel:
     fault_around_bytes: int = 65536
     dirty_bytes: int = 0
     dirty_background_bytes: int = 0
+    lru: LruKind = LruKind.CLASSIC
+    lru_gen_enabled: int = 7
+    swappiness: int = 60
+    page_cluster: int = 3
 
 
 @dataclass(frozen=True, slots=True)

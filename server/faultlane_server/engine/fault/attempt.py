@@ -9,8 +9,9 @@ from faultlane_server.engine import sched
 from faultlane_server.engine.fault import retry
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.locks import fault_lock, invalidate_lock, mmap_lock
+from faultlane_server.engine.memory import anon_page, charges, page_cache
 from faultlane_server.engine.tally import count, trace
-from faultlane_server.engine.world import Counter, Step
+from faultlane_server.engine.world import WRITEBACK, Counter, Step
 
 
 @compiled
@@ -53,6 +54,7 @@ def end_in_retry(world, thread, now_ns, reason):
     """End an attempt that has let its lock go in VM_FAULT_RETRY."""
     fault = world.threads[thread]
     assert fault.held == 0, "VM_FAULT_RETRY means that the fault lock is released"
+    give_back_pages(world, thread)
     release_invalidate_lock(world, thread, now_ns)
     fault.result |= VmFault.RETRY
     fault.reasons |= 1 << reason
@@ -109,6 +111,38 @@ def retry_at_once(world, thread, now_ns, spent_ns, reason):
     sched.owe(world, thread, spent_ns)
     drop(world, thread, now_ns)
     end_in_retry(world, thread, now_ns, reason)
+
+
+@compiled
+def give_back_pages(world, thread):
+    """Let go of pages that were charged for an attempt and not used by it."""
+    charges.take_for_copy(world, thread)
+    charges.give_back(world, thread)
+
+
+@compiled
+def fail_without_memory(world, thread, now_ns):
+    """End an attempt in VM_FAULT_OOM: the access is made again (pagefault_out_of_memory)."""
+    release_invalidate_lock(world, thread, now_ns)
+    world.threads[thread].result = VmFault.OOM
+    sched.burst(world, thread, now_ns, 0, Step.RELEASE)
+
+
+@compiled
+def waits_for_old_page(world, thread, now_ns, step):
+    """Wait while a page that the entry had before is still being read or written.
+
+    Returns whether the thread sleeps; it does `step` next.
+    """
+    number = anon_page.number_of(world, pte_of(world, world.threads[thread]))
+    folio = world.folios[number]
+    if not anon_page.is_busy(folio):
+        return False
+    if folio.state & WRITEBACK:
+        page_cache.wait_until_written(world, thread, number, now_ns, step)
+    else:
+        page_cache.wait_for(world, thread, folio, False, now_ns, step)
+    return True
 
 
 @compiled

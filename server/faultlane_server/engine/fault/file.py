@@ -6,6 +6,7 @@ F0 to F9 are the steps of filemap_fault in their order, a0 to a9 those of the wh
 from faultlane_server.codes import (
     NOBODY,
     Advice,
+    FaultClass,
     FaultKind,
     FaultLock,
     FileKind,
@@ -19,21 +20,34 @@ from faultlane_server.engine.fault.attempt import (
     drop,
     drop_if_allowed,
     end_in_retry,
+    fail_without_memory,
     locate,
     prepare_anon_vma,
     pte_of,
     release_invalidate_lock,
     retry_at_once,
+    waits_for_old_page,
 )
 from faultlane_server.engine.jit import compiled, prefetch
 from faultlane_server.engine.locks import fault_lock, folio_lock, invalidate_lock, mmap_lock
-from faultlane_server.engine.memory import address_space, page_cache, page_table, readahead
+from faultlane_server.engine.memory import (
+    address_space,
+    charges,
+    memcg,
+    page_cache,
+    page_table,
+    readahead,
+    swap,
+)
 from faultlane_server.engine.tally import count
 from faultlane_server.engine.world import (
+    DIRTY,
     HOLE,
     LOCKED,
     PTE_PRESENT,
     READAHEAD,
+    SWAP_CACHE,
+    SWAPPED,
     UPTODATE,
     WRITEBACK,
     Counter,
@@ -73,8 +87,23 @@ def attempt(world, thread, now_ns, spent_ns):
         if not prepare_anon_vma(world, thread, now_ns):
             retry_at_once(world, thread, now_ns, spent_ns, RetryReason.ANON_VMA)
             return
-        spent_ns += cost.anon_page_ns
+        sched.owe(world, thread, spent_ns + cost.anon_page_ns)
+        get_copy(world, thread, now_ns)
+        return
     sched.burst(world, thread, now_ns, spent_ns + cost.cache_lookup_ns, Step.LOOKUP)
+
+
+@compiled
+def get_copy(world, thread, now_ns):
+    """Charge the page that a private write copies to, before the file's page is looked up."""
+    if waits_for_old_page(world, thread, now_ns, Step.COPY_CHARGE):
+        return
+    outcome = memcg.charge(world, thread, now_ns, Step.COPY_CHARGE)
+    if outcome == memcg.GOT:
+        charges.keep_for_copy(world, thread)
+        sched.burst(world, thread, now_ns, world.config.cost.cache_lookup_ns, Step.LOOKUP)
+    elif outcome == memcg.FAILED:
+        fail_without_memory(world, thread, now_ns)
 
 
 @compiled
@@ -107,8 +136,9 @@ def _fault_around(world, thread):
         if not page_cache.is_ready(world.folios[folios + page]):
             continue
         visited += 1
-        if not world.ptes[ptes + page] & PTE_PRESENT:
-            page_table.map_folio(world, ptes + page, world.folios[folios + page], bits)
+        if world.ptes[ptes + page] == 0:
+            folio = world.folios[folios + page]
+            page_table.map_folio(world, fault.vma, ptes + page, folio, bits)
             mapped += 1
     opened = world.opens[fault.open]
     opened.mmap_miss = max(0, opened.mmap_miss - visited)
@@ -140,21 +170,60 @@ def _without_device(world, thread, now_ns):
     fault = world.threads[thread]
     folio = world.folios[fault.folio]
     if page_cache.is_present(folio):
+        charges.give_back(world, thread)
+        if folio.state & SWAP_CACHE and folio.state & WRITEBACK:
+            page_cache.wait_until_written(world, thread, fault.folio, now_ns, Step.LOOKUP)
+            return
         page_cache.get(world, thread)
         lock_folio(world, thread, now_ns)
         return
-    page_cache.add(folio, 0)
+    outcome = memcg.charge(world, thread, now_ns, Step.LOOKUP)
+    if outcome == memcg.GOT:
+        _make_page(world, thread, now_ns)
+    elif outcome == memcg.FAILED:
+        fail_without_memory(world, thread, now_ns)
+
+
+@compiled
+def _make_page(world, thread, now_ns):
+    """Make a page of tmpfs: zeroed, or read from swap with the fault lock held."""
+    fault = world.threads[thread]
+    folio = world.folios[fault.folio]
+    page_cache.add(world, thread, fault.folio, 0)
     page_cache.get(world, thread)
     is_locked = folio_lock.try_lock(folio, thread)
     assert is_locked, "a new folio is locked by who has made it"
     cost = world.config.cost
-    spent_ns = cost.readahead_page_ns + cost.zero_page_ns
-    sched.burst(world, thread, now_ns, spent_ns, Step.ZEROED)
+    spent_ns = cost.readahead_page_ns
+    if not folio.state & SWAPPED:
+        sched.burst(world, thread, now_ns, spent_ns + cost.zero_page_ns, Step.ZEROED)
+        return
+    count(world, Counter.PGMAJFAULT, 1)
+    count(world, Counter.PSWPIN, 1)
+    fault.result |= VmFault.MAJOR
+    if swap.is_read_at_once(world, folio):
+        spent_ns += swap.read_ns(world, thread, fault.folio)
+        sched.burst(world, thread, now_ns, spent_ns, Step.ZEROED)
+    else:
+        sched.burst(world, thread, now_ns, spent_ns + cost.submit_ns, Step.SHMEM_READ)
+
+
+@compiled
+def read_from_swap(world, thread, now_ns):
+    """Read a page of tmpfs from the swap device, and wait for it with the fault lock held."""
+    fault = world.threads[thread]
+    folio = world.folios[fault.folio]
+    folio.holder = NOBODY
+    device.wait_for_read(world, folio, now_ns)
+    device.read(world, thread, world.config.swap_device, fault.folio, 1, now_ns)
+    fault.rounds = 0
+    fault.wait_is_killable = 0
+    page_cache.wait_for(world, thread, folio, True, now_ns, Step.FOLIO_WOKEN)
 
 
 @compiled
 def zeroed(world, thread, now_ns):
-    """Go on with a new page of tmpfs."""
+    """Go on with a page of tmpfs that was zeroed, or read at once."""
     world.folios[world.threads[thread].folio].state |= UPTODATE
     check(world, thread, now_ns)
 
@@ -204,6 +273,7 @@ def _miss(world, thread, now_ns):
     """Go on without a page (F2b): a major fault, and readahead if there is any."""
     fault = world.threads[thread]
     count(world, Counter.PGMAJFAULT, 1)
+    _note_loss(world, fault)
     fault.result = VmFault.MAJOR
     if not readahead.plan_sync(world, thread):
         find_or_create(world, thread, now_ns)
@@ -211,6 +281,17 @@ def _miss(world, thread, now_ns):
     drop_if_allowed(world, thread, now_ns)
     fault.ra_step = Step.READAHEAD_SYNC
     _read_window(world, thread, now_ns)
+
+
+@compiled
+def _note_loss(world, fault):
+    """Note a page that an attempt of the same fault has waited for, or read, and that is gone."""
+    if fault.waited_for:
+        fault.waited_for = 0
+        fault.reads_lost += 1
+        count(world, Counter.READS_LOST, 1)
+        if fault.reads > 0:
+            count(world, Counter.READS_TWICE, 1)
 
 
 @compiled
@@ -230,7 +311,7 @@ def read_later(world, thread, now_ns):
 @compiled
 def readahead_sync(world, thread, now_ns):
     """Read the window around a missing page, and find the page in the cache."""
-    page_cache.read_window(world, thread, now_ns)
+    readahead.read_window(world, thread, now_ns)
     release_invalidate_lock(world, thread, now_ns)
     find_or_create(world, thread, now_ns)
 
@@ -238,7 +319,7 @@ def readahead_sync(world, thread, now_ns):
 @compiled
 def readahead_async(world, thread, now_ns):
     """Read the window behind a marker, and go on with the page that carried it."""
-    page_cache.read_window(world, thread, now_ns)
+    readahead.read_window(world, thread, now_ns)
     release_invalidate_lock(world, thread, now_ns)
     hit_is_ready(world, thread, now_ns)
 
@@ -250,12 +331,28 @@ def find_or_create(world, thread, now_ns):
     if not fault.invalidate_held:
         if not invalidate_lock.lock_shared(world, thread, now_ns, Step.FIND):
             return
-    folio = world.folios[fault.folio]
-    if not page_cache.is_present(folio):
-        page_cache.add(folio, 0)
+    if page_cache.is_present(world.folios[fault.folio]):
+        charges.give_back(world, thread)
+    else:
+        outcome = memcg.charge(world, thread, now_ns, Step.FIND)
+        if outcome == memcg.WAITS:
+            return
+        if outcome == memcg.FAILED:
+            _fail_to_find(world, thread, now_ns)
+            return
+        page_cache.add(world, thread, fault.folio, 0)
         sched.owe(world, thread, world.config.cost.readahead_page_ns)
     page_cache.get(world, thread)
     lock_folio(world, thread, now_ns)
+
+
+@compiled
+def _fail_to_find(world, thread, now_ns):
+    """End an attempt for whose page there is no memory: a retry, if it has let its lock go (F3)."""
+    if world.threads[thread].dropped:
+        end_in_retry(world, thread, now_ns, RetryReason.OOM)
+    else:
+        fail_without_memory(world, thread, now_ns)
 
 
 @compiled
@@ -334,6 +431,9 @@ def check(world, thread, now_ns):
     """Decide with the folio locked: map it, read it, or go back and try again (F6, F7)."""
     fault = world.threads[thread]
     folio = world.folios[fault.folio]
+    if fault.fault_class == FaultClass.SHMEM:
+        _check_shmem(world, thread, now_ns)
+        return
     if not folio.state & UPTODATE:
         if fault.invalidate_held:
             drop_if_allowed(world, thread, now_ns)
@@ -354,8 +454,23 @@ def check(world, thread, now_ns):
 
 
 @compiled
+def _check_shmem(world, thread, now_ns):
+    """Map a page of tmpfs; one that has come from swap gives its slot up (shmem_swapin_folio)."""
+    folio = world.folios[world.threads[thread].folio]
+    if folio.state & UPTODATE:
+        if folio.state & SWAPPED:
+            swap.free_slot(world, folio)
+            folio.state |= DIRTY
+        finish.begin(world, thread, now_ns)
+    else:
+        page_cache.unlock_and_put(world, thread, now_ns)
+        _sigbus(world, thread, now_ns)
+
+
+@compiled
 def retry_with_the_folio(world, thread, now_ns):
     """Throw away the folio that was waited for, and retry (F7)."""
+    world.threads[thread].waited_for = 1
     page_cache.unlock_and_put(world, thread, now_ns)
     end_in_retry(world, thread, now_ns, RetryReason.F7)
 
@@ -374,6 +489,9 @@ def sync_read(world, thread, now_ns):
     folio.holder = NOBODY
     device.wait_for_read(world, folio, now_ns)
     device.read(world, thread, world.files[fault.file].device_id, fault.folio, 1, now_ns)
+    if not folio.state & LOCKED:  # the read is done already
+        sched.burst(world, thread, now_ns, 0, Step.SYNC_READ_DONE)
+        return
     if fault.killed:
         sync_read_killed(world, thread, now_ns)
         return
@@ -397,6 +515,7 @@ def sync_read_done(world, thread, now_ns):
         if is_read and retry.maps_without_retry(_rule_of(world, thread)):
             lock_folio(world, thread, now_ns)
             return
+        fault.waited_for = 1
         page_cache.put(world, thread)
         end_in_retry(world, thread, now_ns, RetryReason.F8)
         return

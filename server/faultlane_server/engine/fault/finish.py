@@ -14,7 +14,7 @@ from faultlane_server.engine.fault.attempt import (
 )
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.locks import folio_lock, invalidate_lock
-from faultlane_server.engine.memory import page_cache, page_table, writeback
+from faultlane_server.engine.memory import charges, page_cache, page_table, writeback
 from faultlane_server.engine.queue import Kind, push
 from faultlane_server.engine.tally import count
 from faultlane_server.engine.world import (
@@ -110,13 +110,14 @@ def map_page(world, thread, now_ns):
         return _map_written(world, thread, now_ns)
     vma = world.vmas[fault.vma]
     pte = pte_of(world, fault)
-    if world.ptes[pte] & PTE_PRESENT:  # another thread was quicker (finish_fault)
+    if world.ptes[pte] != 0:  # another thread was quicker (finish_fault)
         fault.result |= VmFault.NOPAGE
     elif fault.kind == FaultKind.FILE_COW:
-        world.ptes[pte] = page_table.copied_entry(world, vma)
+        charges.take_for_copy(world, thread)
+        page_table.make_own(world, thread, fault.vma, pte)
     else:
         bits = page_table.entry(world, vma, vma.protection)
-        page_table.map_folio(world, pte, world.folios[fault.folio], bits)
+        page_table.map_folio(world, fault.vma, pte, world.folios[fault.folio], bits)
     page_cache.unlock_and_put(world, thread, now_ns)
     fault.result |= VmFault.LOCKED
     return True
@@ -137,7 +138,7 @@ def _map_written(world, thread, now_ns):
     if is_mapped:
         world.ptes[pte] = bits
     else:
-        page_table.map_folio(world, pte, world.folios[fault.folio], bits)
+        page_table.map_folio(world, fault.vma, pte, world.folios[fault.folio], bits)
     return _dirty(world, thread, now_ns)
 
 

@@ -5,6 +5,8 @@ differ in facts, which stand in `arch/`. V0 to V7 are the steps under the VMA lo
 M0 to M6 those under mmap_lock.
 """
 
+import numpy as np
+
 from faultlane_server.codes import (
     NOBODY,
     Access,
@@ -16,13 +18,13 @@ from faultlane_server.codes import (
     VmFault,
 )
 from faultlane_server.engine import program, sched
-from faultlane_server.engine.fault import access, anon, file, wp
-from faultlane_server.engine.fault.attempt import pte_of
+from faultlane_server.engine.fault import access, anon, file, swap, wp
+from faultlane_server.engine.fault.attempt import give_back_pages, pte_of
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.locks import fault_lock, mmap_lock
-from faultlane_server.engine.memory import address_space
+from faultlane_server.engine.memory import address_space, memcg, page_table
 from faultlane_server.engine.tally import count, count_most, fault_ended, trace
-from faultlane_server.engine.world import PTE_PRESENT, PTE_WRITE, Counter, Step
+from faultlane_server.engine.world import PTE_PRESENT, PTE_SWAP, PTE_WRITE, Counter, Step
 
 ATTEMPTS_WITHOUT_VMA_RETRY = 3
 ERROR = int(VmFault.OOM | VmFault.SIGBUS | VmFault.SIGSEGV)
@@ -104,6 +106,7 @@ def _attempt(world, thread, slot, now_ns, spent_ns):
     fault.result = 0
     fault.dropped = 0
     fault.fault_class = _class_of(vma)
+    fault.has_recency = 1 if page_table.has_recency(vma) else 0
     count(world, Counter.ATTEMPTS, 1)
     _handle(world, thread, now_ns, spent_ns + world.config.cost.handle_ns)
 
@@ -121,10 +124,15 @@ def _handle(world, thread, now_ns, spent_ns):
     """Decide by the page-table entry what kind of fault it is (handle_pte_fault, do_fault)."""
     fault = world.threads[thread]
     vma = world.vmas[fault.vma]
-    pte = world.ptes[pte_of(world, fault)]
+    pte = np.int64(world.ptes[pte_of(world, fault)])
     if fault.access == Access.WRITE and pte & PTE_PRESENT and not pte & PTE_WRITE:
         fault.kind = FaultKind.WP
         wp.attempt(world, thread, now_ns, spent_ns)
+        return
+    if pte & PTE_SWAP:
+        fault.kind = FaultKind.SWAP
+        fault.fault_class = FaultClass.SWAP
+        swap.attempt(world, thread, now_ns, spent_ns)
         return
     if fault.fault_class == FaultClass.ANONYMOUS:
         fault.kind = FaultKind.ANON
@@ -179,6 +187,7 @@ def release(world, thread, now_ns):
     In VM_FAULT_COMPLETED it is let go already (M4).
     """
     fault = world.threads[thread]
+    give_back_pages(world, thread)
     trace(world, thread, now_ns)
     if world.config.rules[fault.fault_class].vma_lock_on == 0:
         assert fault.attempts <= ATTEMPTS_WITHOUT_VMA_RETRY, "VMA, mmap_lock, mmap_lock and TRIED"
@@ -195,7 +204,9 @@ def release(world, thread, now_ns):
 def _account(world, fault):
     """Count a fault as the kernel does (mm_account_fault): major if read, or tried before."""
     count(world, Counter.PGFAULT, 1)
-    if fault.result & ERROR:
+    if fault.result & VmFault.OOM:
+        count(world, Counter.FAULTS_OOM, 1)
+    elif fault.result & ERROR:
         count(world, Counter.SIGBUS, 1)
     elif fault.result & VmFault.MAJOR or fault.tried:
         fault.major = 1
@@ -210,11 +221,13 @@ def end(world, thread, now_ns):
     fault = world.threads[thread]
     assert fault.held == 0, "a fault that ends holds no lock"
     assert fault.invalidate_held == 0, "a fault that ends holds no invalidate_lock"
+    if fault.over_high > 0 and memcg.throttle(world, thread, now_ns, Step.FAULT_END):
+        return
     fault_ended(world, thread, now_ns, 1)
     count(world, Counter.FAULTS, 1)
     count_most(world, Counter.ATTEMPTS_MOST, fault.attempts)
     world.faults_ended += 1
     fault.in_fault = 0
-    if fault.result & ERROR and not fault.killed:
+    if fault.result & (ERROR ^ VmFault.OOM) and not fault.killed:
         program.skip_touch(world, thread, now_ns)
     program.proceed(world, thread, now_ns)

@@ -11,13 +11,15 @@ from faultlane_server.codes import (
 from faultlane_server.engine import sched
 from faultlane_server.engine.fault import finish
 from faultlane_server.engine.fault.attempt import (
+    fail_without_memory,
     locate,
     prepare_anon_vma,
     pte_of,
     retry_at_once,
+    waits_for_old_page,
 )
 from faultlane_server.engine.jit import compiled
-from faultlane_server.engine.memory import page_cache, page_table
+from faultlane_server.engine.memory import anon_page, memcg, page_cache, page_table
 from faultlane_server.engine.world import (
     PTE_ANON,
     PTE_PRESENT,
@@ -70,10 +72,22 @@ def _private(world, thread, now_ns, spent_ns):
         _reuse(world, thread, now_ns, spent_ns)
     elif prepare_anon_vma(world, thread, now_ns):
         copy_ns = cost.clear_page_ns if pte & PTE_ZERO else cost.copy_page_ns
-        spent_ns += cost.anon_page_ns + copy_ns + cost.map_page_ns
-        sched.burst(world, thread, now_ns, spent_ns, Step.WP_COPY)
+        sched.owe(world, thread, spent_ns + cost.anon_page_ns + copy_ns)
+        get_copy(world, thread, now_ns)
     else:
         retry_at_once(world, thread, now_ns, spent_ns, RetryReason.ANON_VMA)
+
+
+@compiled
+def get_copy(world, thread, now_ns):
+    """Charge the page to copy to."""
+    if waits_for_old_page(world, thread, now_ns, Step.WP_CHARGE):
+        return
+    outcome = memcg.charge(world, thread, now_ns, Step.WP_CHARGE)
+    if outcome == memcg.GOT:
+        sched.burst(world, thread, now_ns, world.config.cost.map_page_ns, Step.WP_COPY)
+    elif outcome == memcg.FAILED:
+        fail_without_memory(world, thread, now_ns)
 
 
 @compiled
@@ -98,7 +112,9 @@ def copied(world, thread):
     fault = world.threads[thread]
     pte = pte_of(world, fault)
     if world.ptes[pte] & (PTE_PRESENT | PTE_WRITE) == PTE_PRESENT:
-        page_table.copy_page(world, world.vmas[fault.vma], pte)
+        if anon_page.is_busy(world.folios[anon_page.number_of(world, pte)]):
+            return  # it is being written to swap: the access is made again
+        page_table.make_own(world, thread, fault.vma, pte)
 
 
 @compiled

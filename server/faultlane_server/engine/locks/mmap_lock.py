@@ -81,6 +81,31 @@ def pass_read(world, thread, now_ns):
 
 
 @compiled
+def try_walk(world, thread, mm, now_ns):
+    """Take the mmap_lock of any process for read to walk its page tables, if it can be had at once.
+
+    The thread may hold a fault lock, that very lock even.
+    """
+    row = world.mms[mm]
+    strike(world, thread, row.word, now_ns)
+    if not rwsem.try_read(row.mmap_lock, thread):
+        return False
+    acquired(world, Locks.MMAP_READ, 0, False)
+    return True
+
+
+@compiled
+def end_walk(world, thread, mm, now_ns):
+    """Let go of the mmap_lock of a process whose page tables were walked."""
+    row = world.mms[mm]
+    strike(world, thread, row.word, now_ns)
+    must_wake = rwsem.release_read(row.mmap_lock)
+    _spinners_look(world, mm, now_ns)
+    if must_wake:
+        _wake_waiters(world, mm, thread, now_ns, Wake.ANY)
+
+
+@compiled
 def unlock_read(world, thread, now_ns):
     """Let go of mmap_lock for read."""
     reader = world.threads[thread]

@@ -8,6 +8,7 @@ import numpy as np
 
 from faultlane_server.codes import NOBODY
 from faultlane_server.engine.jit import compiled
+from faultlane_server.engine.memory import rmap
 from faultlane_server.engine.world import VMAS_MAX, Drain
 
 
@@ -63,13 +64,17 @@ def new_slot(world):
     vma.word.cpu = NOBODY
     vma.word.free_ns = 0
     vma.anon_vma = 0
+    vma.swap_last = 0
+    vma.swap_window = 0
+    vma.swap_hits = 0
     world.vma_ids += 1
     return slot
 
 
 @compiled
 def insert(world, slot):
-    """Put a VMA into the order of its process."""
+    """Put a VMA into the order of its process, and among those of its file."""
+    rmap.link(world, slot)
     vma = world.vmas[slot]
     row = world.mms[vma.mm]
     assert row.order_count < row.order_room, "more VMAs than the process was compiled for"
@@ -91,7 +96,9 @@ def remove(world, slot):
     row.order_count -= 1
     for other in range(row.order_first + place, row.order_first + row.order_count):
         world.vma_order[other] = world.vma_order[other + 1]
+    rmap.unlink(world, slot)
     vma.open = NOBODY
+    vma.end = vma.start
     vma.next_free = world.vma_free
     world.vma_free = slot
 

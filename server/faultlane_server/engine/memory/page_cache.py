@@ -10,10 +10,12 @@ from faultlane_server.codes import NOBODY, FileKind
 from faultlane_server.engine import device, sched
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.locks import folio_lock
-from faultlane_server.engine.memory import rmap
+from faultlane_server.engine.memory import charges, lru, rmap, swap, workingset
 from faultlane_server.engine.tally import count
 from faultlane_server.engine.world import (
+    BAD,
     DIRTY,
+    FOLIO_GENERATIONS,
     HOLE,
     LOCKED,
     OF_THE_PAGE,
@@ -25,7 +27,6 @@ from faultlane_server.engine.world import (
     Counter,
 )
 
-GENERATIONS = 256
 PER_REQUEST_MAX = 256  # pages of one write (BIO_MAX_VECS)
 
 
@@ -41,11 +42,17 @@ def is_ready(folio):
 
 
 @compiled
-def add(folio, state):
-    """Put a page into the cache, in a state, with nobody referring to it."""
+def add(world, thread, number, state):
+    """Put the page that the thread has in hand into the cache, with nobody referring to it."""
+    folio = world.folios[number]
     folio.state = folio.state & OF_THE_PAGE | PRESENT | state
     folio.refs = 0
     folio.holder = NOBODY
+    if world.config.limits_memory:
+        charges.hand_over(world, thread, number)
+        lru.mark_used(world, folio, thread)
+        workingset.refaulted(world, number, world.threads[thread].in_fault)
+        lru.add(world, world.threads[thread].cpu, number)
 
 
 @compiled
@@ -72,34 +79,8 @@ def is_same(world, thread):
 
 
 @compiled
-def read_window(world, thread, now_ns):
-    """Add the planned window to the cache and submit it, one read for each gap that it fills.
-
-    A page that is cached is skipped; the marker is set only on a page that was not. A hole is
-    filled at once.
-    """
-    fault = world.threads[thread]
-    file = world.files[fault.file]
-    gap = -1
-    for page in range(file.first + fault.ra_start, file.first + fault.ra_end):
-        folio = world.folios[page]
-        if folio.state & (PRESENT | HOLE):
-            if gap >= 0:
-                device.read(world, thread, file.device_id, gap, page - gap, now_ns)
-            gap = -1
-        elif gap < 0:
-            gap = page
-        if not is_present(folio):
-            marker = READAHEAD if page == file.first + fault.ra_marker else 0
-            add(folio, marker | (UPTODATE if folio.state & HOLE else LOCKED))
-    if gap >= 0:
-        pages = file.first + fault.ra_end - gap
-        device.read(world, thread, file.device_id, gap, pages, now_ns)
-
-
-@compiled
 def clear_marker(folio):
-    folio.state &= 0xFFFF ^ READAHEAD
+    folio.state &= 0xFFFFFFFF ^ READAHEAD
 
 
 @compiled
@@ -111,7 +92,7 @@ def make_dirty(world, file, page):
     row = world.files[file]
     folio = world.folios[row.first + page]
     was_clean = folio.state & DIRTY == 0
-    folio.state = folio.state & (0xFFFF ^ (READAHEAD | HOLE)) | DIRTY
+    folio.state = folio.state & (0xFFFFFFFF ^ (READAHEAD | HOLE)) | DIRTY
     if was_clean and row.kind == FileKind.REGULAR:
         row.dirty += 1
         world.dirty += 1
@@ -167,10 +148,23 @@ def take_out(world, thread, file, page, now_ns):
     while np.int64(folio.first) != NOBODY:
         woken = np.int64(folio_lock.wake_first(folio, world.threads))
         sched.wake_from(world, woken, thread, now_ns)
-    folio.state &= OF_THE_PAGE
+    charges.uncharge(world, world.files[file].first + page)
+    swap.free_slot(world, folio)
+    folio.state &= HOLE | BAD
     folio.holder = NOBODY
     folio.refs = 0
-    folio.generation = (np.int64(folio.generation) + 1) % GENERATIONS
+    folio.generation = (np.int64(folio.generation) + 1) % FOLIO_GENERATIONS
+
+
+@compiled
+def evict(world, number):
+    """Take a page that reclaim has chosen out of the cache; nobody refers to it."""
+    folio = world.folios[number]
+    assert folio.mapcount == 0, "a folio that leaves the cache is not mapped"
+    assert folio.refs == 0, "a folio that somebody refers to is never reclaimed"
+    charges.uncharge(world, number)
+    folio.state &= OF_THE_PAGE
+    folio.generation = (np.int64(folio.generation) + 1) % FOLIO_GENERATIONS
 
 
 @compiled

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from faultlane_server.codes import NOBODY, Access, FileKind, Protection
+from faultlane_server.codes import Access, Advice, FileKind, Protection
 from faultlane_server.engine.jit import compiled
+from faultlane_server.engine.memory import anon_page, lru
 from faultlane_server.engine.world import (
     PTE_ANON,
     PTE_DIRTY,
@@ -11,7 +12,9 @@ from faultlane_server.engine.world import (
     PTE_PRESENT,
     PTE_READ,
     PTE_SHARED,
+    PTE_SWAP,
     PTE_WRITE,
+    PTE_YOUNG,
     PTE_ZERO,
 )
 
@@ -53,7 +56,7 @@ def zero_entry(world, vma):
 
 @compiled
 def _readable(world, protection):
-    bits = PTE_PRESENT
+    bits = PTE_PRESENT | PTE_YOUNG
     readable = READ | WRITE if world.config.read_needs_read else READ | WRITE | EXEC
     if protection & readable:
         bits |= PTE_READ
@@ -90,55 +93,84 @@ def protect(world, vma, pte, pages, protection):
     for at in range(pte, pte + pages):
         before = np.int64(world.ptes[at])
         if before & PTE_PRESENT:
-            kept = before & (PTE_DIRTY | PTE_ANON | PTE_ZERO | PTE_SHARED)
+            kept = before & (PTE_DIRTY | PTE_ANON | PTE_ZERO | PTE_SHARED | PTE_YOUNG)
             is_own = kept & (PTE_DIRTY | PTE_SHARED) == PTE_DIRTY
-            world.ptes[at] = bits | kept | (written if is_own else 0)
+            world.ptes[at] = bits & ~PTE_YOUNG | kept | (written if is_own else 0)
             present += 1
     return present
 
 
 @compiled
-def map_folio(world, pte, folio, bits):
-    """Let an entry that is clear map the folio."""
+def swapped_in_entry(world, vma, is_written):
+    """Return the entry of a page of anonymous memory that has come back from swap."""
+    bits = _readable(world, vma.protection) | PTE_ANON
+    return bits | _writable(vma.protection) | PTE_DIRTY if is_written else bits
+
+
+@compiled
+def map_folio(world, slot, pte, folio, bits):
+    """Let an entry of a VMA that is clear map the folio."""
     world.ptes[pte] = bits
     folio.mapcount += 1
+    folio.vma = slot
+    world.mms[world.vmas[slot].mm].pages += 1
 
 
 @compiled
 def clear(world, vma, pte):
-    """Clear the entry of a present page."""
-    if vma.open != NOBODY and not world.ptes[pte] & PTE_ANON:
-        _folio_of(world, vma, pte).mapcount -= 1
+    """Clear the entry of a present page, which frees a page of anonymous memory."""
+    bits = np.int64(world.ptes[pte])
+    if bits & (PTE_ANON | PTE_ZERO) == PTE_ANON:
+        anon_page.free(world, vma, pte)
+    elif not bits & PTE_ANON:
+        world.folios[_folio_of(world, vma, pte)].mapcount -= 1
+        world.mms[vma.mm].pages -= 1
     world.ptes[pte] = 0
 
 
 @compiled
-def copy_page(world, vma, pte):
-    """Let an entry map a private copy of the page that it maps."""
-    clear(world, vma, pte)
+def make_own(world, thread, slot, pte):
+    """Let an entry map a new page of its own, the one that the thread has in hand."""
+    vma = world.vmas[slot]
+    if world.ptes[pte] & PTE_PRESENT:
+        clear(world, vma, pte)
+    anon_page.add(world, thread, slot, pte)
     world.ptes[pte] = copied_entry(world, vma)
 
 
 @compiled
 def _folio_of(world, vma, pte):
     file = world.opens[vma.open].file
-    return world.folios[world.files[file].first + vma.offset + (pte - vma.pte)]
+    return world.files[file].first + vma.offset + (pte - vma.pte)
 
 
 @compiled
 def zap(world, vma, start, end):
-    """Clear the entries of some pages of a VMA."""
+    """Clear the entries of some pages of a VMA; what was accessed through them counts."""
     for at in range(vma.pte + (start - vma.start), vma.pte + (end - vma.start)):
-        if world.ptes[at] & PTE_PRESENT:
+        bits = np.int64(world.ptes[at])
+        if bits & PTE_PRESENT:
+            if bits & (PTE_YOUNG | PTE_ANON) == PTE_YOUNG and has_recency(vma):
+                lru.mark_accessed(world, _folio_of(world, vma, at))
             clear(world, vma, at)
+        elif bits & PTE_SWAP:
+            anon_page.free_swapped(world, at)
+            world.ptes[at] = 0
+
+
+@compiled
+def has_recency(vma):
+    """Whether accesses through a VMA count (vma_has_recency)."""
+    return vma.advice != Advice.RANDOM and vma.advice != Advice.SEQUENTIAL
 
 
 @compiled
 def count_anonymous(world, pte, pages):
-    """Return how many pages of a range are anonymous memory that was written."""
+    """Return how many pages of a range are anonymous memory that was written, swap included."""
     found = 0
     for at in range(pte, pte + pages):
-        if world.ptes[at] & (PTE_ANON | PTE_ZERO) == PTE_ANON:
+        bits = np.int64(world.ptes[at])
+        if bits & (PTE_ANON | PTE_ZERO) == PTE_ANON or bits & PTE_SWAP:
             found += 1
     return found
 
@@ -149,6 +181,8 @@ def share(world, pte, pages):
     for at in range(pte, pte + pages):
         if world.ptes[at] & (PTE_ANON | PTE_ZERO) == PTE_ANON:
             world.ptes[at] = np.int64(world.ptes[at]) & ~PTE_WRITE | PTE_SHARED
+        elif world.ptes[at] & PTE_SWAP:
+            world.ptes[at] |= PTE_SHARED
 
 
 @compiled

@@ -7,8 +7,10 @@ means that nothing is read.
 """
 
 from faultlane_server.codes import Advice
+from faultlane_server.engine import device
 from faultlane_server.engine.jit import compiled
-from faultlane_server.engine.world import HOLE, PRESENT
+from faultlane_server.engine.memory import memcg, page_cache
+from faultlane_server.engine.world import HOLE, LOCKED, PRESENT, READAHEAD, UPTODATE
 
 MMAP_LOTSAMISS = 100
 MMAP_MISS_MAX = 10 * MMAP_LOTSAMISS
@@ -125,3 +127,34 @@ def cost_ns(world, thread):
                 holes += 1
     spent_ns = cost.readahead_ns + absent * cost.readahead_page_ns + holes * cost.zero_page_ns
     return spent_ns + cost.submit_ns if absent > holes else spent_ns
+
+
+@compiled
+def read_window(world, thread, now_ns):
+    """Add the planned window to the cache and submit it, one read for each gap that it fills.
+
+    A page that is cached is skipped; the marker is set only on a page that was not. A hole is
+    filled at once. When a page cannot be charged the window ends before it, silently.
+    """
+    fault = world.threads[thread]
+    file = world.files[fault.file]
+    gap = -1
+    end = file.first + fault.ra_end
+    for page in range(file.first + fault.ra_start, file.first + fault.ra_end):
+        is_there = page_cache.is_present(world.folios[page])
+        if not is_there and not memcg.charge_weakly(world, thread, now_ns):
+            end = page
+            break
+        folio = world.folios[page]
+        if folio.state & (PRESENT | HOLE):
+            if gap >= 0:
+                device.read(world, thread, file.device_id, gap, page - gap, now_ns)
+            gap = -1
+        elif gap < 0:
+            gap = page
+        if not is_there:
+            marker = READAHEAD if page == file.first + fault.ra_marker else 0
+            filled = UPTODATE if folio.state & HOLE else LOCKED
+            page_cache.add(world, thread, page, marker | filled)
+    if gap >= 0:
+        device.read(world, thread, file.device_id, gap, end - gap, now_ns)

@@ -9,6 +9,7 @@ from faultlane_server.engine import program, sched
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.locks import mmap_lock, rwsem, vma_lock
 from faultlane_server.engine.locks.word import strike
+from faultlane_server.engine.memory import memcg
 from faultlane_server.engine.ops import entry, flags, fork, mmap, munmap
 from faultlane_server.engine.tally import acquired, count, operation_ended
 from faultlane_server.engine.world import Cause, Counter, Locks, Step
@@ -156,6 +157,8 @@ def zap(world, thread, now_ns):
 def end(world, thread, now_ns):
     """Write the operation down, and go on with the program."""
     caller = world.threads[thread]
+    if caller.over_high > 0 and memcg.throttle(world, thread, now_ns, Step.OPERATION_END):
+        return
     operation_ended(world, thread, now_ns, 1)
     count(world, Counter.OPERATIONS, 1)
     caller.in_operation = 0

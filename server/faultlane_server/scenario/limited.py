@@ -1,0 +1,87 @@
+"""Limits of memory: memcgs, and whether what is there when the run begins fits them."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from faultlane_server.codes import FileKind, PageState
+from faultlane_server.scenario.limits import INT64_MAX, MEMCG_PAGES_LEAST, MEMCGS_MAX
+from faultlane_server.scenario.memory import PRESENT, cached_pages
+from faultlane_server.scenario.tree import File, FileMapping, Scenario, Workload
+from faultlane_server.scenario.violations import Place
+
+
+def check_memcgs(place: Place, workload: Workload, page_bytes: int) -> None:
+    """Check the memcgs, and that each process is in one of them or in none."""
+    at = place.field("memcgs")
+    at.want_at_most(MEMCGS_MAX, len(workload.memcgs), "memcgs")
+    names = [memcg.name for memcg in workload.memcgs]
+    at.want_unique_names(names)
+    for index, memcg in enumerate(workload.memcgs):
+        if memcg.max_bytes:
+            least = MEMCG_PAGES_LEAST * page_bytes
+            at.item(index).field("max_bytes").want_between(least, INT64_MAX, memcg.max_bytes)
+        at.item(index).field("high_bytes").want_between(0, INT64_MAX, memcg.high_bytes)
+    for index, process in enumerate(workload.processes):
+        if process.memcg:
+            place.field("processes").item(index).field("memcg").want_known(names, process.memcg)
+
+
+def check_memory(root: Place, scenario: Scenario) -> None:
+    """Check that the pages of the beginning fit memory, the memcgs that pay for them, and swap."""
+    page_bytes = scenario.machine.page_size_bytes
+    charged = charged_pages(scenario.workload, page_bytes)
+    for index, memcg in enumerate(scenario.workload.memcgs):
+        pages = charged[memcg.name]
+        if memcg.max_bytes and pages > memcg.max_bytes // page_bytes:
+            place = root.field("workload").field("memcgs").item(index).field("max_bytes")
+            want = f"at least {pages * page_bytes}, what its processes have when the run begins"
+            place.refuse(want, memcg.max_bytes)
+    memory_bytes = scenario.machine.memory_bytes
+    if memory_bytes and charged.total() > memory_bytes // page_bytes:
+        want = f"at least {charged.total() * page_bytes}, what is there when the run begins"
+        root.field("machine").field("memory_bytes").refuse(want, memory_bytes)
+    _check_swap(root, scenario, page_bytes)
+
+
+def _check_swap(root: Place, scenario: Scenario, page_bytes: int) -> None:
+    swap = scenario.machine.swap
+    if swap is None:
+        return
+    pages = sum(_swapped(scenario.workload)) // page_bytes
+    if pages > swap.size_bytes // page_bytes:
+        want = f"at least {pages * page_bytes}, what is in swap when the run begins"
+        root.field("machine").field("swap").field("size_bytes").refuse(want, swap.size_bytes)
+
+
+def _swapped(workload: Workload) -> Iterator[int]:
+    """Go through the lengths of what is in swap when the run begins."""
+    for process in workload.processes:
+        for vma in process.vmas:
+            yield from (part.length_bytes for part in vma.swapped)
+    for file in workload.files:
+        if file.kind == FileKind.TMPFS:
+            swapped = (part for part in file.initial if part.state == PageState.SWAPPED)
+            yield from (part.length_bytes for part in swapped)
+
+
+def payer_of(workload: Workload, file: File) -> str:
+    """Return the memcg that pays for the pages of a file that are there: of the first to map it."""
+    for process in workload.processes:
+        for vma in process.vmas:
+            if isinstance(vma.backing, FileMapping) and vma.backing.file == file.name:
+                return process.memcg
+    return ""
+
+
+def charged_pages(workload: Workload, page_bytes: int) -> Counter[str]:
+    """Return how many pages each memcg pays for when the run begins; the name of none is empty."""
+    charged: Counter[str] = Counter()
+    for file in workload.files:
+        if file.kind != FileKind.SPECIAL:
+            charged[payer_of(workload, file)] += sum(cached_pages(file, page_bytes, PRESENT))
+    for process in workload.processes:
+        for vma in process.vmas:
+            if not isinstance(vma.backing, FileMapping):
+                mapped = sum(part.length_bytes for part in vma.mapped)
+                charged[process.memcg] += mapped // page_bytes
+    return charged
