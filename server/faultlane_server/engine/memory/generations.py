@@ -4,6 +4,8 @@ A generation has a number (seq), and a list: those of the numbers modulo 4. The 
 `max_seq` for both kinds, the oldest `min_seq` of each.
 """
 
+import numpy as np
+
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.world import (
     ACTIVE,
@@ -23,13 +25,13 @@ MAX_NR_GENS = GENERATIONS
 def list_of(seq, is_file):
     """Return the list of a generation."""
     first = Lru.GENERATIONS_FILE if is_file else Lru.GENERATIONS_ANON
-    return int(first) + seq % GENERATIONS
+    return np.int64(first) + seq % GENERATIONS
 
 
 @compiled
 def list_for(world, folio, is_file):
     """Return the list of a page that is put into one (lru_gen_add_folio)."""
-    memcg = world.memcgs[int(folio.memcg) - 1]
+    memcg = world.memcgs[np.int64(folio.memcg) - 1]
     oldest = memcg.min_seq[1 if is_file else 0]
     if folio.state & ACTIVE:
         seq = memcg.max_seq
@@ -54,6 +56,6 @@ def _is_in_between(folio, is_file):
 def seq_of(memcg, kind, is_file):
     """Return the number of the generation that a list holds now."""
     first = Lru.GENERATIONS_FILE if is_file else Lru.GENERATIONS_ANON
-    at = kind - int(first)
+    at = kind - np.int64(first)
     oldest = memcg.min_seq[1 if is_file else 0]
     return oldest + (at - oldest) % GENERATIONS

@@ -67,7 +67,7 @@ def list_for(world, folio):
     if world.config.lru_kind == LruKind.MGLRU:
         return generations.list_for(world, folio, is_file(world, folio))
     kind = Lru.INACTIVE_FILE if is_file(world, folio) else Lru.INACTIVE_ANON
-    return int(kind) + (1 if folio.state & ACTIVE else 0)
+    return np.int64(kind) + (1 if folio.state & ACTIVE else 0)
 
 
 @compiled
