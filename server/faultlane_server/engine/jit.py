@@ -114,7 +114,9 @@ CALLED_FROM_PYTHON = (
     "locks.folio_lock",
     "locks.rwsem",
     "locks.vma_lock",
+    "memory.generations",
     "memory.page_table",
+    "memory.rmap",
 )
 
 

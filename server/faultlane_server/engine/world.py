@@ -822,6 +822,7 @@ World = _record(
     ("written_first", i64),  # who waits for writeback, linked by Thread.behind, or NOBODY
     ("written_last", i64),
     ("flusher_wakes", i64),  # 1: the flusher is waking up
+    ("flush_wanted", i64),  # dirty pages that reclaim wants written
     ("flushing", i64),  # requests of background writeback that are under way
     ("flush_file", i64),  # the file from which it goes on
     ("frames_free", i64),

@@ -313,7 +313,7 @@ def reclaim_page(world, thread, number, now_ns):
     if folio.state & DIRTY:
         if is_file:
             folio.state |= READAHEAD
-            writeback.wake_flusher(world, now_ns)
+            writeback.write_for_reclaim(world, now_ns)
             return ACTIVATED
         if not swap.write_out(world, thread, number, now_ns):
             return KEPT

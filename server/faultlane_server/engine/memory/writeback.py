@@ -1,7 +1,7 @@
 """Background writeback, and the pauses of those who make pages dirty (mm/page-writeback.c).
 
-While more pages are dirty than `dirty_background_bytes`, requests are kept under way, file
-after file. A thread that has made some pages dirty pauses if too many are dirty or under
+While more pages are dirty than `dirty_background_bytes`, or reclaim has found dirty pages,
+requests are kept under way, file after file. A thread that has made some pages dirty pauses if too many are dirty or under
 writeback. The kernel fits the pause to the speed of the device, between 10 and 200 ms; here
 it is always PAUSE_NS. Pages are not written back because they are old.
 """
@@ -22,12 +22,28 @@ def wake_flusher(world, now_ns):
 
     The flusher is a kernel thread: it takes as long as any other to wake up.
     """
-    config = world.config
-    if not config.writes_back or world.dirty <= config.dirty_background or world.flusher_wakes:
+    if not _has_work(world) or world.flusher_wakes:
         return
+    config = world.config
     world.flusher_wakes = 1
     delay_ns = config.cost.wake_ns + config.cost.idle_exit_ns + config.cost.switch_ns
     push(world.queue, now_ns + delay_ns, Kind.TIMER, FLUSHER)
+
+
+@compiled
+def write_for_reclaim(world, now_ns):
+    """Let all that is dirty be written: reclaim has found it (wakeup_flusher_threads)."""
+    world.flush_wanted = world.dirty
+    wake_flusher(world, now_ns)
+
+
+@compiled
+def _has_work(world):
+    """Whether there are more dirty pages than may be, or reclaim wants them written."""
+    config = world.config
+    if world.dirty > 0 and world.flush_wanted > 0:
+        return True
+    return config.writes_back != 0 and world.dirty > config.dirty_background
 
 
 @compiled
@@ -40,12 +56,7 @@ def flusher_woken(world, now_ns):
 @compiled
 def keep_going(world, cpu, now_ns):
     """Submit dirty pages while there are too many."""
-    config = world.config
-    while (
-        config.writes_back
-        and world.dirty > config.dirty_background
-        and world.flushing < REQUESTS_MAX
-    ):
+    while _has_work(world) and world.flushing < REQUESTS_MAX:
         page = _next_page(world)
         if page < 0:
             return
@@ -54,6 +65,7 @@ def keep_going(world, cpu, now_ns):
         world.flushing += 1
         pages = page_cache.write_back(world, cpu, world.flush_file, page, row.pages, now_ns)
         row.write_next = page + pages
+        world.flush_wanted = max(0, world.flush_wanted - pages)
 
 
 @compiled
