@@ -642,6 +642,7 @@ class Memcg(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     HIGH_BYTES_FIELD_NUMBER: _builtins.int
     MAX_BYTES_FIELD_NUMBER: _builtins.int
+    OTHER_BYTES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique among memcgs; characters as in `File.name`."""
     high_bytes: _builtins.int
@@ -652,16 +653,21 @@ class Memcg(_message.Message):
     """memory.max: there is never more. Bytes, at least 64 pages; 0 means no
     limit.
     """
+    other_bytes: _builtins.int
+    """What else is charged to it all the time and cannot be reclaimed: page
+    tables, slabs, stacks. Bytes, less than `max_bytes`.
+    """
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         high_bytes: _builtins.int = ...,
         max_bytes: _builtins.int = ...,
+        other_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["high_bytes", b"high_bytes", "max_bytes", b"max_bytes", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["high_bytes", b"high_bytes", "max_bytes", b"max_bytes", "name", b"name", "other_bytes", b"other_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

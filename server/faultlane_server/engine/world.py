@@ -273,6 +273,7 @@ LruList = _record(
 
 Memcg = _record(
     ("usage", i64),  # pages that are charged, those in stocks of CPUs as well
+    ("others", i64),  # pages of it that are not of files or anonymous memory
     ("pages_high", i64),
     ("pages_max", i64),
     ("age", i64),  # nonresident_age: evictions and activations

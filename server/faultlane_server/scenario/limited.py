@@ -20,6 +20,8 @@ def check_memcgs(place: Place, workload: Workload, page_bytes: int) -> None:
         if memcg.max_bytes:
             least = MEMCG_PAGES_LEAST * page_bytes
             at.item(index).field("max_bytes").want_between(least, INT64_MAX, memcg.max_bytes)
+        most = (memcg.max_bytes or INT64_MAX) - 1
+        at.item(index).field("other_bytes").want_between(0, most, memcg.other_bytes)
         at.item(index).field("high_bytes").want_between(0, INT64_MAX, memcg.high_bytes)
     for index, process in enumerate(workload.processes):
         if process.memcg:
@@ -76,6 +78,8 @@ def payer_of(workload: Workload, file: File) -> str:
 def charged_pages(workload: Workload, page_bytes: int) -> Counter[str]:
     """Return how many pages each memcg pays for when the run begins; the name of none is empty."""
     charged: Counter[str] = Counter()
+    for memcg in workload.memcgs:
+        charged[memcg.name] += memcg.other_bytes // page_bytes
     for file in workload.files:
         if file.kind != FileKind.SPECIAL:
             charged[payer_of(workload, file)] += sum(cached_pages(file, page_bytes, PRESENT))

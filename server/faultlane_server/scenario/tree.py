@@ -283,6 +283,7 @@ class Memcg:
     name: str
     high_bytes: int = 0
     max_bytes: int = 0
+    other_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
