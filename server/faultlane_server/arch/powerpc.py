@@ -13,6 +13,8 @@ POWERPC = ArchProfile(
     read_needs_read=True,  # accessible, and not executable alone
     exec_needs_exec=True,
     fetch_fails_early=False,
+    hardware_young=False,
+    old_prefaulted=False,
     prot_fault_fails=False,
     hz_default=100,
 )

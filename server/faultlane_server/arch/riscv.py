@@ -13,6 +13,8 @@ RISCV = ArchProfile(
     read_needs_read=True,
     exec_needs_exec=True,
     fetch_fails_early=False,
+    hardware_young=False,
+    old_prefaulted=False,
     prot_fault_fails=False,
     hz_default=250,
 )

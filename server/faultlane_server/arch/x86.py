@@ -13,6 +13,8 @@ X86 = ArchProfile(
     read_needs_read=False,  # access_error(): any of VM_READ, VM_WRITE, VM_EXEC
     exec_needs_exec=False,  # VM_EXEC is not tested for an absent page
     fetch_fails_early=False,
+    hardware_young=True,
+    old_prefaulted=False,
     prot_fault_fails=True,  # access_error(): PF_PROT on a read
     hz_default=1000,
 )

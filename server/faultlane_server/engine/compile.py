@@ -9,7 +9,7 @@ import numpy as np
 from faultlane_server.arch import ARCHITECTURES
 from faultlane_server.codes import NOBODY, FaultClass, FileKind, PageState
 from faultlane_server.engine.draw import Law
-from faultlane_server.engine.layout import Space, lay_programs
+from faultlane_server.engine.layout import Space, lay_programs, uffd_bits
 from faultlane_server.engine.memory import page_table
 from faultlane_server.engine.queue import prepare
 from faultlane_server.engine.world import (
@@ -19,6 +19,11 @@ from faultlane_server.engine.world import (
     OPENS_MAX,
     PAGES_MAX,
     PRESENT,
+    PTE_DEVICE_EXCLUSIVE,
+    PTE_DEVICE_PRIVATE,
+    PTE_NUMA,
+    PTE_PRESENT,
+    PTE_YOUNG,
     READAHEAD,
     UPTODATE,
     VMA_ORDER_MAX,
@@ -47,6 +52,7 @@ from faultlane_server.scenario import (
 PLACE_FIRST = 1 << 40  # bytes: where VMAs without an address are placed from
 DIRTIED_PAUSE_BYTES = 128 * 1024  # nr_dirtied_pause of a new task
 NOBODY_AT_FIRST = ("holder", "first", "last", "lru_next", "lru_before", "vma")  # of folios
+STACKS_WRITE_SINCE = (6, 5)  # lock_mm_and_find_vma(), which takes mmap_lock for write
 RWSEM_WAIT_DIVISOR = 250  # RWSEM_WAIT_TIMEOUT is ceil(HZ / 250) jiffies
 
 STATE_BITS = {
@@ -142,6 +148,9 @@ class Compiler:
         config.exec_needs_exec = arch.exec_needs_exec
         config.prot_fault_fails = arch.prot_fault_fails
         config.fetch_fails_early = arch.fetch_fails_early
+        config.young_bit = 0 if arch.hardware_young else PTE_YOUNG
+        config.prefaulted = 0 if arch.old_prefaulted else PTE_YOUNG
+        config.stack_writes = kernel.release >= STACKS_WRITE_SINCE
         for fault_class in FaultClass:
             self._rule(config.rules[fault_class], getattr(policy, fault_class.name.lower()))
         config.dirty_limit = scenario.kernel.dirty_bytes // self.page_bytes
@@ -217,6 +226,7 @@ class Compiler:
         row.kind = file.kind
         row.device_id = self.devices.get(file.device, NOBODY)
         free_rwsem(row.invalidate_lock)
+        row.falloc_first = NOBODY
         self.folios += int(row.pages)
         folios = self.world.folios[row.first : self.folios]
         for name in NOBODY_AT_FIRST:
@@ -243,6 +253,8 @@ class Compiler:
         row = self.world.mms[mm]
         free_rwsem(row.mmap_lock)
         row.word.cpu = NOBODY
+        row.uffd_first, row.uffd_last = NOBODY, NOBODY
+        row.uffd_readers_first, row.uffd_readers_last = NOBODY, NOBODY
         row.order_first = self.world.mms[mm - 1].order_first if mm else 0
         row.order_first += self.world.mms[mm - 1].order_room if mm else 0
         placed = [v.address + v.length_bytes for v in process.vmas if v.address]
@@ -260,7 +272,8 @@ class Compiler:
     def _start_of(self, space: Space, vma: Vma) -> int:
         if vma.address:
             return vma.address // self.page_bytes
-        return self.place(space, vma.length_bytes // self.page_bytes)
+        room = vma.grows_down_bytes // self.page_bytes
+        return self.place(space, room + vma.length_bytes // self.page_bytes) + room
 
     def _ptes_by_address(self, vmas: tuple[Vma, ...], starts: list[int]) -> list[int]:
         """Return the first page-table entry of each VMA: neighbours can become one VMA."""
@@ -273,7 +286,8 @@ class Compiler:
                 ptes[number] = next_shared
                 next_shared += pages[number]
             else:
-                ptes[number] = self.take_ptes(pages[number])
+                room = vmas[number].grows_down_bytes // self.page_bytes
+                ptes[number] = self.take_ptes(room + pages[number]) + room
         return ptes
 
     def _align(self, page: int) -> int:
@@ -322,16 +336,23 @@ class Compiler:
         row.advice = vma.advice
         row.seq, row.reader, row.drainer, row.word.cpu = -1, NOBODY, NOBODY, NOBODY
         row.open, row.private = NOBODY, True
+        row.uffd = uffd_bits(vma.userfaultfd)
+        row.lowest = -1
         if isinstance(vma.backing, FileMapping):
             row.open = self._open(vma.backing)
             row.offset = vma.backing.offset_bytes // self.page_bytes
             row.private = vma.backing.map_private
             self._mapped(row, vma)
-        elif vma.mapped:
+        elif vma.mapped or vma.device_private or vma.device_exclusive:
             self._mapped_anonymous(row, vma)
+        self._hinted(row, vma)
         self.world.vma_order[mm.order_first + mm.order_count] = slot
         mm.order_count += 1
         space.name(vma.name, start, pages, pte)
+        if vma.grows_down_bytes:
+            room = vma.grows_down_bytes // self.page_bytes
+            row.lowest = start - room
+            space.name(vma.room, start - room, room, pte - room)
 
     def _mapped(self, row: np.record, vma: Vma) -> None:
         """Let entries map their pages from the start."""
@@ -351,8 +372,21 @@ class Compiler:
         self.world.anon_vmas += 1
         row.anon_vma = self.world.anon_vmas
         ptes = self.world.ptes[row.pte : row.pte + int(row.end - row.start)]
-        for part in vma.mapped:
-            self._part(ptes, part)[:] = page_table.copied_entry(self.world, row)
+        states = (
+            (vma.mapped, page_table.copied_entry(self.world, row)),
+            (vma.device_private, page_table.ABSENT_ANON | PTE_DEVICE_PRIVATE),
+            (vma.device_exclusive, page_table.ABSENT_ANON | PTE_DEVICE_EXCLUSIVE),
+        )
+        for parts, bits in states:
+            for part in parts:
+                self._part(ptes, part)[:] = bits
+
+    def _hinted(self, row: np.record, vma: Vma) -> None:
+        """Let the next access to some pages that are mapped be a NUMA hint fault."""
+        ptes = self.world.ptes[row.pte : row.pte + int(row.end - row.start)]
+        for part in vma.numa_hinted:
+            chosen = self._part(ptes, part)
+            chosen[chosen & PTE_PRESENT != 0] |= PTE_NUMA
 
     def _open(self, mapping: FileMapping) -> int:
         """Return the struct file of a mapping, with a readahead state of its own."""

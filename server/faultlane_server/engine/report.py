@@ -48,6 +48,13 @@ COUNTER_NAMES = {
     Counter.TRUNCATED: "page_cache.truncated",
     Counter.DIRTIED: "vmstat.nr_dirtied",
     Counter.THROTTLED: "balance_dirty_pages.pauses",
+    Counter.STACKS_GROWN: "stacks.grown",
+    Counter.MIGRATED: "migration.pages",
+    Counter.NOT_MIGRATED: "migration.pages_in_use",
+    Counter.USERFAULTS: "userfaultfd.faults",
+    Counter.USERFAULTS_RESOLVED: "userfaultfd.resolved",
+    Counter.NUMA_HINT_FAULTS: "vmstat.numa_hint_faults",
+    Counter.YOUNG_FAULTS: "faults.young",
 }
 
 CAUSE_NAMES = {
@@ -64,6 +71,7 @@ CAUSE_NAMES = {
     Cause.SWAP_CACHE: "wait.swap_cache_ns",
     Cause.USERFAULTFD: "wait.userfaultfd_ns",
     Cause.FALLOC: "wait.falloc_ns",
+    Cause.VMA: "wait.vma_ns",
 }
 
 HISTOGRAM_NAMES = {

@@ -7,10 +7,10 @@ import numpy as np
 from faultlane_server.codes import NOBODY
 from faultlane_server.engine import device, program, sched
 from faultlane_server.engine.draw import mix
-from faultlane_server.engine.fault import anon, file, finish, handler, wp
+from faultlane_server.engine.fault import anon, file, finish, handler, moved, userfault, wp
 from faultlane_server.engine.jit import compiled, entry_point, prefetch
 from faultlane_server.engine.memory import writeback
-from faultlane_server.engine.ops import dontneed, entry, writer
+from faultlane_server.engine.ops import dontneed, entry, migrate, userfaultfd, writer
 from faultlane_server.engine.ops import file as file_operation
 from faultlane_server.engine.queue import NEVER_NS, Kind, id_of, kind_of, pop, soonest_ns
 from faultlane_server.engine.tally import clear, fault_ended, operation_ended
@@ -156,7 +156,9 @@ def advance(world, thread, now_ns):
 @compiled
 def _advance_rarely(world, thread, now_ns, step):
     """Let a thread do what few faults do."""
-    if step == Step.HIT_LOCKED:
+    if step >= Step.MIGRATION_OVER:
+        _advance_special(world, thread, now_ns, step)
+    elif step == Step.HIT_LOCKED:
         file.lock_folio(world, thread, now_ns)
     elif step == Step.READAHEAD_LOCKED:
         file.read_later(world, thread, now_ns)
@@ -176,6 +178,67 @@ def _advance_rarely(world, thread, now_ns, step):
         file.zeroed(world, thread, now_ns)
     else:
         _advance_write(world, thread, now_ns, step)
+
+
+@compiled
+def _advance_special(world, thread, now_ns, step):
+    """Let a thread do what few programs ask for."""
+    if step == Step.FALLOC_OVER:
+        file.hole_is_punched(world, thread, now_ns)
+    elif step == Step.UFFD_QUEUE:
+        userfault.queue(world, thread, now_ns)
+    elif step == Step.UFFD_WOKEN:
+        userfault.woken(world, thread, now_ns)
+    elif step == Step.EXCLUSIVE_WAITED:
+        moved.exclusive_waited(world, thread, now_ns)
+    elif step == Step.EXCLUSIVE_WOKEN:
+        moved.exclusive_woken(world, thread, now_ns)
+    elif step == Step.EXCLUSIVE_KILLED:
+        moved.exclusive_killed(world, thread, now_ns)
+    elif step >= Step.MIGRATE:
+        _advance_special_operation(world, thread, now_ns, step)
+    else:
+        _end_special_fault(world, thread, now_ns, step)
+
+
+@compiled
+def _end_special_fault(world, thread, now_ns, step):
+    if step == Step.YOUNG:
+        handler.make_young(world, thread)
+    elif step == Step.BROUGHT_BACK:
+        moved.brought_back(world, thread)
+    elif step == Step.EXCLUSIVE_RESTORED:
+        moved.exclusive_restored(world, thread, now_ns)
+    else:
+        assert step == Step.MIGRATION_OVER, "a step of no known kind"
+    handler.release(world, thread, now_ns)
+
+
+@compiled
+def _advance_special_operation(world, thread, now_ns, step):
+    if step == Step.MIGRATE:
+        migrate.begin(world, thread, now_ns)
+    elif step == Step.MIGRATE_NEXT:
+        migrate.go_on(world, thread, now_ns)
+    elif step == Step.MIGRATE_WOKEN:
+        migrate.woken(world, thread, now_ns)
+    elif step == Step.MIGRATE_STABLE:
+        migrate.locked(world, thread, now_ns)
+    elif step == Step.MIGRATE_COPIED:
+        migrate.copied(world, thread, now_ns)
+    elif step == Step.UFFD_READ:
+        userfaultfd.read(world, thread, now_ns)
+    elif step == Step.UFFD_READ_ENDED:
+        entry.leave(world, thread, now_ns)
+    elif step == Step.UFFD_LOCK:
+        userfaultfd.lock(world, thread, now_ns)
+    elif step == Step.UFFD_LOCKED:
+        userfaultfd.locked(world, thread, now_ns)
+    elif step == Step.UFFD_RESOLVE:
+        userfaultfd.resolve(world, thread, now_ns)
+    else:
+        assert step == Step.UFFD_CLOSE, "a step of no known kind"
+        userfaultfd.close(world, thread, now_ns)
 
 
 @compiled
@@ -229,7 +292,7 @@ def _advance_file_operation(world, thread, now_ns, step):
         file_operation.written(world, thread, now_ns)
     else:
         assert step == Step.WRITE_KILLED, "a step of no known kind"
-        entry.leave(world, thread, now_ns)
+        writer.killed(world, thread, now_ns)
 
 
 @compiled

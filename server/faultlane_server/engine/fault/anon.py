@@ -9,7 +9,7 @@ from faultlane_server.engine import sched
 from faultlane_server.engine.fault.attempt import prepare_anon_vma, pte_of, retry_at_once
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.memory import page_table
-from faultlane_server.engine.world import PTE_PRESENT, Step
+from faultlane_server.engine.world import Step
 
 
 @compiled
@@ -30,7 +30,7 @@ def map_page(world, thread):
     fault = world.threads[thread]
     vma = world.vmas[fault.vma]
     pte = pte_of(world, fault)
-    if world.ptes[pte] & PTE_PRESENT:
+    if world.ptes[pte]:
         return
     if fault.access == Access.WRITE:
         world.ptes[pte] = page_table.copied_entry(world, vma)

@@ -33,9 +33,11 @@ from faultlane_server.engine.world import (
     HOLE,
     LOCKED,
     PTE_PRESENT,
+    PTE_YOUNG,
     READAHEAD,
     UPTODATE,
     WRITEBACK,
+    Cause,
     Counter,
     Step,
 )
@@ -89,7 +91,10 @@ def _may_map_around(world, vma):
 
 @compiled
 def _fault_around(world, thread):
-    """Map every ready page of the window around a fault; returns how many."""
+    """Map every ready page of the window around a fault; returns how many.
+
+    Only the page of the fault is young on all architectures.
+    """
     window = world.config.fault_around_pages
     fault = world.threads[thread]
     vma = world.vmas[fault.vma]
@@ -100,15 +105,16 @@ def _fault_around(world, thread):
     end = min(min(first + window, vma.end), min(table + world.config.table_pages, file_end))
     folios = file.first + vma.offset - vma.start
     ptes = vma.pte - vma.start
-    bits = page_table.entry(world, vma, vma.protection)
+    bits = page_table.entry(world, vma, vma.protection) & ~PTE_YOUNG
     mapped = 0
     visited = 0
     for page in range(first, end):
         if not page_cache.is_ready(world.folios[folios + page]):
             continue
         visited += 1
-        if not world.ptes[ptes + page] & PTE_PRESENT:
-            page_table.map_folio(world, ptes + page, world.folios[folios + page], bits)
+        if not world.ptes[ptes + page]:
+            young = PTE_YOUNG if page == fault.page else world.config.prefaulted
+            page_table.map_folio(world, ptes + page, world.folios[folios + page], bits | young)
             mapped += 1
     opened = world.opens[fault.open]
     opened.mmap_miss = max(0, opened.mmap_miss - visited)
@@ -139,6 +145,9 @@ def _without_device(world, thread, now_ns):
     """
     fault = world.threads[thread]
     folio = world.folios[fault.folio]
+    if world.files[fault.file].falloc_start <= fault.file_page < world.files[fault.file].falloc_end:
+        _wait_for_hole(world, thread, now_ns)
+        return
     if page_cache.is_present(folio):
         page_cache.get(world, thread)
         lock_folio(world, thread, now_ns)
@@ -150,6 +159,28 @@ def _without_device(world, thread, now_ns):
     cost = world.config.cost
     spent_ns = cost.readahead_page_ns + cost.zero_page_ns
     sched.burst(world, thread, now_ns, spent_ns, Step.ZEROED)
+
+
+@compiled
+def _wait_for_hole(world, thread, now_ns):
+    """Wait until a hole is punched, without the fault lock if it may go (shmem_falloc_wait)."""
+    fault = world.threads[thread]
+    file = world.files[fault.file]
+    drop_if_allowed(world, thread, now_ns)
+    fault.behind = file.falloc_first
+    file.falloc_first = thread
+    sched.block(world, thread, now_ns, Cause.FALLOC, NOBODY, Step.FALLOC_OVER)
+
+
+@compiled
+def hole_is_punched(world, thread, now_ns):
+    """Try again; with the fault lock held the access is made again instead."""
+    fault = world.threads[thread]
+    if fault.dropped:
+        end_in_retry(world, thread, now_ns, RetryReason.FALLOC)
+        return
+    fault.result |= VmFault.NOPAGE
+    sched.burst(world, thread, now_ns, 0, Step.RELEASE)
 
 
 @compiled

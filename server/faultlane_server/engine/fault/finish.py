@@ -110,7 +110,7 @@ def map_page(world, thread, now_ns):
         return _map_written(world, thread, now_ns)
     vma = world.vmas[fault.vma]
     pte = pte_of(world, fault)
-    if world.ptes[pte] & PTE_PRESENT:  # another thread was quicker (finish_fault)
+    if world.ptes[pte]:  # another thread was quicker (finish_fault)
         fault.result |= VmFault.NOPAGE
     elif fault.kind == FaultKind.FILE_COW:
         world.ptes[pte] = page_table.copied_entry(world, vma)
@@ -128,8 +128,8 @@ def _map_written(world, thread, now_ns):
     fault = world.threads[thread]
     vma = world.vmas[fault.vma]
     pte = pte_of(world, fault)
-    is_mapped = world.ptes[pte] & PTE_PRESENT != 0
-    if is_mapped != (fault.kind == FaultKind.WP) or world.ptes[pte] & PTE_WRITE:
+    is_mapped = world.ptes[pte] & (PTE_PRESENT | PTE_WRITE) == PTE_PRESENT
+    if is_mapped != (fault.kind == FaultKind.WP) or (world.ptes[pte] != 0 and not is_mapped):
         page_cache.unlock_and_put(world, thread, now_ns)
         fault.result |= VmFault.NOPAGE
         return True

@@ -22,6 +22,7 @@ from faultlane_server.engine.world import (
     PTE_ANON,
     PTE_PRESENT,
     PTE_SHARED,
+    PTE_UFFD_WP,
     PTE_WRITE,
     PTE_ZERO,
     Step,
@@ -97,7 +98,7 @@ def copied(world, thread):
     """Map the copy, if the entry is still what it was."""
     fault = world.threads[thread]
     pte = pte_of(world, fault)
-    if world.ptes[pte] & (PTE_PRESENT | PTE_WRITE) == PTE_PRESENT:
+    if world.ptes[pte] & (PTE_PRESENT | PTE_WRITE | PTE_UFFD_WP) == PTE_PRESENT:
         page_table.copy_page(world, world.vmas[fault.vma], pte)
 
 
@@ -108,7 +109,7 @@ def reuse(world, thread):
     vma = world.vmas[fault.vma]
     pte = pte_of(world, fault)
     bits = world.ptes[pte]
-    if not bits & PTE_PRESENT:
+    if bits & (PTE_PRESENT | PTE_UFFD_WP) != PTE_PRESENT:
         fault.result = VmFault.NOPAGE
     elif bits & PTE_ANON:
         world.ptes[pte] = page_table.copied_entry(world, vma)

@@ -8,10 +8,14 @@ from faultlane_server.engine.world import (
     PTE_ANON,
     PTE_DIRTY,
     PTE_EXEC,
+    PTE_MIGRATION,
+    PTE_NUMA,
     PTE_PRESENT,
     PTE_READ,
     PTE_SHARED,
+    PTE_UFFD_WP,
     PTE_WRITE,
+    PTE_YOUNG,
     PTE_ZERO,
 )
 
@@ -19,10 +23,14 @@ READ = 1 << Protection.READ
 WRITE = 1 << Protection.WRITE
 EXEC = 1 << Protection.EXEC
 
+OF_THE_PAGE = PTE_DIRTY | PTE_ANON | PTE_ZERO | PTE_SHARED | PTE_YOUNG | PTE_UFFD_WP
+NOT_OWN = PTE_DIRTY | PTE_SHARED | PTE_UFFD_WP  # of which only PTE_DIRTY may be set
+ABSENT_ANON = PTE_ANON | PTE_DIRTY | PTE_YOUNG  # of a page of anonymous memory that is elsewhere
+
 
 @compiled
 def entry(world, vma, protection):
-    """Return the entry of a page that a read maps (vma->vm_page_prot).
+    """Return the young entry of a page that a read maps (vma->vm_page_prot).
 
     It is writable only where nobody wants to know of the first write: in a shared mapping
     of a file without page_mkwrite.
@@ -53,7 +61,7 @@ def zero_entry(world, vma):
 
 @compiled
 def _readable(world, protection):
-    bits = PTE_PRESENT
+    bits = PTE_PRESENT | PTE_YOUNG
     readable = READ | WRITE if world.config.read_needs_read else READ | WRITE | EXEC
     if protection & readable:
         bits |= PTE_READ
@@ -78,23 +86,87 @@ def pte_bit(access):
 
 
 @compiled
-def protect(world, vma, pte, pages, protection):
-    """Give the present pages of a range the entries of a new protection; returns how many.
+def needed(world, access):
+    """Return the bits without which an access faults."""
+    return pte_bit(access) | world.config.young_bit
 
-    Those that are dirty, and shared with no child, become writable at once
-    (can_change_pte_writable).
-    """
-    bits = entry(world, vma, protection)
-    written = _writable(protection)
+
+@compiled
+def protect(world, vma, pte, pages, protection):
+    """Give the present pages of a range the entries of a new protection; returns how many."""
     present = 0
     for at in range(pte, pte + pages):
         before = np.int64(world.ptes[at])
         if before & PTE_PRESENT:
-            kept = before & (PTE_DIRTY | PTE_ANON | PTE_ZERO | PTE_SHARED)
-            is_own = kept & (PTE_DIRTY | PTE_SHARED) == PTE_DIRTY
-            world.ptes[at] = bits | kept | (written if is_own else 0)
+            world.ptes[at] = protected(world, vma, before, protection)
             present += 1
     return present
+
+
+@compiled
+def protected(world, vma, before, protection):
+    """Return the entry of a page with a new protection.
+
+    One that is dirty, and shared with no child, becomes writable at once
+    (can_change_pte_writable), unless a userfaultfd wants to know of the write. A NUMA hint goes.
+    """
+    bits = entry(world, vma, protection) & ~PTE_YOUNG
+    if before & PTE_UFFD_WP:
+        bits &= ~PTE_WRITE
+    is_own = before & NOT_OWN == PTE_DIRTY
+    return bits | before & OF_THE_PAGE | (_writable(protection) if is_own else 0)
+
+
+@compiled
+def begin_migration(world, vma, pte):
+    """Replace the entry of a present page by a migration entry."""
+    bits = np.int64(world.ptes[pte])
+    clear(world, vma, pte)
+    world.ptes[pte] = bits & OF_THE_PAGE | PTE_MIGRATION
+
+
+@compiled
+def end_migration(world, vma, pte):
+    """Map a page again, if its migration entry is still there (remove_migration_pte)."""
+    bits = np.int64(world.ptes[pte])
+    if bits & PTE_MIGRATION:
+        world.ptes[pte] = protected(world, vma, bits, vma.protection)
+        if not bits & PTE_ANON:
+            _folio_of(world, vma, pte).mapcount += 1
+
+
+@compiled
+def bring_back(world, vma, pte):
+    """Map a page of anonymous memory that a device has had."""
+    bits = np.int64(world.ptes[pte])
+    world.ptes[pte] = protected(world, vma, bits | PTE_YOUNG, vma.protection)
+
+
+@compiled
+def make_young(world, vma, pte):
+    """Let the accesses to a present page go on that a hint, or its age, has kept from it."""
+    bits = np.int64(world.ptes[pte])
+    if bits & PTE_NUMA:
+        bits = protected(world, vma, bits, vma.protection)
+    world.ptes[pte] = bits | PTE_YOUNG
+
+
+@compiled
+def write_protect(world, vma, start, end):
+    """Let a userfaultfd know of the next write to the present pages of a part of a VMA."""
+    for at in range(vma.pte + (start - vma.start), vma.pte + (end - vma.start)):
+        if world.ptes[at] & PTE_PRESENT:
+            world.ptes[at] = np.int64(world.ptes[at]) & ~PTE_WRITE | PTE_UFFD_WP
+
+
+@compiled
+def allow_writes(world, vma, start, end):
+    """Take the protection of a userfaultfd from a part of a VMA."""
+    for at in range(vma.pte + (start - vma.start), vma.pte + (end - vma.start)):
+        bits = np.int64(world.ptes[at]) & ~PTE_UFFD_WP
+        if bits & PTE_PRESENT and world.ptes[at] & PTE_UFFD_WP:
+            bits = protected(world, vma, bits, vma.protection)
+        world.ptes[at] = bits
 
 
 @compiled
@@ -106,8 +178,8 @@ def map_folio(world, pte, folio, bits):
 
 @compiled
 def clear(world, vma, pte):
-    """Clear the entry of a present page."""
-    if vma.open != NOBODY and not world.ptes[pte] & PTE_ANON:
+    """Clear an entry. What it maps is mapped once less; a page that is elsewhere is gone."""
+    if world.ptes[pte] & (PTE_PRESENT | PTE_ANON) == PTE_PRESENT and vma.open != NOBODY:
         _folio_of(world, vma, pte).mapcount -= 1
     world.ptes[pte] = 0
 
@@ -129,7 +201,7 @@ def _folio_of(world, vma, pte):
 def zap(world, vma, start, end):
     """Clear the entries of some pages of a VMA."""
     for at in range(vma.pte + (start - vma.start), vma.pte + (end - vma.start)):
-        if world.ptes[at] & PTE_PRESENT:
+        if world.ptes[at]:
             clear(world, vma, at)
 
 

@@ -22,7 +22,7 @@ def unmap(world, file, first, end, even_copies):
             continue
         for at in range(_pte_of(vma, first), _pte_of(vma, end)):
             pte = world.ptes[at]
-            if pte & PTE_PRESENT and (even_copies or not pte & PTE_ANON):
+            if pte and (even_copies or not pte & PTE_ANON):
                 page_table.clear(world, vma, at)
                 cleared += 1
     return cleared
@@ -41,6 +41,30 @@ def write_protect(world, file, first, end):
                 world.ptes[at] &= NOT_WRITABLE
                 protected += 1
     return protected
+
+
+@compiled
+def begin_migration(world, file, page):
+    """Replace all entries that map a page of a file by migration entries (try_to_migrate)."""
+    for slot in range(world.vma_slots):
+        vma = world.vmas[slot]
+        if not _maps(world, vma, file):
+            continue
+        for at in range(_pte_of(vma, page), _pte_of(vma, page + 1)):
+            if world.ptes[at] & (PTE_PRESENT | PTE_ANON) == PTE_PRESENT:
+                page_table.begin_migration(world, vma, at)
+
+
+@compiled
+def end_migration(world, file, page):
+    """Map a page of a file again wherever it was mapped (remove_migration_ptes)."""
+    for slot in range(world.vma_slots):
+        vma = world.vmas[slot]
+        if not _maps(world, vma, file):
+            continue
+        for at in range(_pte_of(vma, page), _pte_of(vma, page + 1)):
+            if not world.ptes[at] & PTE_ANON:
+                page_table.end_migration(world, vma, at)
 
 
 @compiled
