@@ -61,10 +61,15 @@ def step(worlds, events):
 
 @compiled
 def _nothing_is_left(world):
-    """Tell whether threads wait for what will not happen, or daemons alone have all ended."""
+    """Tell whether threads wait for what will not happen, or daemons alone have all ended.
+
+    A daemon that is there to resolve faults may wait for one for ever.
+    """
     for thread in range(world.config.threads):
-        state = world.threads[thread].state
-        if state != ThreadState.DONE:
+        row = world.threads[thread]
+        state = row.state
+        is_idle = row.daemon and row.in_operation and row.cause == Cause.USERFAULTFD
+        if state != ThreadState.DONE and not is_idle:
             assert state == ThreadState.BLOCKED, "in a deadlock all threads sleep"
             return Stop.DEADLOCK
     world.now_ns = world.config.horizon_ns
