@@ -176,7 +176,7 @@ def a_program() -> list[dict[str, Any]]:
                 "resolve": True,
             }
         },
-        {"migrate": {"vma": "map", "offset_bytes": PAGE, "length_bytes": PAGE}},
+        {"migrate": {"vma": "stack", "offset_bytes": PAGE, "length_bytes": PAGE}},
         {"userfaultfd_copy": {"vma": "stack"}},
         {"userfaultfd_close": {}},
     ]
@@ -458,7 +458,7 @@ SPOILT: list[tuple[str, Any] | tuple[str, Any, list[str]]] = [
     (f"{FORK}.child.fixed_ns", 10**12 + 1),
     # stacks, and pages that are with a device
     (f"{STACK}.grows_down_bytes", None, [f"{STACK}.room", f"{PROTECT}.vma"]),
-    (f"{STACK}.grows_down_bytes", 5),
+    (f"{STACK}.grows_down_bytes", 5, [f"{STACK}.grows_down_bytes", f"{PROTECT}.offset_bytes"]),
     (f"{STACK}.grows_down_bytes", 16 * MIB - PAGE),  # down to other VMAs
     (f"{STACK}.room", None, [f"{STACK}.room", f"{PROTECT}.vma"]),
     (f"{STACK}.room", "heap", [f"{STACK}.room", f"{PROTECT}.vma"]),
