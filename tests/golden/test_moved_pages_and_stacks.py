@@ -32,7 +32,8 @@ def test_row_20_a_page_of_a_file_that_is_being_migrated(setting):
 @one_of_each_size
 def test_row_20_the_page_of_another_process(setting):
     """What maps the folio is found by rmap, wherever it is."""
-    mover = one("mover", touch(PAGE), after(20_000), Migrate("data", PAGE * setting.page_bytes))
+    move = Migrate("data", PAGE * setting.page_bytes)
+    mover = one("mover", after(10_000), touch(PAGE), after(10_000), move)
     reader = one("reader", touch(PAGE), after(50_000), touch(PAGE))
     scenario = setting.story(reader, elsewhere=[mover], data=[CACHED], costs_ns=SLOW_COPY)
 
