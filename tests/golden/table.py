@@ -261,12 +261,6 @@ ANON_FIRST_WRITE: Cells = {
     "mmap_lock_only": "M(!TRIED)→0; PM0; min; mm1",
 }
 
-# 9, and the anon_vma is there.
-ANON: Cells = {
-    "mainline": "V→0; S1; PM0; min; mm0",
-    "mmap_lock_only": "M(!TRIED)→0; PM0; min; mm1",
-}
-
 # 20, a page that is being migrated.
 MIGRATING: Cells = {
     # Waits with the fault lock held, and there is no RETRY that a policy could change.
