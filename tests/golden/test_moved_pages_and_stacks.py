@@ -1,14 +1,16 @@
 """Rows of the kernel model's table of golden scenarios, as whole runs: migration, stack growth."""
 
+from dataclasses import replace
+
 import pytest
 
 from faultlane_server.codes import Access
 from faultlane_server.engine.world import Counter, Locks
 from faultlane_server.scenario import Migrate
 from tests.golden.account import account_of, told, written
-from tests.golden.setting import one_of_each_size
+from tests.golden.setting import Setting, one_of_each_size
 from tests.golden.story import CACHED, STACK_PAGES, Run, after, one, touch
-from tests.golden.table import ANON_FIRST_WRITE, MIGRATING, READY, STACK
+from tests.golden.table import ANON_FIRST_WRITE, MIGRATING, READY, STACK, at_page_size
 
 pytestmark = pytest.mark.uncompiled_too
 
@@ -73,3 +75,28 @@ def test_row_21_the_stack_has_grown_for_all_that_come_later(setting):
     by_mmap_lock = setting.policy == "mmap_lock_only"
     assert [row["mmap_reads"] for row in run.log] == [1, int(by_mmap_lock)]
     assert run.metrics["mmap_lock.write.acquired"] == run.metrics["stacks.grown"] == 1
+
+
+class TestLoongArchBefore618:
+    """It had no VMA lock: rows are those of mmap_lock alone, whatever the policy."""
+
+    PAGE_SIZES = pytest.mark.parametrize("page_bytes", [4096, 16384, 65536])
+
+    def told(self, page_bytes, *cast, **more):
+        story = Setting("loongarch", page_bytes, "mainline").story(*cast, **more)
+        return told(replace(story, kernel=replace(story.kernel, generation="6.12")), cast[0].name)
+
+    @PAGE_SIZES
+    def test_row_20(self, page_bytes):
+        mover = one("mover", after(20_000), touch(PAGE), Migrate("data", PAGE * page_bytes))
+        reader = one("reader", after(70_000), touch(PAGE))
+        found = self.told(page_bytes, reader, mover, data=[CACHED], costs_ns=SLOW_COPY)
+
+        ready = at_page_size(READY["mmap_lock_only"], page_bytes)
+        assert found == written({"reader": MIGRATING["mmap_lock_only"], "mover": ready})
+
+    @PAGE_SIZES
+    def test_row_21(self, page_bytes):
+        found = self.told(page_bytes, one("app", touch(3, "below", Access.WRITE)), stack=True)
+
+        assert found == written({"app": STACK["mmap_lock_only"]})
