@@ -16,6 +16,7 @@ from faultlane_server.engine import Simulator
 from faultlane_server.engine.world import PTE_PRESENT, PTE_UFFD_WP, PTE_WRITE, PTE_YOUNG
 from faultlane_server.scenario import (
     AnonymousMapping,
+    ByteRange,
     FileMapping,
     Kill,
     Loop,
@@ -231,6 +232,36 @@ def test_a_page_is_brought_for_all_that_wait_for_it():
     assert played["userfaultfd.faults"] == 3
     assert len([row for row in played.operations if row["finished"]]) == 1
     assert all(row["wait_userfaultfd_ns"] > 0 for row in played.faults)
+
+
+@pytest.mark.parametrize(("generation", "reads"), [("6.7", 2), ("6.12", 1)])
+def test_a_page_is_brought_under_the_vma_lock_since_6_9(generation, reads):
+    """But not the first page of a VMA, which needs an anon_vma, and that needs mmap_lock."""
+    heap = anonymous(mapped=[ByteRange(0, PAGE)], userfaultfd=MISSING)
+    played = play(one("app", touch(3, vma="heap")), COPY, vmas=[heap], generation=generation)
+    first = play(
+        one("app", touch(3, vma="heap")),
+        COPY,
+        vmas=[anonymous(userfaultfd=MISSING)],
+        generation="6.12",
+    )
+
+    assert played["mmap_lock.read.acquired"] == reads, "one of them is the retry's"
+    assert first["mmap_lock.read.acquired"] == 2
+
+
+def test_who_brings_a_page_to_a_vma_that_is_written_waits_for_mmap_lock():
+    played = play(
+        one("app", touch(3, vma="heap")),
+        one("writer", after(20 * US), Mprotect("heap", 8 * PAGE, 0, (Protection.READ,))),
+        ThreadGroup("handler", 1, (after(40 * US), *COPY.program), daemon=True),
+        vmas=[anonymous(mapped=[ByteRange(0, PAGE)], userfaultfd=MISSING)],
+        costs_ns={"vma_split": 100 * US},
+    )
+
+    assert played["userfaultfd.vma_lock_abort"] == 1
+    row = next(row for row in played.operations if row["thread"] == 2)
+    assert row["wait_mmap_lock_ns"] > 50 * US
 
 
 def test_handlers_share_the_work():

@@ -1911,9 +1911,9 @@ Global___UserfaultfdRegister: _TypeAlias = UserfaultfdRegister  # noqa: Y015
 @_typing.final
 class UserfaultfdCopy(_message.Message):
     """Reads the next fault on a missing page from the userfaultfd of the process,
-    waiting for one if need be, and resolves it by UFFDIO_COPY: maps a page under
-    mmap_lock for read, and wakes who waits for it. A signal ends the wait, and
-    with it the step.
+    waiting for one if need be, and resolves it by UFFDIO_COPY: maps a page, and
+    wakes who waits for it. That takes the VMA lock where it can be had, and
+    mmap_lock for read before 6.9. A signal ends the wait, and with it the step.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

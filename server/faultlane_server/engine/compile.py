@@ -52,6 +52,7 @@ from faultlane_server.scenario import (
 PLACE_FIRST = 1 << 40  # bytes: where VMAs without an address are placed from
 DIRTIED_PAUSE_BYTES = 128 * 1024  # nr_dirtied_pause of a new task
 NOBODY_AT_FIRST = ("holder", "first", "last", "lru_next", "lru_before", "vma")  # of folios
+UFFD_VMA_LOCK_SINCE = (6, 9)  # uffd_lock_vma()
 STACKS_WRITE_SINCE = (6, 5)  # lock_mm_and_find_vma(), which takes mmap_lock for write
 RWSEM_WAIT_DIVISOR = 250  # RWSEM_WAIT_TIMEOUT is ceil(HZ / 250) jiffies
 
@@ -150,6 +151,7 @@ class Compiler:
         config.fetch_fails_early = arch.fetch_fails_early
         config.young_bit = 0 if arch.hardware_young else PTE_YOUNG
         config.prefaulted = 0 if arch.old_prefaulted else PTE_YOUNG
+        config.uffd_vma_lock = config.vma_path and kernel.release >= UFFD_VMA_LOCK_SINCE
         config.stack_writes = kernel.release >= STACKS_WRITE_SINCE
         for fault_class in FaultClass:
             self._rule(config.rules[fault_class], getattr(policy, fault_class.name.lower()))

@@ -53,6 +53,7 @@ COUNTER_NAMES = {
     Counter.NOT_MIGRATED: "migration.pages_in_use",
     Counter.USERFAULTS: "userfaultfd.faults",
     Counter.USERFAULTS_RESOLVED: "userfaultfd.resolved",
+    Counter.USERFAULTFD_ABORTS: "userfaultfd.vma_lock_abort",
     Counter.NUMA_HINT_FAULTS: "vmstat.numa_hint_faults",
     Counter.YOUNG_FAULTS: "faults.young",
 }

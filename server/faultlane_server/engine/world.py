@@ -581,9 +581,10 @@ class Counter(IntEnum):
     USERFAULTS_RESOLVED = 84
     NUMA_HINT_FAULTS = 85
     YOUNG_FAULTS = 86  # faults that only made an entry young
+    USERFAULTFD_ABORTS = 87  # of VMA_LOCK_ABORT, those of userfaultfd operations
 
 
-COUNTERS = 87
+COUNTERS = 88
 
 
 class Locks(IntEnum):
@@ -689,6 +690,7 @@ Config = _record(
     ("fetch_fails_early", i64),
     ("young_bit", i64),  # PTE_YOUNG if an access needs it, or 0 if the hardware sets it
     ("prefaulted", i64),  # PTE_YOUNG if fault-around makes it so, or 0
+    ("uffd_vma_lock", i64),  # 1: UFFDIO_COPY takes the VMA lock, if it can
     ("stack_writes", i64),  # 1: a stack grows under mmap_lock for write; else for read
     ("rules", Rule, len(FaultClass)),
     ("cost", Costs),

@@ -65,7 +65,7 @@ COSTS: dict[str, str] = {
     "userfaultfd": "handing a fault to a userfaultfd",
     "userfaultfd_read": "reading of one fault from a userfaultfd",
     "userfaultfd_register": "UFFDIO_REGISTER without splitting or merging, under the write lock",
-    "userfaultfd_copy": "UFFDIO_COPY of one page, under mmap_lock",
+    "userfaultfd_copy": "UFFDIO_COPY of one page, under its lock",
     "userfaultfd_writeprotect": "UFFDIO_WRITEPROTECT, its fixed part, under mmap_lock",
     "userfaultfd_page": "UFFDIO_WRITEPROTECT, for each page of the range",
     "userfaultfd_close": "closing a userfaultfd: for each VMA, under the write lock",

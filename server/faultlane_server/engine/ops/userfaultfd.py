@@ -6,7 +6,7 @@ Registering stands in `flags`, with the other operations that change the flags o
 from faultlane_server.codes import NOBODY, OperationKind
 from faultlane_server.engine import sched, userfaultfd
 from faultlane_server.engine.jit import compiled
-from faultlane_server.engine.locks import mmap_lock
+from faultlane_server.engine.locks import fault_lock, mmap_lock
 from faultlane_server.engine.memory import address_space, page_table
 from faultlane_server.engine.ops import entry
 from faultlane_server.engine.tally import count
@@ -34,14 +34,55 @@ def read(world, thread, now_ns):
 
 @compiled
 def lock(world, thread, now_ns):
-    """Take mmap_lock for read."""
+    """Take the VMA lock for a copy, if the kernel does so and it is to be had; else mmap_lock."""
+    if world.config.uffd_vma_lock and _is_copy(world.threads[thread]):
+        if _try_vma(world, thread, now_ns):
+            _pay(world, thread, now_ns)
+            return
     if mmap_lock.lock_read(world, thread, now_ns, Step.UFFD_LOCKED, Step.NOTHING):
         locked(world, thread, now_ns)
 
 
 @compiled
+def _try_vma(world, thread, now_ns):
+    """Try to lock the VMA of a page; one without an anon_vma will not do (uffd_lock_vma)."""
+    caller = world.threads[thread]
+    caller.vma = address_space.find(world, caller.mm, caller.op_start)
+    if caller.vma == NOBODY or not fault_lock.try_vma(world, thread, caller.vma, now_ns):
+        count(world, Counter.VMA_LOCK_ABORT, 1)
+        count(world, Counter.USERFAULTFD_ABORTS, 1)
+        return False
+    if world.vmas[caller.vma].anon_vma:
+        return True
+    fault_lock.release(world, thread, now_ns)
+    return False
+
+
+@compiled
 def locked(world, thread, now_ns):
-    """Pay for what is done, with mmap_lock held for read."""
+    """Go on with mmap_lock held for read. A copy exchanges it for the VMA lock: nobody writes."""
+    caller = world.threads[thread]
+    caller.vma = address_space.find(world, caller.mm, caller.op_start)
+    if world.config.uffd_vma_lock and _is_copy(caller) and caller.vma != NOBODY:
+        _prepare_anon_vma(world, thread)
+        fault_lock.release(world, thread, now_ns)
+        is_held = fault_lock.try_vma(world, thread, caller.vma, now_ns)
+        assert is_held, "without a writer a VMA can be locked"
+    _pay(world, thread, now_ns)
+
+
+@compiled
+def _prepare_anon_vma(world, thread):
+    vma = world.vmas[world.threads[thread].vma]
+    if not vma.anon_vma:
+        world.anon_vmas += 1
+        vma.anon_vma = world.anon_vmas
+        sched.owe(world, thread, world.config.cost.anon_vma_ns)
+
+
+@compiled
+def _pay(world, thread, now_ns):
+    """Pay for what is done, with the lock held."""
     caller = world.threads[thread]
     cost = world.config.cost
     if _is_copy(caller):
@@ -59,13 +100,13 @@ def _is_copy(caller):
 
 @compiled
 def resolve(world, thread, now_ns):
-    """Change the entries, let go of mmap_lock, and wake whose faults are resolved."""
+    """Change the entries, let go of the lock, and wake whose faults are resolved."""
     caller = world.threads[thread]
     if _is_copy(caller):
-        _copy(world, caller)
+        _copy(world, thread)
     else:
         _change_protection(world, caller)
-    mmap_lock.unlock_read(world, thread, now_ns)
+    fault_lock.release(world, thread, now_ns)
     if caller.op_modes:
         start, end = caller.op_start, caller.op_end
         woken = userfaultfd.wake(world, thread, caller.mm, start, end, now_ns)
@@ -74,19 +115,16 @@ def resolve(world, thread, now_ns):
 
 
 @compiled
-def _copy(world, caller):
+def _copy(world, thread):
     """Map a page (mfill_atomic_install_pte), unless there is one, or nobody asks for one."""
-    slot = address_space.find(world, caller.mm, caller.op_start)
-    if slot == NOBODY:
+    caller = world.threads[thread]
+    if caller.vma == NOBODY:
         return
-    vma = world.vmas[slot]
+    vma = world.vmas[caller.vma]
     pte = vma.pte + (caller.op_start - vma.start)
-    if not vma.uffd & UFFD_MISSING or world.ptes[pte]:
-        return
-    if not vma.anon_vma:
-        world.anon_vmas += 1
-        vma.anon_vma = world.anon_vmas
-    world.ptes[pte] = page_table.copied_entry(world, vma)
+    if vma.uffd & UFFD_MISSING and not world.ptes[pte]:
+        _prepare_anon_vma(world, thread)
+        world.ptes[pte] = page_table.copied_entry(world, vma)
 
 
 @compiled
