@@ -199,7 +199,7 @@ def test_row_9_a_missing_page_that_a_userfaultfd_brings(policy, arch, access):
         vmas=[anonymous(userfaultfd=TOLD_OF_ALL)],
         policy=policy,
         arch=arch,
-        costs_ns={"userfaultfd_copy": 100 * US},
+        costs_ns={"userfaultfd_read": 100 * US},
     )
 
     assert_resolved(played, policy)
