@@ -105,6 +105,12 @@ class FaultKind(IntEnum):
     WP = 5
     ANON = 6
     SWAP = 7
+    MIGRATION = 8
+    DEVICE_EXCLUSIVE = 9
+    DEVICE_PRIVATE = 10
+    NUMA_HINT = 11
+    USERFAULTFD = 12
+    YOUNG = 13
 
 
 class FaultClass(IntEnum):
@@ -134,6 +140,10 @@ class RetryReason(IntEnum):
     UNSUPPORTED = 6
     S4 = 7
     OOM = 8
+    USERFAULTFD = 9
+    FALLOC = 10
+    DEVICE_EXCLUSIVE = 11
+    DEVICE_PRIVATE = 12
 
 
 class OperationKind(IntEnum):
@@ -148,6 +158,11 @@ class OperationKind(IntEnum):
     FADVISE_DONTNEED = 7
     MADVISE = 8
     FORK = 9
+    USERFAULTFD_REGISTER = 23
+    USERFAULTFD_COPY = 24
+    USERFAULTFD_WRITEPROTECT = 25
+    USERFAULTFD_CLOSE = 26
+    MIGRATE = 27
 
 
 class StopReason(IntEnum):

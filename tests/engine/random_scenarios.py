@@ -50,6 +50,7 @@ from faultlane_server.scenario import (
     Machine,
     Madvise,
     Measure,
+    Migrate,
     Mmap,
     Mprotect,
     Munmap,
@@ -69,6 +70,11 @@ from faultlane_server.scenario import (
     ThreadGroup,
     Touch,
     Uniform,
+    UserfaultfdClose,
+    UserfaultfdCopy,
+    UserfaultfdModes,
+    UserfaultfdRegister,
+    UserfaultfdWriteprotect,
     Vma,
     Workload,
     Zipf,
@@ -116,6 +122,7 @@ class _Maker:
         self.seed = seed
         self.dice = _Dice(seed)
         self.is_calm = self.dice.one_in(2)  # nothing goes away for good, and no read fails
+        self.has_userfaultfd = self.dice.one_in(3)
         self.arch = self.dice.pick(tuple(ARCHITECTURES.values()))
         self.page_bytes = self.dice.pick(self.arch.page_sizes)
         self.devices = tuple(self._device(f"d{n}") for n in range(self.dice.between(1, 2)))
@@ -279,7 +286,19 @@ class _Maker:
         if dice.one_in(2):
             churn = _Writer(self, name, vmas, threads=2).churn()
             groups.append(ThreadGroup("churn", dice.between(1, 2), churn, daemon=True))
+        if self.has_userfaultfd and any(vma.name == "anonymous" for vma in vmas):
+            groups += self._handlers()
         return Process(name, vmas, tuple(groups))
+
+    def _handlers(self) -> list[ThreadGroup]:
+        """Make threads that resolve what a userfaultfd is told of, or only some of it."""
+        copy = UserfaultfdCopy("anonymous")
+        allow = UserfaultfdWriteprotect("anonymous", resolve=True)
+        return [
+            ThreadGroup(name, 1, (Loop(0, (step, Compute(Fixed(1)))),), daemon=True)
+            for name, step in (("copier", copy), ("allower", allow))
+            if not self.dice.one_in(8)
+        ]
 
     def _vmas(self) -> tuple[Vma, ...]:
         """Map files, some of them more than once, next to each other or not."""
@@ -305,10 +324,30 @@ class _Maker:
             vmas += self._in_parts(replace(vma, mapped=self._mapped(file, first, length)))
             address += (length + dice.pick((0, 1, 700))) * self.page_bytes
         if dice.one_in(2):
-            length_bytes = dice.between(1, 20) * self.page_bytes
-            protection = self._protection()
-            vmas.append(Vma("anonymous", length_bytes, AnonymousMapping(), 0, protection))
+            vmas.append(self._anonymous())
         return tuple(vmas)
+
+    def _anonymous(self) -> Vma:
+        """Make anonymous memory, with pages that are with a device, or that are handed over."""
+        dice = self.dice
+        pages = dice.between(1, 20)
+        length_bytes, protection = pages * self.page_bytes, self._protection()
+        plain = Vma("anonymous", length_bytes, AnonymousMapping(), 0, protection)
+        if dice.one_in(2):
+            return plain
+        some = [self._byte_ranges(pages) if dice.one_in(3) else () for _ in range(4)]
+        modes = UserfaultfdModes(dice.one_in(4), dice.one_in(4))
+        special = replace(
+            plain,
+            mapped=some[0],
+            device_private=some[1],
+            device_exclusive=some[2],
+            numa_hinted=some[3],
+            userfaultfd=modes if self.has_userfaultfd else UserfaultfdModes(),
+        )
+        if dice.one_in(2):
+            return special
+        return replace(special, grows_down_bytes=dice.between(1, 9) * self.page_bytes, room="below")
 
     def _in_parts(self, vma: Vma) -> tuple[Vma, ...]:
         """Return a VMA as it is, or as two that could become one."""
@@ -356,6 +395,13 @@ class _Maker:
             for page in range(first, end, part.every_pages):
                 cached[page] = part.state in CACHED
         return cached
+
+    def is_special(self, vma: Vma) -> bool:
+        """Whether a VMA maps a file whose pages cannot be moved."""
+        mapping = vma.backing
+        return isinstance(mapping, FileMapping) and any(
+            file.name == mapping.file and file.kind == FileKind.SPECIAL for file in self.files
+        )
 
     def protection_now(self) -> tuple[Protection, ...]:
         """Return what an mprotect asks for: nothing at all as well."""
@@ -457,6 +503,8 @@ class _Writer:
         dice = self.dice
         vma = dice.pick(self.vmas)
         pages = vma.length_bytes // self.page_bytes
+        if dice.one_in(5):
+            return self._on_a_special_vma(vma, pages)
         if dice.one_in(8) and not self.maker.is_calm:
             return Munmap(vma.name, *self.maker._range(pages))
         part, shift_bytes = self.maker._range(pages), 0
@@ -465,6 +513,21 @@ class _Writer:
         if dice.one_in(3):
             return Madvise(vma.name, dice.pick(tuple(Madvice)), *part, shift_bytes)
         return Mprotect(vma.name, *part, self.maker.protection_now(), shift_bytes)
+
+    def _on_a_special_vma(self, vma: Vma, pages: int) -> Step:
+        """Move pages, or let a userfaultfd be told of something."""
+        dice = self.dice
+        part = self.maker._range(pages)
+        is_anonymous = isinstance(vma.backing, AnonymousMapping)
+        if self.maker.has_userfaultfd and is_anonymous:
+            modes = dice.pick((UserfaultfdModes(True), UserfaultfdModes(False, True)))
+            register = UserfaultfdRegister(vma.name, modes, *part)
+            protect = UserfaultfdWriteprotect(vma.name, *part)
+            steps: tuple[Step, ...] = (register, protect, protect, UserfaultfdClose())
+            return dice.pick(steps)
+        if self.maker.is_special(vma):
+            return Madvise(vma.name, Madvice.DONTNEED, *part)
+        return Migrate(vma.name, *part)
 
     def _on_a_file(self) -> tuple[Step, ...]:
         dice = self.dice
@@ -486,6 +549,8 @@ class _Writer:
 
     def _touch(self) -> Touch:
         vma = self.dice.pick(self.vmas)
+        if vma.room and self.dice.one_in(2):
+            return self._touch_of(vma.room, vma.grows_down_bytes // self.page_bytes)
         return self._touch_of(vma.name, vma.length_bytes // self.page_bytes)
 
     def _touch_of(self, name: str, pages: int) -> Touch:

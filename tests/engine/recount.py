@@ -26,12 +26,19 @@ from faultlane_server.engine.world import (
     LOCKED,
     PRESENT,
     PTE_ANON,
+    PTE_DEVICE_EXCLUSIVE,
+    PTE_DEVICE_PRIVATE,
     PTE_DIRTY,
     PTE_EXEC,
+    PTE_MIGRATION,
     PTE_PRESENT,
+    PTE_READ,
     PTE_SHARED,
+    PTE_SWAP,
+    PTE_UFFD_WP,
     PTE_WRITE,
     PTE_ZERO,
+    UFFD_WP,
     UPTODATE,
     WRITEBACK,
     Cause,
@@ -60,6 +67,10 @@ WITH_A_REFERENCE = {
     Step.MKWRITE_FOLIO,
     Step.MKWRITE_WOKEN,
     Step.MKWRITE_STABLE,
+    Step.EXCLUSIVE_WAITED,
+    Step.EXCLUSIVE_WOKEN,
+    Step.EXCLUSIVE_KILLED,
+    Step.EXCLUSIVE_RESTORED,
 }
 # What it does next when it was woken in the line of a folio, to lock it.
 WOKEN_FOR_A_FOLIO = {
@@ -67,15 +78,19 @@ WOKEN_FOR_A_FOLIO = {
     Step.MKWRITE_WOKEN,
     Step.TRUNCATE,
     Step.WRITE_BACK_WOKEN,
+    Step.EXCLUSIVE_WOKEN,
+    Step.MIGRATE_WOKEN,
 }
+# What an entry says of a page that is elsewhere: one of these.
+ELSEWHERE = PTE_SWAP | PTE_MIGRATION | PTE_DEVICE_PRIVATE | PTE_DEVICE_EXCLUSIVE
 
 
 THREAD = (
     "step state cpu behind mm cause timer in_fault in_operation vma held invalidate_held file"
-    " folio generation ra_step written_folio op_kind op_file op_at"
+    " folio generation ra_step written_folio op_kind op_file op_at op_folio page"
 )
 RWSEM = "writer readers first"
-VMA = "mm start end open private anon_vma offset pte protection seq readers"
+VMA = "mm start end open private anon_vma offset pte protection uffd lowest seq readers"
 
 
 def assert_recounted(world: np.record) -> None:
@@ -93,6 +108,9 @@ def assert_recounted(world: np.record) -> None:
     _assert_written_line(world, threads)
     _assert_on_cpus(world, threads)
     _assert_ended(world, threads)
+    _assert_elsewhere(world, threads)
+    _assert_userfaults(world, threads)
+    _assert_punched(world, threads)
 
 
 def _rows(records: np.ndarray, fields: str) -> list[Row]:
@@ -140,7 +158,8 @@ def _assert_mapped(world: np.record) -> None:
             continue
         first = vma.of.first + vma.offset
         mapcounts[first : first + len(ptes)] += ptes & (PTE_PRESENT | PTE_ANON) == PTE_PRESENT
-        assert not ptes[ptes & PTE_PRESENT == 0].any(), "an entry that is not present is clear"
+        absent = ptes[ptes & (PTE_PRESENT | PTE_ANON) == 0]
+        assert not absent[absent & PTE_MIGRATION == 0].any(), "it is clear, or the page migrates"
     assert np.array_equal(mapcounts, folios["mapcount"]), "mapcount is the number of entries"
     is_mapped = folios["state"][mapcounts > 0] & (PRESENT | UPTODATE)
     assert (is_mapped == PRESENT | UPTODATE).all(), "what is mapped is cached and up to date"
@@ -228,7 +247,8 @@ def _assert_dirty(world: np.record) -> None:
     assert written == world.under_writeback, "the pages under writeback are counted"
     flushed = np.count_nonzero(states & BACKGROUND)
     assert flushed == world.flushing, "the requests of background writeback are counted"
-    absent = states[states & PRESENT == 0]
+    of_files = states[: int(world.config.anon_first)]
+    absent = of_files[of_files & PRESENT == 0]
     assert not (absent & (UPTODATE | LOCKED | DIRTY | WRITEBACK)).any(), "what is absent is nothing"
 
 
@@ -295,6 +315,8 @@ def _is_woken_for(world: np.record, row: Row, folio: int) -> bool:
         return False
     if row.in_fault:
         return bool(row.folio == folio)
+    if row.step == Step.MIGRATE_WOKEN:
+        return bool(row.op_folio == folio)
     first = int(world.files["first"][row.op_file]) if row.in_operation else NOBODY
     return bool(row.in_operation and first + row.op_at == folio)
 
@@ -373,3 +395,52 @@ def _assert_ended(world: np.record, threads: list[Row]) -> None:
     assert not ended & set(holders.tolist()), "nor a folio"
     writers = {lock.writer for lock in (*_mmap_locks(world), *_invalidate_locks(world))}
     assert not ended & writers, "nor mmap_lock or an invalidate_lock for write"
+
+
+def _assert_elsewhere(world: np.record, threads: list[Row]) -> None:
+    """Assert that a page that is elsewhere is in one place, and locked while it migrates."""
+    migrating = {row.op_folio for row in threads if row.step == Step.MIGRATE_COPIED}
+    rights = PTE_READ | PTE_WRITE | PTE_EXEC
+    anon_first = int(world.config.anon_first)
+    for vma in _live_vmas(world):
+        assert vma.lowest < 0 or vma.lowest <= vma.start, "a VMA grows down to its lowest page"
+        ptes = world.ptes[vma.pte : vma.pte + vma.end - vma.start]
+        present = ptes & PTE_PRESENT != 0
+        elsewhere = ptes & ELSEWHERE
+        assert not elsewhere[present].any(), "a page is in one place"
+        assert not (ptes[~present] & rights).any(), "what is elsewhere cannot be accessed"
+        assert not (elsewhere & (elsewhere - 1)).any(), "it is in one place only"
+        told = ptes & PTE_UFFD_WP != 0
+        assert not (ptes[told] & PTE_WRITE).any(), "a userfaultfd is told of each write"
+        assert vma.uffd & UFFD_WP or not told.any(), "only a VMA that is registered is protected"
+        for number in np.flatnonzero(ptes & PTE_MIGRATION):
+            is_own = vma.open == NOBODY or ptes[number] & PTE_ANON
+            first = int(anon_first + vma.pte if is_own else vma.of.first + vma.offset)
+            assert first + int(number) in migrating, "a page migrates while somebody copies it"
+    holders = _folios(world)["holder"]
+    for thread, row in enumerate(threads):
+        if row.step == Step.MIGRATE_COPIED:
+            assert holders[row.op_folio] == thread, "who copies a folio has it locked"
+
+
+def _assert_userfaults(world: np.record, threads: list[Row]) -> None:
+    """Assert that who waits for a userfaultfd stands in one of its lines."""
+    asleep = 0
+    for mm in _rows(world.mms[: int(world.config.processes)], "uffd_first uffd_readers_first"):
+        faults, readers = _line(threads, mm.uffd_first), _line(threads, mm.uffd_readers_first)
+        assert all(row.in_fault and row.held == 0 for row in faults), "who waits holds no lock"
+        assert all(row.in_operation for row in readers), "only an operation reads of faults"
+        asleep += len(faults) + len(readers)
+    assert asleep == _sleepers(threads, Cause.USERFAULTFD), "who waits for one stands in line"
+
+
+def _assert_punched(world: np.record, threads: list[Row]) -> None:
+    """Assert that who waits for a hole to be punched waits for one that is."""
+    asleep = 0
+    for file in _rows(
+        world.files[: int(world.config.files)], "falloc_start falloc_end falloc_first"
+    ):
+        line = _line(threads, file.falloc_first)
+        assert not line or file.falloc_end > file.falloc_start, "nobody waits for nothing"
+        asleep += len(line)
+    assert asleep == _sleepers(threads, Cause.FALLOC), "who waits for a hole stands in line"

@@ -20,6 +20,7 @@ from faultlane_server.codes import (
 )
 from faultlane_server.engine import Simulator
 from faultlane_server.scenario import (
+    AnonymousMapping,
     ByteRange,
     Device,
     Explicit,
@@ -48,6 +49,7 @@ from tests.engine.lock_stories import RwsemStory
 PAGE = 4096  # bytes, unless a story has larger pages
 DATA_PAGES = 1024
 OTHER_PAGES = 64
+STACK_PAGES = 16
 READ_NS = 1_000_000  # of the device, unless a story says otherwise
 READ_AND_WRITE = (Protection.READ, Protection.WRITE)
 
@@ -140,6 +142,7 @@ def a_story(
     advice: Advice = Advice.NORMAL,
     writable: bool = False,
     private: bool = False,
+    stack: bool = False,
     policy: str = "mainline",
     arch: str = "x86",
     page_bytes: int = PAGE,
@@ -153,16 +156,20 @@ def a_story(
 ) -> Scenario:
     """Make a story, with a CPU for every thread unless `cpus` says otherwise.
 
-    Threads `elsewhere` are in a process of their own, which maps the same files. The device
-    cannot read the `bad` pages. A write to it takes as long as a read unless `write_ns` is given.
+    With a `stack`, the process has anonymous memory of that name, of STACK_PAGES pages, that grows
+    down into `below`, as many pages again. Threads `elsewhere` are in a process of their own, which
+    maps the same files. The device cannot read the `bad` pages. A write to it takes as long as a
+    read unless `write_ns` is given.
     """
     length_bytes, other_bytes = data_pages * page_bytes, OTHER_PAGES * page_bytes
     protection = READ_AND_WRITE if writable else (Protection.READ,)
     mapping = FileMapping("data", map_private=private)
-    vmas = (
+    vmas: tuple[Vma, ...] = (
         Vma("data", length_bytes, mapping, protection=protection, advice=advice),
         Vma("other", other_bytes, FileMapping("other")),
     )
+    if stack:
+        vmas += (_stack(page_bytes),)
     files = (
         File(
             "data",
@@ -190,6 +197,19 @@ def a_story(
         attempts_max=attempts_max,
     )
     return check(scenario)
+
+
+def _stack(page_bytes: int) -> Vma:
+    bytes_each = STACK_PAGES * page_bytes
+    anonymous = AnonymousMapping()
+    return Vma(
+        "stack",
+        bytes_each,
+        anonymous,
+        protection=READ_AND_WRITE,
+        grows_down_bytes=bytes_each,
+        room="below",
+    )
 
 
 def _in_bytes(pages: Pages, page_bytes: int) -> FileRange:

@@ -67,6 +67,18 @@ def a_plain_scenario() -> dict[str, Any]:
                             "length_bytes": PAGE,
                             "file": {"file": "vdso", "offset_bytes": 0, "map_private": True},
                         },
+                        {
+                            "name": "stack",
+                            "address": 16 * MIB,
+                            "length_bytes": MIB,
+                            "anonymous": {},
+                            "grows_down_bytes": MIB,
+                            "room": "below",
+                            "device_private": [{"length_bytes": PAGE}],
+                            "device_exclusive": [{"offset_bytes": PAGE, "length_bytes": PAGE}],
+                            "numa_hinted": [{"offset_bytes": PAGE}],
+                            "userfaultfd": {"missing": True},
+                        },
                     ],
                     "groups": [{"name": "readers", "threads": 2, "program": a_program()}],
                 }
@@ -148,6 +160,25 @@ def a_program() -> list[dict[str, Any]]:
             }
         },
         {"fork": {"child": {"fixed_ns": 5}}},
+        {
+            "userfaultfd_register": {
+                "vma": "stack",
+                "offset_bytes": PAGE,
+                "length_bytes": PAGE,
+                "modes": {"write_protect": True},
+            }
+        },
+        {
+            "userfaultfd_writeprotect": {
+                "vma": "below",
+                "offset_bytes": PAGE,
+                "length_bytes": PAGE,
+                "resolve": True,
+            }
+        },
+        {"migrate": {"vma": "stack", "offset_bytes": PAGE, "length_bytes": PAGE}},
+        {"userfaultfd_copy": {"vma": "stack"}},
+        {"userfaultfd_close": {}},
     ]
 
 
@@ -197,7 +228,7 @@ def test_what_is_spoilt_made_sense_before(peer: Peer) -> None:
 
 FILE, SHM, VDSO = (f"workload.files[{number}]" for number in range(3))
 APP = "workload.processes[0]"
-MAP, HEAP, COPY = (f"{APP}.vmas[{number}]" for number in range(3))
+MAP, HEAP, COPY, STACK = (f"{APP}.vmas[{number}]" for number in range(4))
 GROUP = f"{APP}.groups[0]"
 STEP = f"{GROUP}.program"
 DISK = "machine.devices[0]"
@@ -207,6 +238,8 @@ KERNEL_TOUCH = f"{STEP}[14].touch"
 TRUNCATE, KILL = f"{STEP}[15].ftruncate", f"{STEP}[19].kill"
 MADVISE, FORK = f"{STEP}[20].madvise", f"{STEP}[21].fork"
 RANGES = [f"{STEP}[16].punch_hole", f"{STEP}[17].sync_file_range", f"{STEP}[18].fadvise_dontneed"]
+REGISTER = f"{STEP}[22].userfaultfd_register"
+PROTECT, MIGRATE = f"{STEP}[23].userfaultfd_writeprotect", f"{STEP}[24].migrate"
 RULE = "kernel.retry_policy.file"
 
 
@@ -423,6 +456,26 @@ SPOILT: list[tuple[str, Any] | tuple[str, Any, list[str]]] = [
     (f"{FORK}.child", None),
     (f"{FORK}.child", {}, [f"{FORK}.child.shape"]),
     (f"{FORK}.child.fixed_ns", 10**12 + 1),
+    # stacks, and pages that are with a device
+    (f"{STACK}.grows_down_bytes", None, [f"{STACK}.room", f"{PROTECT}.vma"]),
+    (f"{STACK}.grows_down_bytes", 5, [f"{STACK}.grows_down_bytes", f"{PROTECT}.offset_bytes"]),
+    (f"{STACK}.grows_down_bytes", 16 * MIB - PAGE),  # down to other VMAs
+    (f"{STACK}.room", None, [f"{STACK}.room", f"{PROTECT}.vma"]),
+    (f"{STACK}.room", "heap", [f"{STACK}.room", f"{PROTECT}.vma"]),
+    *((f"{STACK}.{name}[0].length_bytes", wrong)
+      for name in ("device_private", "device_exclusive") for wrong in (5, 2 * MIB)),
+    (f"{STACK}.numa_hinted[0].offset_bytes", MIB),
+    *((f"{MAP}.{name}", [{}]) for name in ("device_private", "device_exclusive")),
+    (f"{MAP}.grows_down_bytes", PAGE, [f"{MAP}.grows_down_bytes", f"{MAP}.room"]),
+    (f"{MAP}.userfaultfd", {"missing": True}),
+    # userfaultfds, and pages that are moved
+    (f"{REGISTER}.modes", None),
+    (f"{REGISTER}.modes", {}),
+    *((f"{step}.vma", wrong) for step in (REGISTER, PROTECT) for wrong in ("stock", "map")),
+    *((f"{step}.offset_bytes", wrong) for step in (REGISTER, PROTECT, MIGRATE)
+      for wrong in (5, MIB)),
+    (f"{STEP}[25].userfaultfd_copy.vma", "map"),
+    (f"{MIGRATE}.vma", "copy", [f"{MIGRATE}.vma", f"{MIGRATE}.offset_bytes"]),
     # accesses by the kernel
     (f"{KERNEL_TOUCH}.access", "ACCESS_EXEC"),
     (f"{KERNEL_TOUCH}.access", 99),

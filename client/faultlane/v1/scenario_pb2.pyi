@@ -373,6 +373,20 @@ class _RetryReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RetryReas
     """
     RETRY_REASON_OOM: _RetryReason.ValueType  # 8
     """filemap_fault: no memory for the page after the lock was let go."""
+    RETRY_REASON_USERFAULTFD: _RetryReason.ValueType  # 9
+    """handle_userfault: the fault was handed to a userfaultfd, or that is being
+    closed.
+    """
+    RETRY_REASON_FALLOC: _RetryReason.ValueType  # 10
+    """shmem_falloc_wait: a hole was being punched into the page."""
+    RETRY_REASON_DEVICE_EXCLUSIVE: _RetryReason.ValueType  # 11
+    """remove_device_exclusive_entry: the folio was locked
+    (folio_lock_or_retry).
+    """
+    RETRY_REASON_DEVICE_PRIVATE: _RetryReason.ValueType  # 12
+    """do_swap_page: a page in the memory of a device cannot be brought back under
+    the VMA lock.
+    """
 
 class RetryReason(_RetryReason, metaclass=_RetryReasonEnumTypeWrapper):
     """Where an attempt was that ended in VM_FAULT_RETRY."""
@@ -405,6 +419,20 @@ RETRY_REASON_S4: RetryReason.ValueType  # 7
 """
 RETRY_REASON_OOM: RetryReason.ValueType  # 8
 """filemap_fault: no memory for the page after the lock was let go."""
+RETRY_REASON_USERFAULTFD: RetryReason.ValueType  # 9
+"""handle_userfault: the fault was handed to a userfaultfd, or that is being
+closed.
+"""
+RETRY_REASON_FALLOC: RetryReason.ValueType  # 10
+"""shmem_falloc_wait: a hole was being punched into the page."""
+RETRY_REASON_DEVICE_EXCLUSIVE: RetryReason.ValueType  # 11
+"""remove_device_exclusive_entry: the folio was locked
+(folio_lock_or_retry).
+"""
+RETRY_REASON_DEVICE_PRIVATE: RetryReason.ValueType  # 12
+"""do_swap_page: a page in the memory of a device cannot be brought back under
+the VMA lock.
+"""
 Global___RetryReason: _TypeAlias = RetryReason  # noqa: Y015
 
 class _DropForIo:
@@ -831,6 +859,12 @@ class Vma(_message.Message):
     ADVICE_FIELD_NUMBER: _builtins.int
     MAPPED_FIELD_NUMBER: _builtins.int
     SWAPPED_FIELD_NUMBER: _builtins.int
+    GROWS_DOWN_BYTES_FIELD_NUMBER: _builtins.int
+    ROOM_FIELD_NUMBER: _builtins.int
+    DEVICE_PRIVATE_FIELD_NUMBER: _builtins.int
+    DEVICE_EXCLUSIVE_FIELD_NUMBER: _builtins.int
+    NUMA_HINTED_FIELD_NUMBER: _builtins.int
+    USERFAULTFD_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique in the process; characters as in `File.name`."""
     address: _builtins.int
@@ -841,6 +875,17 @@ class Vma(_message.Message):
     """Bytes; a multiple of the page size, at least one page."""
     advice: Global___Advice.ValueType
     """What madvise(2) was told of it."""
+    grows_down_bytes: _builtins.int
+    """How far below its start it may grow (VM_GROWSDOWN): a touch down there
+    makes it begin at the page that was touched. Bytes, a multiple of the page
+    size; 0 means that it does not grow. Only for anonymous memory. Nothing
+    else may lie there, and there is no stack guard gap.
+    """
+    room: _builtins.str
+    """The name under which steps refer to the room that it may grow into, from
+    its lowest page on. Unique among VMAs and rooms; characters as in
+    `File.name`. Required with `grows_down_bytes`, and only then.
+    """
     @_builtins.property
     def file(self) -> Global___FileMapping:
         """A mapping of a file."""
@@ -867,6 +912,31 @@ class Vma(_message.Message):
         written and are in swap when the run begins. They keep clear of `mapped`.
         """
 
+    @_builtins.property
+    def device_private(self) -> _containers.RepeatedCompositeFieldContainer[Global___ByteRange]:
+        """Parts whose pages are in the memory of a device when the run begins
+        (device-private entries), over those of `mapped`. Only for anonymous
+        memory.
+        """
+
+    @_builtins.property
+    def device_exclusive(self) -> _containers.RepeatedCompositeFieldContainer[Global___ByteRange]:
+        """Parts whose pages a device has for itself when the run begins
+        (device-exclusive entries), over those before. Only for anonymous memory.
+        """
+
+    @_builtins.property
+    def numa_hinted(self) -> _containers.RepeatedCompositeFieldContainer[Global___ByteRange]:
+        """Parts whose pages, as far as they are mapped when the run begins, carry a
+        NUMA hint: the next access faults. Over those of `mapped`.
+        """
+
+    @_builtins.property
+    def userfaultfd(self) -> Global___UserfaultfdModes:
+        """What the userfaultfd of the process is told of. Not set means nothing. Only
+        for anonymous memory.
+        """
+
     def __init__(
         self,
         *,
@@ -879,16 +949,48 @@ class Vma(_message.Message):
         advice: Global___Advice.ValueType = ...,
         mapped: _abc.Iterable[Global___ByteRange] | None = ...,
         swapped: _abc.Iterable[Global___ByteRange] | None = ...,
+        grows_down_bytes: _builtins.int = ...,
+        room: _builtins.str = ...,
+        device_private: _abc.Iterable[Global___ByteRange] | None = ...,
+        device_exclusive: _abc.Iterable[Global___ByteRange] | None = ...,
+        numa_hinted: _abc.Iterable[Global___ByteRange] | None = ...,
+        userfaultfd: Global___UserfaultfdModes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["anonymous", b"anonymous", "backing", b"backing", "file", b"file"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["anonymous", b"anonymous", "backing", b"backing", "file", b"file", "userfaultfd", b"userfaultfd"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "advice", b"advice", "anonymous", b"anonymous", "backing", b"backing", "file", b"file", "length_bytes", b"length_bytes", "mapped", b"mapped", "name", b"name", "protection", b"protection", "swapped", b"swapped"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "advice", b"advice", "anonymous", b"anonymous", "backing", b"backing", "device_exclusive", b"device_exclusive", "device_private", b"device_private", "file", b"file", "grows_down_bytes", b"grows_down_bytes", "length_bytes", b"length_bytes", "mapped", b"mapped", "name", b"name", "numa_hinted", b"numa_hinted", "protection", b"protection", "room", b"room", "swapped", b"swapped", "userfaultfd", b"userfaultfd"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_backing: _TypeAlias = _typing.Literal["file", "anonymous"]  # noqa: Y015
     _WhichOneofArgType_backing: _TypeAlias = _typing.Literal["backing", b"backing"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_backing) -> _WhichOneofReturnType_backing | None: ...
 
 Global___Vma: _TypeAlias = Vma  # noqa: Y015
+
+@_typing.final
+class UserfaultfdModes(_message.Message):
+    """What a userfaultfd is told of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MISSING_FIELD_NUMBER: _builtins.int
+    WRITE_PROTECT_FIELD_NUMBER: _builtins.int
+    missing: _builtins.bool
+    """Faults on pages that are not there (UFFDIO_REGISTER_MODE_MISSING)."""
+    write_protect: _builtins.bool
+    """Writes to pages that it has write-protected (UFFDIO_REGISTER_MODE_WP)."""
+    def __init__(
+        self,
+        *,
+        missing: _builtins.bool = ...,
+        write_protect: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["missing", b"missing", "write_protect", b"write_protect"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserfaultfdModes: _TypeAlias = UserfaultfdModes  # noqa: Y015
 
 @_typing.final
 class FileMapping(_message.Message):
@@ -1034,6 +1136,11 @@ class Step(_message.Message):
     KILL_FIELD_NUMBER: _builtins.int
     MADVISE_FIELD_NUMBER: _builtins.int
     FORK_FIELD_NUMBER: _builtins.int
+    USERFAULTFD_REGISTER_FIELD_NUMBER: _builtins.int
+    USERFAULTFD_COPY_FIELD_NUMBER: _builtins.int
+    USERFAULTFD_WRITEPROTECT_FIELD_NUMBER: _builtins.int
+    USERFAULTFD_CLOSE_FIELD_NUMBER: _builtins.int
+    MIGRATE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def touch(self) -> Global___Touch:
         """Access pages of a VMA."""
@@ -1098,6 +1205,26 @@ class Step(_message.Message):
     def fork(self) -> Global___Fork:
         """Call fork(2)."""
 
+    @_builtins.property
+    def userfaultfd_register(self) -> Global___UserfaultfdRegister:
+        """Register a VMA with the userfaultfd of the process."""
+
+    @_builtins.property
+    def userfaultfd_copy(self) -> Global___UserfaultfdCopy:
+        """Wait for a fault on a missing page, and give it one."""
+
+    @_builtins.property
+    def userfaultfd_writeprotect(self) -> Global___UserfaultfdWriteprotect:
+        """Write-protect pages, or wait for a write to one and let it go on."""
+
+    @_builtins.property
+    def userfaultfd_close(self) -> Global___UserfaultfdClose:
+        """Close the userfaultfd of the process."""
+
+    @_builtins.property
+    def migrate(self) -> Global___Migrate:
+        """Move pages to other memory."""
+
     def __init__(
         self,
         *,
@@ -1117,12 +1244,17 @@ class Step(_message.Message):
         kill: Global___Kill | None = ...,
         madvise: Global___Madvise | None = ...,
         fork: Global___Fork | None = ...,
+        userfaultfd_register: Global___UserfaultfdRegister | None = ...,
+        userfaultfd_copy: Global___UserfaultfdCopy | None = ...,
+        userfaultfd_writeprotect: Global___UserfaultfdWriteprotect | None = ...,
+        userfaultfd_close: Global___UserfaultfdClose | None = ...,
+        migrate: Global___Migrate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "compute", b"compute", "fadvise_dontneed", b"fadvise_dontneed", "fork", b"fork", "ftruncate", b"ftruncate", "kill", b"kill", "kind", b"kind", "loop", b"loop", "madvise", b"madvise", "measure", b"measure", "mmap", b"mmap", "mprotect", b"mprotect", "munmap", b"munmap", "punch_hole", b"punch_hole", "sleep", b"sleep", "sync_file_range", b"sync_file_range", "touch", b"touch"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "compute", b"compute", "fadvise_dontneed", b"fadvise_dontneed", "fork", b"fork", "ftruncate", b"ftruncate", "kill", b"kill", "kind", b"kind", "loop", b"loop", "madvise", b"madvise", "measure", b"measure", "migrate", b"migrate", "mmap", b"mmap", "mprotect", b"mprotect", "munmap", b"munmap", "punch_hole", b"punch_hole", "sleep", b"sleep", "sync_file_range", b"sync_file_range", "touch", b"touch", "userfaultfd_close", b"userfaultfd_close", "userfaultfd_copy", b"userfaultfd_copy", "userfaultfd_register", b"userfaultfd_register", "userfaultfd_writeprotect", b"userfaultfd_writeprotect"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "compute", b"compute", "fadvise_dontneed", b"fadvise_dontneed", "fork", b"fork", "ftruncate", b"ftruncate", "kill", b"kill", "kind", b"kind", "loop", b"loop", "madvise", b"madvise", "measure", b"measure", "mmap", b"mmap", "mprotect", b"mprotect", "munmap", b"munmap", "punch_hole", b"punch_hole", "sleep", b"sleep", "sync_file_range", b"sync_file_range", "touch", b"touch"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "compute", b"compute", "fadvise_dontneed", b"fadvise_dontneed", "fork", b"fork", "ftruncate", b"ftruncate", "kill", b"kill", "kind", b"kind", "loop", b"loop", "madvise", b"madvise", "measure", b"measure", "migrate", b"migrate", "mmap", b"mmap", "mprotect", b"mprotect", "munmap", b"munmap", "punch_hole", b"punch_hole", "sleep", b"sleep", "sync_file_range", b"sync_file_range", "touch", b"touch", "userfaultfd_close", b"userfaultfd_close", "userfaultfd_copy", b"userfaultfd_copy", "userfaultfd_register", b"userfaultfd_register", "userfaultfd_writeprotect", b"userfaultfd_writeprotect"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["touch", "compute", "sleep", "mmap", "munmap", "mprotect", "barrier", "measure", "loop", "ftruncate", "punch_hole", "sync_file_range", "fadvise_dontneed", "kill", "madvise", "fork"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["touch", "compute", "sleep", "mmap", "munmap", "mprotect", "barrier", "measure", "loop", "ftruncate", "punch_hole", "sync_file_range", "fadvise_dontneed", "kill", "madvise", "fork", "userfaultfd_register", "userfaultfd_copy", "userfaultfd_writeprotect", "userfaultfd_close", "migrate"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1867,6 +1999,164 @@ class Fork(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Fork: _TypeAlias = Fork  # noqa: Y015
+
+@_typing.final
+class UserfaultfdRegister(_message.Message):
+    """Calls UFFDIO_REGISTER on the userfaultfd of the process, of which there is
+    one: takes mmap_lock for write; VMAs are split and merged.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VMA_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    LENGTH_BYTES_FIELD_NUMBER: _builtins.int
+    MODES_FIELD_NUMBER: _builtins.int
+    vma: _builtins.str
+    """A VMA of the process, by name, of anonymous memory."""
+    offset_bytes: _builtins.int
+    """First byte, from the start of the VMA; a multiple of the page size."""
+    length_bytes: _builtins.int
+    """Bytes; a multiple of the page size, or 0 for "to the end"."""
+    @_builtins.property
+    def modes(self) -> Global___UserfaultfdModes:
+        """What the userfaultfd is told of from then on: at least one of both."""
+
+    def __init__(
+        self,
+        *,
+        vma: _builtins.str = ...,
+        offset_bytes: _builtins.int = ...,
+        length_bytes: _builtins.int = ...,
+        modes: Global___UserfaultfdModes | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["modes", b"modes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["length_bytes", b"length_bytes", "modes", b"modes", "offset_bytes", b"offset_bytes", "vma", b"vma"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserfaultfdRegister: _TypeAlias = UserfaultfdRegister  # noqa: Y015
+
+@_typing.final
+class UserfaultfdCopy(_message.Message):
+    """Reads the next fault on a missing page from the userfaultfd of the process,
+    waiting for one if need be, and resolves it by UFFDIO_COPY: maps a page, and
+    wakes who waits for it. That takes the VMA lock where it can be had, and
+    mmap_lock for read before 6.9. A signal ends the wait, and with it the step.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VMA_FIELD_NUMBER: _builtins.int
+    vma: _builtins.str
+    """A VMA of the process, by name, of anonymous memory: faults elsewhere are
+    left to others.
+    """
+    def __init__(
+        self,
+        *,
+        vma: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["vma", b"vma"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserfaultfdCopy: _TypeAlias = UserfaultfdCopy  # noqa: Y015
+
+@_typing.final
+class UserfaultfdWriteprotect(_message.Message):
+    """Calls UFFDIO_WRITEPROTECT under mmap_lock for read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VMA_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    LENGTH_BYTES_FIELD_NUMBER: _builtins.int
+    RESOLVE_FIELD_NUMBER: _builtins.int
+    vma: _builtins.str
+    """A VMA of the process, by name, of anonymous memory."""
+    offset_bytes: _builtins.int
+    """First byte, from the start of the VMA; a multiple of the page size."""
+    length_bytes: _builtins.int
+    """Bytes; a multiple of the page size, or 0 for "to the end"."""
+    resolve: _builtins.bool
+    """Whether to read the next fault on a write-protected page of the range,
+    waiting for one as in UserfaultfdCopy, to take the protection from that
+    page, and to wake who waits for it. Otherwise all pages of the range that
+    are mapped, where the userfaultfd is told of writes, become write-protected.
+    """
+    def __init__(
+        self,
+        *,
+        vma: _builtins.str = ...,
+        offset_bytes: _builtins.int = ...,
+        length_bytes: _builtins.int = ...,
+        resolve: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["length_bytes", b"length_bytes", "offset_bytes", b"offset_bytes", "resolve", b"resolve", "vma", b"vma"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserfaultfdWriteprotect: _TypeAlias = UserfaultfdWriteprotect  # noqa: Y015
+
+@_typing.final
+class UserfaultfdClose(_message.Message):
+    """Closes the userfaultfd of the process: no VMA is registered any more, which
+    takes mmap_lock for write, and who waits is woken. A fault in between is
+    retried without waiting. Registering opens it anew.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserfaultfdClose: _TypeAlias = UserfaultfdClose  # noqa: Y015
+
+@_typing.final
+class Migrate(_message.Message):
+    """Moves the pages of a range to other memory, as compaction and move_pages(2)
+    do: one folio after another is locked, unmapped everywhere (migration
+    entries), copied and mapped again. It takes neither mmap_lock nor a VMA lock.
+    A page that is not mapped, or that somebody refers to, stays where it is.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VMA_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    LENGTH_BYTES_FIELD_NUMBER: _builtins.int
+    vma: _builtins.str
+    """A VMA of the process, by name; not one of a SPECIAL file."""
+    offset_bytes: _builtins.int
+    """First byte, from the start of the VMA; a multiple of the page size."""
+    length_bytes: _builtins.int
+    """Bytes; a multiple of the page size, or 0 for "to the end"."""
+    def __init__(
+        self,
+        *,
+        vma: _builtins.str = ...,
+        offset_bytes: _builtins.int = ...,
+        length_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["length_bytes", b"length_bytes", "offset_bytes", b"offset_bytes", "vma", b"vma"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Migrate: _TypeAlias = Migrate  # noqa: Y015
 
 @_typing.final
 class Barrier(_message.Message):

@@ -11,7 +11,7 @@ import numpy as np
 from faultlane_server.arch import ARCHITECTURES
 from faultlane_server.codes import NOBODY, DeviceKind, FaultClass, FileKind, PageState
 from faultlane_server.engine.draw import Law
-from faultlane_server.engine.layout import Space, lay_programs
+from faultlane_server.engine.layout import Space, lay_programs, uffd_bits
 from faultlane_server.engine.memory import page_table, rmap
 from faultlane_server.engine.memory_layer import MemoryLayer
 from faultlane_server.engine.queue import prepare
@@ -23,8 +23,12 @@ from faultlane_server.engine.world import (
     PAGES_MAX,
     PRESENT,
     PTE_ANON,
+    PTE_DEVICE_EXCLUSIVE,
+    PTE_DEVICE_PRIVATE,
+    PTE_NUMA,
     PTE_PRESENT,
     PTE_SWAP,
+    PTE_YOUNG,
     READAHEAD,
     SWAPPED,
     UPTODATE,
@@ -58,6 +62,8 @@ LRU_GEN_MM_WALK = 2  # of lru_gen_enabled
 LRU_GEN_NONLEAF_YOUNG = 4
 FRAMES_WITHOUT_LIMIT = 1 << 40
 WATERMARK_SCALE = 10  # vm.watermark_scale_factor: parts of 10000
+UFFD_VMA_LOCK_SINCE = (6, 9)  # uffd_lock_vma()
+STACKS_WRITE_SINCE = (6, 5)  # lock_mm_and_find_vma(), which takes mmap_lock for write
 RWSEM_WAIT_DIVISOR = 250  # RWSEM_WAIT_TIMEOUT is ceil(HZ / 250) jiffies
 
 STATE_BITS = {
@@ -160,6 +166,10 @@ class Compiler:
         config.exec_needs_exec = arch.exec_needs_exec
         config.prot_fault_fails = arch.prot_fault_fails
         config.fetch_fails_early = arch.fetch_fails_early
+        config.young_bit = 0 if arch.hardware_young else PTE_YOUNG
+        config.prefaulted = 0 if arch.old_prefaulted else PTE_YOUNG
+        config.uffd_vma_lock = config.vma_path and kernel.release >= UFFD_VMA_LOCK_SINCE
+        config.stack_writes = kernel.release >= STACKS_WRITE_SINCE
         for fault_class in FaultClass:
             self._rule(config.rules[fault_class], getattr(policy, fault_class.name.lower()))
         config.dirty_limit = scenario.kernel.dirty_bytes // self.page_bytes
@@ -282,6 +292,7 @@ class Compiler:
         row.device_id = self.devices.get(file.device, NOBODY)
         row.first_vma = NOBODY
         free_rwsem(row.invalidate_lock)
+        row.falloc_first = NOBODY
         self.folios += int(row.pages)
         folios = self.world.folios[row.first : self.folios]
         for name in NOBODY_AT_FIRST:
@@ -313,6 +324,8 @@ class Compiler:
         row.memcg = self.memcgs[process.memcg]
         row.unkillable = process.oom_unkillable
         row.threads_left = sum(group.threads for group in process.groups)
+        row.uffd_first, row.uffd_last = NOBODY, NOBODY
+        row.uffd_readers_first, row.uffd_readers_last = NOBODY, NOBODY
         row.order_first = self.world.mms[mm - 1].order_first if mm else 0
         row.order_first += self.world.mms[mm - 1].order_room if mm else 0
         placed = [v.address + v.length_bytes for v in process.vmas if v.address]
@@ -330,7 +343,8 @@ class Compiler:
     def _start_of(self, space: Space, vma: Vma) -> int:
         if vma.address:
             return vma.address // self.page_bytes
-        return self.place(space, vma.length_bytes // self.page_bytes)
+        room = vma.grows_down_bytes // self.page_bytes
+        return self.place(space, room + vma.length_bytes // self.page_bytes) + room
 
     def _ptes_by_address(self, vmas: tuple[Vma, ...], starts: list[int]) -> list[int]:
         """Return the first page-table entry of each VMA: neighbours can become one VMA."""
@@ -343,7 +357,8 @@ class Compiler:
                 ptes[number] = next_shared
                 next_shared += pages[number]
             else:
-                ptes[number] = self.take_ptes(pages[number])
+                room = vmas[number].grows_down_bytes // self.page_bytes
+                ptes[number] = self.take_ptes(room + pages[number]) + room
         return ptes
 
     def _align(self, page: int) -> int:
@@ -381,8 +396,9 @@ class Compiler:
         folios, ptes = self.world.folios[first : self.folios], self.world.ptes[: self.ptes]
         folios["file"] = NOBODY
         is_mapped = ptes & (PTE_PRESENT | PTE_ANON) == PTE_PRESENT | PTE_ANON
-        folios["state"][is_mapped] = PRESENT | UPTODATE
         folios["mapcount"][is_mapped] = 1
+        is_there = is_mapped | (ptes & PTE_DEVICE_EXCLUSIVE != 0)
+        folios["state"][is_there] = PRESENT | UPTODATE
         folios["state"][ptes & PTE_SWAP != 0] = SWAPPED
         for pte, slot, pages in self.own_vmas:
             folios["vma"][pte : pte + pages] = slot
@@ -399,19 +415,26 @@ class Compiler:
         row.advice = vma.advice
         row.seq, row.reader, row.drainer, row.word.cpu = -1, NOBODY, NOBODY, NOBODY
         row.open, row.private = NOBODY, True
+        row.uffd = uffd_bits(vma.userfaultfd)
+        row.lowest = -1
         if isinstance(vma.backing, FileMapping):
             row.open = self._open(vma.backing)
             row.offset = vma.backing.offset_bytes // self.page_bytes
             row.private = vma.backing.map_private
             rmap.link(self.world, slot)
             self._mapped(row, slot, vma)
-        elif vma.mapped or vma.swapped:
+        elif vma.mapped or vma.swapped or vma.device_private or vma.device_exclusive:
             self._mapped_anonymous(row, slot, vma)
         if vma.swapped:
-            self._swapped_out(row, vma)
+            self._swapped_out(row, slot, vma)
+        self._hinted(row, vma)
         self.world.vma_order[mm.order_first + mm.order_count] = slot
         mm.order_count += 1
         space.name(vma.name, start, pages, pte)
+        if vma.grows_down_bytes:
+            room = vma.grows_down_bytes // self.page_bytes
+            row.lowest = start - room
+            space.name(vma.room, start - room, room, pte - room)
 
     def _mapped(self, row: np.record, slot: int, vma: Vma) -> None:
         """Let entries map their pages from the start."""
@@ -429,25 +452,38 @@ class Compiler:
             self.world.mms[row.mm].pages += len(chosen)
             ptes[chosen] = page_table.entry(self.world, row, int(row.protection))
 
-    def _swapped_out(self, row: np.record, vma: Vma) -> None:
+    def _swapped_out(self, row: np.record, slot: int, vma: Vma) -> None:
         """Let entries say that their pages are in swap; the pages are known when all are laid."""
         if row.anon_vma == 0:
             self.world.anon_vmas += 1
             row.anon_vma = self.world.anon_vmas
         ptes = self.world.ptes[row.pte : row.pte + int(row.end - row.start)]
+        self.own_vmas.append((int(row.pte), slot, len(ptes)))
         for part in vma.swapped:
-            self._part(ptes, part)[:] = PTE_SWAP
+            self._part(ptes, part)[:] = PTE_ANON | PTE_SWAP
 
     def _mapped_anonymous(self, row: np.record, slot: int, vma: Vma) -> None:
         """Let entries map pages that were written before."""
         self.world.anon_vmas += 1
         row.anon_vma = self.world.anon_vmas
         ptes = self.world.ptes[row.pte : row.pte + int(row.end - row.start)]
-        for part in vma.mapped:
-            self._part(ptes, part)[:] = page_table.copied_entry(self.world, row)
-        mapped = np.flatnonzero(ptes)
+        states = (
+            (vma.mapped, page_table.copied_entry(self.world, row)),
+            (vma.device_private, page_table.ABSENT_ANON | PTE_DEVICE_PRIVATE),
+            (vma.device_exclusive, page_table.ABSENT_ANON | PTE_DEVICE_EXCLUSIVE),
+        )
+        for parts, bits in states:
+            for part in parts:
+                self._part(ptes, part)[:] = bits
         self.own_vmas.append((int(row.pte), slot, len(ptes)))
-        self.world.mms[row.mm].pages += len(mapped)
+        self.world.mms[row.mm].pages += np.count_nonzero(ptes & PTE_PRESENT)
+
+    def _hinted(self, row: np.record, vma: Vma) -> None:
+        """Let the next access to some pages that are mapped be a NUMA hint fault."""
+        ptes = self.world.ptes[row.pte : row.pte + int(row.end - row.start)]
+        for part in vma.numa_hinted:
+            chosen = self._part(ptes, part)
+            chosen[chosen & PTE_PRESENT != 0] |= PTE_NUMA
 
     def _open(self, mapping: FileMapping) -> int:
         """Return the struct file of a mapping, with a readahead state of its own."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from faultlane_server.codes import NOBODY
 from faultlane_server.engine.draw import zipf_table
-from faultlane_server.engine.world import Op, Pattern
+from faultlane_server.engine.world import UFFD_MISSING, UFFD_WP, Op, Pattern
 from faultlane_server.scenario import (
     Barrier,
     Compute,
@@ -23,6 +23,7 @@ from faultlane_server.scenario import (
     Loop,
     Madvise,
     Measure,
+    Migrate,
     Mmap,
     Mprotect,
     Munmap,
@@ -36,6 +37,12 @@ from faultlane_server.scenario import (
     ThreadGroup,
     Touch,
     Uniform,
+    UserfaultfdClose,
+    UserfaultfdCopy,
+    UserfaultfdModes,
+    UserfaultfdRegister,
+    UserfaultfdStep,
+    UserfaultfdWriteprotect,
     Zipf,
 )
 
@@ -49,6 +56,20 @@ FILE_OP_OF: dict[type, Op] = {
     SyncFileRange: Op.SYNC_FILE_RANGE,
     FadviseDontneed: Op.FADVISE_DONTNEED,
 }
+
+
+SPECIAL_OP_OF: dict[type, Op] = {
+    UserfaultfdRegister: Op.USERFAULTFD_REGISTER,
+    UserfaultfdCopy: Op.USERFAULTFD_COPY,
+    UserfaultfdWriteprotect: Op.USERFAULTFD_WRITEPROTECT,
+    UserfaultfdClose: Op.USERFAULTFD_CLOSE,
+    Migrate: Op.MIGRATE,
+}
+
+
+def uffd_bits(modes: UserfaultfdModes) -> int:
+    """Return what a userfaultfd is told of as the engine has it."""
+    return UFFD_MISSING * modes.missing + UFFD_WP * modes.write_protect
 
 
 class Region(NamedTuple):
@@ -172,6 +193,8 @@ class _Layer:
             self.compiler.duration(self._instruction(Op.FORK, depth).duration, step.child)
         elif isinstance(step, FileStep):
             self._file_step(self._instruction(FILE_OP_OF[type(step)], depth), step)
+        elif isinstance(step, UserfaultfdStep | Migrate):
+            self._special(self._instruction(SPECIAL_OP_OF[type(step)], depth), step)
         elif isinstance(step, Kill):
             self._kill(self._instruction(Op.KILL, depth), step)
         else:
@@ -297,6 +320,21 @@ class _Layer:
         row.start = self._pages(step.offset_bytes)
         row.pages = self.compiler.pages(step.length_bytes) if step.length_bytes else end - row.start
         row.wait = isinstance(step, SyncFileRange) and step.wait
+
+    def _special(self, row: np.record, step: UserfaultfdStep | Migrate) -> None:
+        if isinstance(step, UserfaultfdClose):
+            return
+        region = self.space.regions[step.vma]
+        if isinstance(step, UserfaultfdCopy):
+            row.modes = UFFD_MISSING
+            self._range(row, region, 0, 0)
+            return
+        self._range(row, region, step.offset_bytes, step.length_bytes)
+        if isinstance(step, UserfaultfdRegister):
+            row.modes = uffd_bits(step.modes)
+            self.vmas_more += 2
+        elif isinstance(step, UserfaultfdWriteprotect):
+            row.modes = UFFD_WP * step.resolve
 
     def _kill(self, row: np.record, step: Kill) -> None:
         crowd = self.compiler.crowds[step.process, step.group]

@@ -9,12 +9,14 @@ from faultlane_server.codes import NOBODY, Access
 from faultlane_server.engine import draw, sched, signals
 from faultlane_server.engine.draw import Purpose
 from faultlane_server.engine.jit import compiled
-from faultlane_server.engine.memory.page_table import pte_bit
+from faultlane_server.engine.memory.page_table import needed
 from faultlane_server.engine.ops import entry
 from faultlane_server.engine.queue import Kind, push
 from faultlane_server.engine.tally import collect, count
 from faultlane_server.engine.world import (
+    PTE_NUMA,
     PTE_PRESENT,
+    PTE_YOUNG,
     Cause,
     Counter,
     Histograms,
@@ -89,6 +91,8 @@ def _is_operation(op):
         return True
     if op == Op.MADVISE or op == Op.FORK:
         return True
+    if op >= Op.USERFAULTFD_REGISTER and op <= Op.MIGRATE:
+        return True
     return op >= Op.FTRUNCATE and op <= Op.FADVISE_DONTNEED
 
 
@@ -122,15 +126,18 @@ def _touch(world, thread, instruction, now_ns):
     runner = world.threads[thread]
     if runner.left < 0:
         runner.left = instruction.count
-    bit = pte_bit(instruction.access)
+    bits = needed(world, instruction.access)
     spent_ns = runner.carried_ns
     runner.carried_ns = 0
     ptes = instruction.pte + runner.index * instruction.own_pages
     while runner.left > 0 and spent_ns < HITS_NS_MAX:
         page = _page(world, thread, instruction)
-        if not world.ptes[ptes + page] & bit:
+        pte = world.ptes[ptes + page]
+        if pte & (bits | PTE_NUMA) != bits:
             _begin_fault(world, thread, instruction, page, now_ns, spent_ns)
             return True
+        if not pte & PTE_YOUNG:
+            world.ptes[ptes + page] = pte | PTE_YOUNG
         spent_ns += world.config.cost.touch_ns
         _touched(world, thread, instruction, now_ns + spent_ns)
     if runner.left == 0:
@@ -222,7 +229,8 @@ def _is_refused_early(world, fault, instruction, page):
     if not world.config.fetch_fails_early or instruction.access != Access.EXEC:
         return False
     pte = instruction.pte + fault.index * instruction.own_pages + page
-    return world.ptes[pte] & PTE_PRESENT != 0
+    mapped = PTE_PRESENT | PTE_YOUNG
+    return world.ptes[pte] & (mapped | PTE_NUMA) == mapped
 
 
 @compiled

@@ -183,6 +183,7 @@ def _write_fault(world, thread, duration_ns, finished):
     rows.wait_userfaultfd_ns[row] = fault.wait_ns[Cause.USERFAULTFD]
     rows.wait_falloc_ns[row] = fault.wait_ns[Cause.FALLOC]
     rows.reads_lost[row] = fault.reads_lost
+    rows.wait_vma_ns[row] = fault.wait_ns[Cause.VMA]
     rows.rows += 1
 
 

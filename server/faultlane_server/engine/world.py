@@ -170,8 +170,33 @@ class Step(IntEnum):
     AGE = 71  # MGLRU: walk the page tables of the next process
     AGE_WALKED = 72  # the same: a part was walked
     KSWAPD = 73
+    DEVICE_CHARGE = 75  # migrate_to_ram: ask for a page again
+    UFFD_CHARGE = 76  # UFFDIO_COPY: the same
     SHMEM_READ = 74  # shmem_swapin_folio: the page was read at once
     WRITE_KILLED = 45  # a fatal signal has ended the wait for mmap_lock for write
+    # Faults that few programs have.
+    MIGRATION_OVER = 161  # the migration of the page is over
+    BROUGHT_BACK = 162  # migrate_to_ram: the page is in memory again
+    EXCLUSIVE_WAITED = 163  # folio_lock_or_retry: the folio was unlocked
+    EXCLUSIVE_WOKEN = 164  # the same with the fault lock held: somebody let go of the folio
+    EXCLUSIVE_KILLED = 165  # the same: a fatal signal has ended the wait for it
+    EXCLUSIVE_RESTORED = 166  # the entry is made normal
+    UFFD_QUEUE = 167  # handle_userfault: queue, and wait until the fault is resolved
+    UFFD_WOKEN = 168  # the same: it was, or a signal has ended the wait
+    YOUNG = 169  # the entry is made young
+    FALLOC_OVER = 170  # shmem_falloc_wait: the hole is punched
+    # Operations that few programs call.
+    MIGRATE = 180  # begin
+    MIGRATE_NEXT = 181  # lock the next folio of the range
+    MIGRATE_WOKEN = 182  # the same: somebody let go of it
+    MIGRATE_STABLE = 189  # the same: some page was written
+    MIGRATE_COPIED = 190  # the folio was copied: restore its entries
+    UFFD_READ = 183  # read the next fault from a userfaultfd
+    UFFD_READ_ENDED = 184  # a signal has ended the wait for one
+    UFFD_LOCK = 185  # take mmap_lock for read to resolve it
+    UFFD_LOCKED = 186  # mmap_lock is held
+    UFFD_RESOLVE = 187  # it is resolved
+    UFFD_CLOSE = 188  # userfaultfd_release
 
 
 class Lru(IntEnum):
@@ -216,6 +241,11 @@ class Op(IntEnum):
     KILL = 17
     MADVISE = 18
     FORK = 19
+    USERFAULTFD_REGISTER = 50
+    USERFAULTFD_COPY = 51
+    USERFAULTFD_WRITEPROTECT = 52
+    USERFAULTFD_CLOSE = 53
+    MIGRATE = 54
 
 
 class Pattern(IntEnum):
@@ -259,6 +289,11 @@ Mm = _record(
     ("order_room", i64),  # how many it can have
     ("write_since_ns", i64),  # since when mmap_lock is held for write
     ("children_until_ns", i64),  # until when a child has its copy
+    ("uffd_first", i64),  # whose fault its userfaultfd has, linked by Thread.behind, or NOBODY
+    ("uffd_last", i64),
+    ("uffd_readers_first", i64),  # who waits to read from it, or NOBODY
+    ("uffd_readers_last", i64),
+    ("uffd_released", i64),  # 1: it is being closed, or is closed
     ("memcg", i64),
     ("pages", i64),  # that its entries map
     ("threads_left", i64),
@@ -303,6 +338,8 @@ Vma = _record(
     ("pte", i64),  # index of the page-table entry of `start`
     ("protection", i64),  # bits 1 << Protection
     ("advice", i64),  # Advice
+    ("uffd", i64),  # bits UFFD_MISSING and UFFD_WP: what a userfaultfd is told of
+    ("lowest", i64),  # the page number down to which it grows, or -1: it does not
     ("seq", i64),  # vm_lock_seq: equal to Mm.seq while write-locked
     ("readers", i64),
     ("drain", i64),  # Drain: what the writer does that waits for the readers
@@ -316,6 +353,10 @@ Vma = _record(
     ("swap_window", i64),  # how many pages that one read
     ("swap_hits", i64),  # of pages that readahead of swap has brought in
 )
+
+# What a userfaultfd is told of.
+UFFD_MISSING = 1
+UFFD_WP = 2
 
 # Bits of a page-table entry.
 PTE_PRESENT = 1
@@ -399,6 +440,9 @@ File = _record(
     ("dirty", i64),  # pages
     ("write_next", i64),  # the page from which background writeback goes on
     ("first_vma", i64),  # of those that map it, or NOBODY
+    ("falloc_start", i64),  # pages that a hole is being punched into: of tmpfs only
+    ("falloc_end", i64),
+    ("falloc_first", i64),  # who waits until that is over, linked by Thread.behind, or NOBODY
 )
 
 Device = _record(
@@ -457,6 +501,7 @@ Instruction = _record(
     ("wait", i64),  # of SYNC_FILE_RANGE
     ("advice", i64),  # Madvice
     ("merges", i64),  # of MMAP
+    ("modes", i64),  # of USERFAULTFD_*: bits UFFD_MISSING and UFFD_WP
     ("duration", DurationSpec),
 )
 
@@ -582,6 +627,11 @@ Thread = _record(
     # Its program's loops and measures.
     ("loops_left", i64, NESTING_MAX),
     ("measured_since_ns", i64, NESTING_MAX),
+    # Faults and operations that few programs have.
+    ("uffd_mode", i64),  # what its fault is to a userfaultfd: UFFD_MISSING, UFFD_WP, or 0
+    ("uffd_is_read", i64),  # 1: somebody has read of its fault
+    ("op_modes", i64),  # what a userfaultfd is to be told of
+    ("op_folio", i64),  # the folio that is migrated
 )
 
 
@@ -648,6 +698,15 @@ class Counter(IntEnum):
     AGING_SKIPPED = 57  # processes whose mmap_lock could not be had for a walk
     HIGH_DELAYS = 58  # sleeps over memory.high
     SWAP_COLLISIONS = 59  # faults that found their page being read from a synchronous device
+    STACKS_GROWN = 80
+    MIGRATED = 81  # pages
+    NOT_MIGRATED = 82  # pages that were in use
+    USERFAULTS = 83  # faults that were handed to a userfaultfd, each time
+    USERFAULTS_RESOLVED = 84
+    NUMA_HINT_FAULTS = 85
+    YOUNG_FAULTS = 86  # faults that only made an entry young
+    USERFAULTFD_ABORTS = 87  # of VMA_LOCK_ABORT, those of userfaultfd operations
+
     READAHEAD_STOPPED = 100  # pages of readahead that could not be charged
     FAULTS_OOM = 101
 
@@ -756,6 +815,10 @@ Config = _record(
     ("exec_needs_exec", i64),
     ("prot_fault_fails", i64),
     ("fetch_fails_early", i64),
+    ("young_bit", i64),  # PTE_YOUNG if an access needs it, or 0 if the hardware sets it
+    ("prefaulted", i64),  # PTE_YOUNG if fault-around makes it so, or 0
+    ("uffd_vma_lock", i64),  # 1: UFFDIO_COPY takes the VMA lock, if it can
+    ("stack_writes", i64),  # 1: a stack grows under mmap_lock for write; else for read
     ("rules", Rule, len(FaultClass)),
     ("cost", Costs),
     ("dirty_limit", i64),  # pages; 0: none

@@ -32,8 +32,10 @@ from faultlane_server.scenario.memory import (
     check_file,
     check_mapped,
     check_no_overlaps,
+    check_room_names,
     check_vma,
     pages,
+    rooms,
 )
 from faultlane_server.scenario.programs import check_program
 from faultlane_server.scenario.tree import (
@@ -143,11 +145,12 @@ def _process(
     vmas = tuple(
         check_vma(at.item(index), vma, files, hardware) for index, vma in enumerate(process.vmas)
     )
+    check_room_names(at, vmas)
     check_no_overlaps(at, vmas)
     if not process.groups:
         groups.refuse("at least one group", 0)
     groups.want_unique_names([group.name for group in process.groups])
-    named = {vma.name: vma for vma in vmas}
+    named = rooms(vmas) | {vma.name: vma for vma in vmas}
     others = {each.name: each for each in workload.processes}
     filled = (
         _group(
@@ -169,7 +172,8 @@ def _check_totals(place: Place, workload: Workload, needs: Needs, page_bytes: in
     processes = workload.processes
     groups = [group for process in processes for group in process.groups]
     vmas = [vma for process in processes for vma in process.vmas]
-    lengths = [file.size_bytes for file in workload.files] + [vma.length_bytes for vma in vmas]
+    lengths = [file.size_bytes for file in workload.files]
+    lengths += [vma.length_bytes + vma.grows_down_bytes for vma in vmas]
     pages_all = sum(pages(length, page_bytes) for length in lengths) + needs.pages
     place.want_at_most(PAGES_MAX, pages_all, "pages of files and VMAs together")
     place.want_at_most(PAGES_SET_MAX, _pages_set(workload, page_bytes), "pages with initial states")
@@ -192,7 +196,9 @@ def _check_totals(place: Place, workload: Workload, needs: Needs, page_bytes: in
 def _pages_set(workload: Workload, page_bytes: int) -> int:
     """Return how many pages get a state from their ranges, each as often as it gets one."""
     states = [part for file in workload.files for part in file.initial]
-    mapped = [part for process in workload.processes for vma in process.vmas for part in vma.mapped]
+    vmas = [vma for process in workload.processes for vma in process.vmas]
+    mapped = [part for vma in vmas for part in (*vma.mapped, *vma.numa_hinted)]
+    mapped += [part for vma in vmas for part in (*vma.device_private, *vma.device_exclusive)]
     bad = [part for file in workload.files for part in file.bad]
     return (
         sum(part.length_bytes // page_bytes // max(part.every_pages, 1) for part in states)

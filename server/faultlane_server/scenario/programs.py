@@ -14,6 +14,7 @@ from faultlane_server.scenario.limits import (
 )
 from faultlane_server.scenario.memory import check_protection, check_range, pages
 from faultlane_server.scenario.others import check_file_step, check_kill
+from faultlane_server.scenario.special import check_on_a_vma
 from faultlane_server.scenario.touches import check_touch
 from faultlane_server.scenario.tree import (
     Barrier,
@@ -25,6 +26,7 @@ from faultlane_server.scenario.tree import (
     Loop,
     Madvise,
     Measure,
+    Migrate,
     Mmap,
     Mprotect,
     Munmap,
@@ -33,6 +35,10 @@ from faultlane_server.scenario.tree import (
     Step,
     SyncFileRange,
     Touch,
+    UserfaultfdClose,
+    UserfaultfdCopy,
+    UserfaultfdRegister,
+    UserfaultfdWriteprotect,
 )
 from faultlane_server.scenario.violations import Place
 
@@ -50,6 +56,11 @@ _FIELD_OF: dict[type, str] = {
     PunchHole: "punch_hole",
     SyncFileRange: "sync_file_range",
     FadviseDontneed: "fadvise_dontneed",
+    UserfaultfdRegister: "userfaultfd_register",
+    UserfaultfdCopy: "userfaultfd_copy",
+    UserfaultfdWriteprotect: "userfaultfd_writeprotect",
+    UserfaultfdClose: "userfaultfd_close",
+    Migrate: "migrate",
     Kill: "kill",
     Barrier: "barrier",
     Measure: "measure",
@@ -98,6 +109,10 @@ def _step(place: Place, step: Step, author: Author, depth: int) -> Step:
             return step
         case Kill():
             return check_kill(place, step, author)
+        case UserfaultfdRegister() | UserfaultfdCopy() | UserfaultfdWriteprotect() | Migrate():
+            return check_on_a_vma(place, step, author)
+        case UserfaultfdClose():
+            return step
         case Ftruncate() | PunchHole() | SyncFileRange() | FadviseDontneed():
             return check_file_step(place, step, author)
         case Barrier():

@@ -176,6 +176,45 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True)
+class UserfaultfdModes:
+    missing: bool = False
+    write_protect: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UserfaultfdRegister:
+    vma: str
+    modes: UserfaultfdModes
+    offset_bytes: int = 0
+    length_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class UserfaultfdCopy:
+    vma: str
+
+
+@dataclass(frozen=True, slots=True)
+class UserfaultfdWriteprotect:
+    vma: str
+    offset_bytes: int = 0
+    length_bytes: int = 0
+    resolve: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UserfaultfdClose:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Migrate:
+    vma: str
+    offset_bytes: int = 0
+    length_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Barrier:
     name: str
 
@@ -195,6 +234,9 @@ class Loop:
 # What changes the pages of a file, by name.
 FileStep = Ftruncate | PunchHole | SyncFileRange | FadviseDontneed
 
+# What is about a userfaultfd.
+UserfaultfdStep = UserfaultfdRegister | UserfaultfdCopy | UserfaultfdWriteprotect | UserfaultfdClose
+
 Step = (
     Touch
     | Compute
@@ -205,6 +247,8 @@ Step = (
     | Madvise
     | Fork
     | FileStep
+    | UserfaultfdStep
+    | Migrate
     | Kill
     | Barrier
     | Measure
@@ -249,6 +293,12 @@ class Vma:
     advice: Advice = Advice.NORMAL
     mapped: tuple[ByteRange, ...] = ()
     swapped: tuple[ByteRange, ...] = ()
+    grows_down_bytes: int = 0
+    room: str = ""
+    device_private: tuple[ByteRange, ...] = ()
+    device_exclusive: tuple[ByteRange, ...] = ()
+    numa_hinted: tuple[ByteRange, ...] = ()
+    userfaultfd: UserfaultfdModes = UserfaultfdModes()
 
 
 @dataclass(frozen=True, slots=True)

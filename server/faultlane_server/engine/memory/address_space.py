@@ -45,6 +45,16 @@ def find(world, mm, page):
 
 
 @compiled
+def find_stack(world, mm, page):
+    """Return the slot of the VMA behind `page` that may grow down to it, or NOBODY."""
+    slot = slot_at(world, mm, place_of(world, mm, page))
+    if slot == NOBODY or world.vmas[slot].start <= page:
+        return NOBODY
+    lowest = world.vmas[slot].lowest
+    return slot if 0 <= lowest <= page else NOBODY
+
+
+@compiled
 def new_slot(world):
     """Take a free slot, and give its VMA an id."""
     if world.vma_free != NOBODY:
@@ -67,6 +77,8 @@ def new_slot(world):
     vma.swap_last = 0
     vma.swap_window = 0
     vma.swap_hits = 0
+    vma.uffd = 0
+    vma.lowest = -1
     world.vma_ids += 1
     return slot
 
@@ -122,6 +134,8 @@ def split(world, slot, page):
     half.pte = vma.pte + (page - vma.start)
     half.protection = vma.protection
     half.advice = vma.advice
+    half.uffd = vma.uffd
+    half.lowest = vma.lowest
     half.seq = vma.seq
     vma.end = page
     insert(world, right)
@@ -145,6 +159,7 @@ def continues(world, left, right):
         and one.pte + (one.end - one.start) == other.pte
         and one.open == other.open
         and one.private == other.private
+        and one.lowest == other.lowest
         and may_share(world, left, right)
         and (one.open == NOBODY or one.offset + (one.end - one.start) == other.offset)
     )

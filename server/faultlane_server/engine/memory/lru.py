@@ -31,7 +31,8 @@ def is_file(world, folio):
 @compiled
 def mark_used(world, folio, thread):
     """Let MGLRU put a page that a fault makes into its youngest generation (in_lru_fault)."""
-    if world.config.lru_kind == LruKind.MGLRU and world.threads[thread].has_recency:
+    row = world.threads[thread]
+    if world.config.lru_kind == LruKind.MGLRU and row.in_fault and row.has_recency:
         folio.state |= ACTIVE
 
 

@@ -303,6 +303,8 @@ def reclaim_page(world, thread, number, now_ns):
     if folio.file == NOBODY and anon_page.is_left_over(world, number):
         anon_page.evict(world, number)
         return FREED
+    if folio.file == NOBODY and anon_page.is_with_a_device(world, number):
+        return KEPT
     is_file = lru.is_file(world, folio)
     fate = _by_references(world, number, is_file)
     if fate != FREED:

@@ -60,7 +60,7 @@ def unmap(world, file, first, end, even_copies):
         vma = world.vmas[slot]
         for at in range(_pte_of(vma, first), _pte_of(vma, end)):
             pte = np.int64(world.ptes[at])
-            if pte & PTE_PRESENT and (even_copies or not pte & PTE_ANON):
+            if pte and (even_copies or not pte & PTE_ANON):
                 page_table.clear(world, vma, at)
                 cleared += 1
         slot = vma.file_next
@@ -81,6 +81,29 @@ def write_protect(world, file, first, end):
                     protected += 1
         slot = vma.file_next
     return protected
+
+
+@compiled
+def begin_migration(world, file, page):
+    """Replace all entries that map a page of a file by migration entries (try_to_migrate)."""
+    slot = world.files[file].first_vma
+    while slot != NOBODY:
+        if _maps(world, slot, file, page):
+            vma = world.vmas[slot]
+            page_table.begin_migration(world, vma, _pte_of(vma, page))
+        slot = world.vmas[slot].file_next
+
+
+@compiled
+def end_migration(world, file, page):
+    """Map a page of a file again wherever it was mapped (remove_migration_ptes)."""
+    slot = world.files[file].first_vma
+    while slot != NOBODY:
+        vma = world.vmas[slot]
+        for at in range(_pte_of(vma, page), _pte_of(vma, page + 1)):
+            if not world.ptes[at] & PTE_ANON:
+                page_table.end_migration(world, vma, at)
+        slot = vma.file_next
 
 
 @compiled

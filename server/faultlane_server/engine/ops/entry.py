@@ -23,6 +23,7 @@ def begin(world, thread, instruction, now_ns):
     caller.op_wait = instruction.wait
     caller.op_advice = instruction.advice
     caller.op_merges = instruction.merges
+    caller.op_modes = instruction.modes
     caller.locks_count = 0
     caller.hold_ns = 0
     sched.burst(world, thread, now_ns, world.config.cost.syscall_ns // 2, _first_step(caller))
@@ -34,13 +35,29 @@ def _first_step(caller):
     kind = caller.op_kind
     if kind >= OperationKind.FTRUNCATE and kind <= OperationKind.FADVISE_DONTNEED:
         return Step.FILE_OPERATION
+    if kind >= OperationKind.USERFAULTFD_REGISTER and kind <= OperationKind.MIGRATE:
+        return _first_special_step(caller)
     if kind == OperationKind.MADVISE and caller.op_advice == Madvice.DONTNEED:
         return Step.READ_LOCK
     return Step.WRITE_LOCK
 
 
 @compiled
+def _first_special_step(caller):
+    kind = caller.op_kind
+    if kind == OperationKind.USERFAULTFD_REGISTER:
+        return Step.WRITE_LOCK
+    if kind == OperationKind.USERFAULTFD_CLOSE:
+        return Step.UFFD_CLOSE
+    if kind == OperationKind.MIGRATE:
+        return Step.MIGRATE
+    return Step.UFFD_READ if caller.op_modes else Step.UFFD_LOCK
+
+
+@compiled
 def _kind_of(op):
+    if op >= Op.USERFAULTFD_REGISTER and op <= Op.MIGRATE:
+        return _special_kind_of(op)
     if op == Op.MMAP:
         return OperationKind.MMAP
     if op == Op.MUNMAP:
@@ -59,6 +76,20 @@ def _kind_of(op):
         return OperationKind.SYNC_FILE_RANGE
     assert op == Op.FADVISE_DONTNEED, "an operation of no known kind"
     return OperationKind.FADVISE_DONTNEED
+
+
+@compiled
+def _special_kind_of(op):
+    if op == Op.USERFAULTFD_REGISTER:
+        return OperationKind.USERFAULTFD_REGISTER
+    if op == Op.USERFAULTFD_COPY:
+        return OperationKind.USERFAULTFD_COPY
+    if op == Op.USERFAULTFD_WRITEPROTECT:
+        return OperationKind.USERFAULTFD_WRITEPROTECT
+    if op == Op.USERFAULTFD_CLOSE:
+        return OperationKind.USERFAULTFD_CLOSE
+    assert op == Op.MIGRATE, "an operation of no known kind"
+    return OperationKind.MIGRATE
 
 
 @compiled

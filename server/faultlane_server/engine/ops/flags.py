@@ -1,4 +1,4 @@
-"""mprotect, and madvise that changes flags: VMAs are split and merged as these ask for.
+"""mprotect, madvise and UFFDIO_REGISTER: VMAs are split and merged as their flags ask for.
 
 For each VMA of the range (vma_modify_flags, mprotect_fixup): what changes is merged into
 a neighbour that is like it, else it is split off. Every VMA that is changed, absorbed or
@@ -18,7 +18,7 @@ def plan(world, thread):
     cost = world.config.cost
     base_ns = 0
     if caller.op_at == caller.op_start:
-        base_ns = cost.mprotect_ns if _is_mprotect(caller) else cost.madvise_ns
+        base_ns = _base_ns(cost, caller)
     place = _next_place(world, caller)
     if place < 0:
         return _plan_nothing(caller, base_ns)
@@ -40,6 +40,18 @@ def plan(world, thread):
 
 
 @compiled
+def _base_ns(cost, caller):
+    if _is_mprotect(caller):
+        return cost.mprotect_ns
+    return cost.userfaultfd_register_ns if _is_register(caller) else cost.madvise_ns
+
+
+@compiled
+def _is_register(caller):
+    return caller.op_kind == OperationKind.USERFAULTFD_REGISTER
+
+
+@compiled
 def _is_mprotect(caller):
     return caller.op_kind == OperationKind.MPROTECT
 
@@ -51,13 +63,20 @@ def _new_protection(caller, vma):
 
 @compiled
 def _new_advice(caller, vma):
-    return vma.advice if _is_mprotect(caller) else caller.op_advice
+    return caller.op_advice if caller.op_kind == OperationKind.MADVISE else vma.advice
+
+
+@compiled
+def _new_uffd(caller, vma):
+    return vma.uffd | caller.op_modes if _is_register(caller) else vma.uffd
 
 
 @compiled
 def _changes(caller, vma):
     """Whether the operation changes the flags of a VMA."""
     if _new_protection(caller, vma) != vma.protection:
+        return True
+    if _new_uffd(caller, vma) != vma.uffd:
         return True
     return _new_advice(caller, vma) != vma.advice
 
@@ -124,8 +143,10 @@ def _if_alike(world, caller, left, right, slot, neighbour):
     if not address_space.continues(world, left, right):
         return NOBODY
     vma, other = world.vmas[slot], world.vmas[neighbour]
-    is_alike = other.protection == _new_protection(caller, vma) and other.advice == _new_advice(
-        caller, vma
+    is_alike = (
+        other.protection == _new_protection(caller, vma)
+        and other.advice == _new_advice(caller, vma)
+        and other.uffd == _new_uffd(caller, vma)
     )
     return neighbour if is_alike else NOBODY
 
@@ -184,3 +205,4 @@ def _reshape(world, caller, place, slot, start, end):
             address_space.split(world, slot, end)
         vma = world.vmas[slot]
         vma.protection, vma.advice = _new_protection(caller, vma), _new_advice(caller, vma)
+        vma.uffd = _new_uffd(caller, vma)

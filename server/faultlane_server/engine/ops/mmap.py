@@ -57,6 +57,8 @@ def _is_alike(world, caller, vma):
     if not caller.op_merges or vma.open != NOBODY:
         return False
     is_next = vma.pte + (caller.op_start - vma.start) == caller.op_pte
+    if vma.uffd or vma.lowest >= 0:
+        return False
     return is_next and vma.protection == READ_WRITE and vma.advice == Advice.NORMAL
 
 

@@ -6,11 +6,13 @@ next change (which VMAs to lock, what it costs), and applies it when the VMAs ar
 
 from faultlane_server.codes import OperationKind, VmaLockDesign
 from faultlane_server.engine import program, sched
+from faultlane_server.engine.fault import handler, stack
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.locks import mmap_lock, rwsem, vma_lock
 from faultlane_server.engine.locks.word import strike
 from faultlane_server.engine.memory import memcg
 from faultlane_server.engine.ops import entry, flags, fork, mmap, munmap
+from faultlane_server.engine.ops import userfaultfd as uffd
 from faultlane_server.engine.tally import acquired, count, operation_ended
 from faultlane_server.engine.world import Cause, Counter, Locks, Step
 
@@ -47,12 +49,16 @@ def spin_expired(world, thread, now_ns):
 def held(world, thread, now_ns):
     """Go on with mmap_lock held for write: plan the next change, or finish."""
     kind = world.threads[thread].op_kind
-    if kind == OperationKind.MMAP:
+    if world.threads[thread].in_fault:
+        more = stack.plan(world, thread)
+    elif kind == OperationKind.MMAP:
         more = mmap.plan(world, thread)
     elif kind == OperationKind.MUNMAP:
         more = munmap.plan(world, thread)
     elif kind == OperationKind.FORK:
         more = fork.plan(world, thread)
+    elif kind == OperationKind.USERFAULTFD_CLOSE:
+        more = uffd.plan(world, thread)
     else:
         more = flags.plan(world, thread)
     if more:
@@ -122,12 +128,16 @@ def drained(world, thread, now_ns):
 def apply(world, thread, now_ns):
     """Make the planned change, and plan the next one."""
     kind = world.threads[thread].op_kind
-    if kind == OperationKind.MMAP:
+    if world.threads[thread].in_fault:
+        stack.grow(world, thread)
+    elif kind == OperationKind.MMAP:
         mmap.apply(world, thread)
     elif kind == OperationKind.MUNMAP:
         munmap.apply(world, thread)
     elif kind == OperationKind.FORK:
         fork.apply(world, thread, now_ns)
+    elif kind == OperationKind.USERFAULTFD_CLOSE:
+        uffd.apply(world, thread)
     else:
         flags.apply(world, thread)
     held(world, thread, now_ns)
@@ -137,13 +147,44 @@ def apply(world, thread, now_ns):
 def _finish(world, thread, now_ns):
     """Let go of mmap_lock; munmap keeps it for read while it zaps pages."""
     writer = world.threads[thread]
+    if writer.in_fault:
+        _finish_growth(world, thread, now_ns)
+        return
     if writer.op_kind == OperationKind.MUNMAP and munmap.detach(world, thread):
         mmap_lock.downgrade(world, thread, now_ns)
         count(world, Counter.MMAP_DOWNGRADES, 1)
         sched.burst(world, thread, now_ns, munmap.zap_ns(world, thread), Step.ZAP)
         return
     mmap_lock.unlock_write(world, thread, now_ns)
+    _leave(world, thread, now_ns)
+
+
+@compiled
+def _leave(world, thread, now_ns):
+    if world.threads[thread].op_kind == OperationKind.USERFAULTFD_CLOSE:
+        uffd.closed(world, thread, now_ns)
     entry.leave(world, thread, now_ns)
+
+
+@compiled
+def _finish_growth(world, thread, now_ns):
+    """Go on with the fault under the downgraded lock, if a stack has grown down to it."""
+    if stack.is_there(world, thread):
+        mmap_lock.downgrade(world, thread, now_ns)
+        count(world, Counter.MMAP_DOWNGRADES, 1)
+        handler.stack_has_grown(world, thread, now_ns)
+        return
+    mmap_lock.unlock_write(world, thread, now_ns)
+    handler.bad_area(world, thread, now_ns)
+
+
+@compiled
+def killed(world, thread, now_ns):
+    """Give up: a fatal signal has ended the wait for mmap_lock."""
+    if world.threads[thread].in_fault:
+        handler.bad_area(world, thread, now_ns)
+    else:
+        _leave(world, thread, now_ns)
 
 
 @compiled
