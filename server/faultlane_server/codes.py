@@ -134,6 +134,14 @@ class OperationKind(IntEnum):
     FORK = 9
 
 
+class ForkSkips(IntEnum):
+    """Which VMAs a fork does not write-lock."""
+
+    NOTHING = 1
+    FILE_WITHOUT_ANON_VMA = 2
+    ALL_BUT_ANONYMOUS = 3
+
+
 class StopReason(IntEnum):
     """How a run ended."""
 

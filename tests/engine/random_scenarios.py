@@ -16,6 +16,7 @@ from faultlane_server.codes import (
     Advice,
     DropForIo,
     FileKind,
+    ForkSkips,
     Madvice,
     PageState,
     Protection,
@@ -191,6 +192,7 @@ class _Maker:
             fault_around_bytes=dice.pick((0, 1, 4, 16)) * self.page_bytes,
             dirty_bytes=dirty * self.page_bytes,
             dirty_background_bytes=dice.between(0, dirty) * self.page_bytes,
+            fork_skips=dice.pick((ForkSkips.NOTHING, ForkSkips.NOTHING, *ForkSkips)),
         )
 
     def _policy(self) -> str | RetryPolicy:

@@ -277,6 +277,47 @@ MADVICE_DONTNEED: Madvice.ValueType  # 4
 """MADV_DONTNEED: takes mmap_lock for read, and unmaps the pages."""
 Global___Madvice: _TypeAlias = Madvice  # noqa: Y015
 
+class _ForkSkips:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ForkSkipsEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ForkSkips.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FORK_SKIPS_UNSPECIFIED: _ForkSkips.ValueType  # 0
+    """The same as NOTHING."""
+    FORK_SKIPS_NOTHING: _ForkSkips.ValueType  # 1
+    """None: what all kernels do."""
+    FORK_SKIPS_FILE_WITHOUT_ANON_VMA: _ForkSkips.ValueType  # 2
+    """Mappings of files that have no anon_vma: nothing of theirs is copied.
+    Rejected.
+    """
+    FORK_SKIPS_ALL_BUT_ANONYMOUS: _ForkSkips.ValueType  # 3
+    """All mappings of files, those with private copies of pages as well.
+    Rejected.
+    """
+
+class ForkSkips(_ForkSkips, metaclass=_ForkSkipsEnumTypeWrapper):
+    """Which VMAs a fork does not write-lock. No kernel skips any: these are ideas
+    from the list, made when phones were seen to wait in fork for the I/O of
+    faults that keep their VMA lock. They were rejected, because other code
+    relies on the write locks (the hierarchy of anon_vmas among it). What a fork
+    does with a VMA that it skips is the same otherwise.
+    """
+
+FORK_SKIPS_UNSPECIFIED: ForkSkips.ValueType  # 0
+"""The same as NOTHING."""
+FORK_SKIPS_NOTHING: ForkSkips.ValueType  # 1
+"""None: what all kernels do."""
+FORK_SKIPS_FILE_WITHOUT_ANON_VMA: ForkSkips.ValueType  # 2
+"""Mappings of files that have no anon_vma: nothing of theirs is copied.
+Rejected.
+"""
+FORK_SKIPS_ALL_BUT_ANONYMOUS: ForkSkips.ValueType  # 3
+"""All mappings of files, those with private copies of pages as well.
+Rejected.
+"""
+Global___ForkSkips: _TypeAlias = ForkSkips  # noqa: Y015
+
 class _RetryReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -1975,6 +2016,7 @@ class Kernel(_message.Message):
     FAULT_AROUND_BYTES_FIELD_NUMBER: _builtins.int
     DIRTY_BYTES_FIELD_NUMBER: _builtins.int
     DIRTY_BACKGROUND_BYTES_FIELD_NUMBER: _builtins.int
+    FORK_SKIPS_FIELD_NUMBER: _builtins.int
     generation: _builtins.str
     """The generation, by its name in ListKernels. Empty means `6.12`."""
     policy_id: _builtins.str
@@ -1999,6 +2041,10 @@ class Kernel(_message.Message):
     it, or never without a limit. Pages are not written back because of their
     age.
     """
+    fork_skips: Global___ForkSkips.ValueType
+    """Which VMAs a fork does not write-lock. The default is NOTHING: all of them
+    are, one after another.
+    """
     @_builtins.property
     def retry_policy(self) -> Global___RetryPolicy:
         """A policy by its columns."""
@@ -2013,10 +2059,11 @@ class Kernel(_message.Message):
         fault_around_bytes: _builtins.int | None = ...,
         dirty_bytes: _builtins.int = ...,
         dirty_background_bytes: _builtins.int = ...,
+        fork_skips: Global___ForkSkips.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_fault_around_bytes", b"_fault_around_bytes", "fault_around_bytes", b"fault_around_bytes", "policy", b"policy", "policy_id", b"policy_id", "retry_policy", b"retry_policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fault_around_bytes", b"_fault_around_bytes", "dirty_background_bytes", b"dirty_background_bytes", "dirty_bytes", b"dirty_bytes", "fault_around_bytes", b"fault_around_bytes", "generation", b"generation", "hz", b"hz", "policy", b"policy", "policy_id", b"policy_id", "retry_policy", b"retry_policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fault_around_bytes", b"_fault_around_bytes", "dirty_background_bytes", b"dirty_background_bytes", "dirty_bytes", b"dirty_bytes", "fault_around_bytes", b"fault_around_bytes", "fork_skips", b"fork_skips", "generation", b"generation", "hz", b"hz", "policy", b"policy", "policy_id", b"policy_id", "retry_policy", b"retry_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__fault_around_bytes: _TypeAlias = _typing.Literal["fault_around_bytes"]  # noqa: Y015
     _WhichOneofArgType__fault_around_bytes: _TypeAlias = _typing.Literal["_fault_around_bytes", b"_fault_around_bytes"]  # noqa: Y015

@@ -136,6 +136,7 @@ class Compiler:
         config.anon_vma_trylock = kernel.anon_vma_trylock
         config.major_sets_tried = kernel.major_sets_tried
         config.pgfault_per_attempt = kernel.pgfault_per_attempt
+        config.fork_skips = scenario.kernel.fork_skips
         config.mmap_trylock = kernel.release >= arch.mmap_trylock_since
         config.mmap_killable = kernel.release >= arch.mmap_killable_since
         config.read_needs_read = arch.read_needs_read

@@ -626,6 +626,7 @@ Config = _record(
     ("anon_vma_trylock", i64),  # 1: __vmf_anon_prepare tries mmap_lock under the VMA lock
     ("major_sets_tried", i64),  # 1: VM_FAULT_MAJOR under the VMA lock sets TRIED
     ("pgfault_per_attempt", i64),
+    ("fork_skips", i64),  # ForkSkips
     ("mmap_killable", i64),  # 1: a fatal signal ends the wait of a fault for mmap_lock
     ("mmap_trylock", i64),  # 1: a fault tries mmap_lock before it waits for it
     ("read_needs_read", i64),

@@ -6,6 +6,7 @@ from faultlane_server.arch import ARCHITECTURES, ArchProfile
 from faultlane_server.codes import (
     DropForIo,
     FaultClass,
+    ForkSkips,
     RelockAndMap,
     RetryReason,
     UptodateDirect,
@@ -73,12 +74,14 @@ def check_kernel(place: Place, kernel: Kernel, hardware: Hardware) -> Kernel:
         policy=_policy(place, kernel.policy or POLICY),
         hz=kernel.hz or hardware.hz,
         dirty_background_bytes=kernel.dirty_background_bytes or kernel.dirty_bytes // 2,
+        fork_skips=kernel.fork_skips or ForkSkips.NOTHING,
     )
     knows_kernel = place.field("generation").want_known(KERNELS, filled.generation)
     if knows_kernel and _needs_vma_lock(filled.policy):
         _check_vma_lock(place.field("generation"), filled, hardware.arch)
     _check_dirty(place, filled, hardware.page_bytes)
     place.field("hz").want_one_of(HZ_CHOICES, filled.hz)
+    place.field("fork_skips").want_one_of(list(ForkSkips), filled.fork_skips)
     _check_fault_around(place.field("fault_around_bytes"), filled, hardware.page_bytes)
     return filled
 

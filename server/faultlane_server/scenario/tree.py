@@ -11,6 +11,7 @@ from faultlane_server.codes import (
     Access,
     Advice,
     FileKind,
+    ForkSkips,
     Madvice,
     PageState,
     Protection,
@@ -309,6 +310,7 @@ class Kernel:
     fault_around_bytes: int = 65536
     dirty_bytes: int = 0
     dirty_background_bytes: int = 0
+    fork_skips: ForkSkips = ForkSkips.NOTHING
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ memory, which the parent shares from then on. The child has its copy for some ti
 nothing with it.
 """
 
-from faultlane_server.codes import NOBODY
+from faultlane_server.codes import NOBODY, ForkSkips
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.memory import address_space, page_table
 
@@ -23,8 +23,9 @@ def plan(world, thread):
     vma = world.vmas[slot]
     copied = page_table.count_anonymous(world, vma.pte, vma.end - vma.start) if vma.anon_vma else 0
     caller.work_ns += cost.fork_vma_ns + copied * cost.fork_page_ns
-    caller.locks[0] = slot
-    caller.locks_count = 1
+    if not _is_skipped(world.config.fork_skips, vma):
+        caller.locks[0] = slot
+        caller.locks_count = 1
     return True
 
 
@@ -32,6 +33,14 @@ def plan(world, thread):
 def _next(world, caller):
     place = address_space.place_of(world, caller.mm, caller.op_at)
     return address_space.slot_at(world, caller.mm, place)
+
+
+@compiled
+def _is_skipped(skips, vma):
+    """Whether a VMA is not write-locked, in kernels that nobody has built."""
+    if skips == ForkSkips.NOTHING or vma.open == NOBODY:
+        return False
+    return skips == ForkSkips.ALL_BUT_ANONYMOUS or vma.anon_vma == 0
 
 
 @compiled
