@@ -132,6 +132,8 @@ class OperationKind(IntEnum):
     FADVISE_DONTNEED = 7
     MADVISE = 8
     FORK = 9
+    BRK = 10
+    MREMAP = 11
 
 
 class ForkSkips(IntEnum):

@@ -31,6 +31,7 @@ from faultlane_server.policy import POLICIES
 from faultlane_server.scenario import (
     AnonymousMapping,
     Barrier,
+    Brk,
     ByteRange,
     Compute,
     Device,
@@ -53,6 +54,7 @@ from faultlane_server.scenario import (
     Measure,
     Mmap,
     Mprotect,
+    Mremap,
     Munmap,
     Pattern,
     Process,
@@ -230,7 +232,8 @@ class _Maker:
             return File(name, size_bytes, "", self._initial(pages, states), kind)
         initial = self._initial(pages, tuple(PageState))
         bad = () if self.is_calm or dice.one_in(2) else self._byte_ranges(pages)
-        return File(name, size_bytes, dice.pick(self.devices).name, initial, kind, bad)
+        device, copies = dice.pick(self.devices).name, dice.pick((1, 1, 8))
+        return File(name, size_bytes, device, initial, kind, bad, copies)
 
     def _initial(self, pages: int, states: Sequence[PageState]) -> tuple[FileRange, ...]:
         dice = self.dice
@@ -309,7 +312,10 @@ class _Maker:
         if dice.one_in(2):
             length_bytes = dice.between(1, 20) * self.page_bytes
             protection = self._protection()
-            vmas.append(Vma("anonymous", length_bytes, AnonymousMapping(), 0, protection))
+            room_bytes = dice.pick((0, dice.between(1, 9))) * self.page_bytes
+            mapped = (ByteRange(),) if dice.one_in(3) else ()
+            heap = Vma("anonymous", length_bytes, AnonymousMapping(), 0, protection, mapped=mapped)
+            vmas.append(replace(heap, room_bytes=room_bytes))
         return tuple(vmas)
 
     def _in_parts(self, vma: Vma) -> tuple[Vma, ...]:
@@ -440,14 +446,56 @@ class _Writer:
         return Loop(self.dice.pick((1, 2, 3, 5, 12)), (*steps, Compute(Fixed(1))))
 
     def _area(self, depth: int) -> tuple[Step, ...]:
-        """Map anonymous memory, do something else, and unmap it."""
+        """Map memory or a file, do something else, and unmap it."""
+        dice = self.dice
         self.areas += 1
         name = f"a{self.areas}"
-        pages = self.dice.between(1, 9)
-        area = Mmap(name, pages * self.page_bytes, merge=self.dice.one_in(2))
-        between = self._steps(depth + 1) if self.dice.one_in(3) else ()
-        touches = [self._touch_of(name, pages) for _ in range(self.dice.between(0, 2))]
-        return (area, *touches, *between, Munmap(name))
+        area, pages = self._mapping(name)
+        between = list(self._steps(depth + 1) if dice.one_in(3) else ())
+        between += [self._touch_of(name, pages) for _ in range(dice.between(0, 2))]
+        if dice.one_in(3):
+            length = dice.between(1, pages)
+            between += [Mremap(name, length * self.page_bytes, dice.one_in(2))]
+            between += [self._touch_of(name, length)]
+        return (area, *between, Munmap(name))
+
+    def _mapping(self, name: str) -> tuple[Mmap, int]:
+        """Return how to map something, and how many pages it has."""
+        dice = self.dice
+        populate = dice.one_in(4)
+        if dice.one_in(2):
+            pages = dice.between(1, 9)
+            length_bytes = pages * self.page_bytes
+            return Mmap(name, length_bytes, dice.one_in(2), populate=populate), pages
+        file = dice.pick(self.maker.files)
+        first = dice.between(0, self.maker._pages_of(file) - 1)
+        pages = dice.between(1, self.maker._pages_of(file) - first)
+        opened = dice.pick(("", "", "other"))
+        mapping = FileMapping(file.name, first * self.page_bytes, opened, dice.one_in(3))
+        own = file.copies >= self.threads and dice.one_in(2)
+        protection = self.maker._protection()
+        length_bytes = pages * self.page_bytes
+        area = Mmap(name, length_bytes, False, mapping, own, protection, populate=populate)
+        return area, pages
+
+    def _over(self, vma: Vma) -> Mmap:
+        """Map something over a part of a VMA."""
+        area, pages = self._mapping("")
+        room = vma.length_bytes // self.page_bytes
+        pages = min(pages, room)
+        first = self.dice.between(0, room - pages) * self.page_bytes
+        length_bytes = pages * self.page_bytes
+        return replace(
+            area, length_bytes=length_bytes, merge=False, over=vma.name, over_offset_bytes=first
+        )
+
+    def _change(self, vma: Vma) -> Step:
+        """Move a VMA, or change its length."""
+        most = (vma.length_bytes + vma.room_bytes) // self.page_bytes
+        length_bytes = self.dice.between(1, most) * self.page_bytes
+        if vma.room_bytes and isinstance(vma.backing, AnonymousMapping) and self.dice.one_in(2):
+            return Brk(vma.name, length_bytes)
+        return Mremap(vma.name, self.dice.pick((0, length_bytes)), self.dice.one_in(2))
 
     def _kill(self) -> Kill:
         process = self.dice.pick((self.process, self.dice.pick(tuple(self.maker.crowds))))
@@ -461,6 +509,8 @@ class _Writer:
         pages = vma.length_bytes // self.page_bytes
         if dice.one_in(8) and not self.maker.is_calm:
             return Munmap(vma.name, *self.maker._range(pages))
+        if dice.one_in(4) and not self.maker.is_calm:
+            return self._over(vma) if dice.one_in(2) else self._change(vma)
         part, shift_bytes = self.maker._range(pages), 0
         if pages >= self.threads and dice.one_in(3):
             part, shift_bytes = (0, self.page_bytes), self.page_bytes

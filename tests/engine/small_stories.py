@@ -97,6 +97,7 @@ def a_story(
     elsewhere: Sequence[ThreadGroup] = (),
     data: Sequence[FileRange] = (),
     data_pages: int = 64,
+    copies: int = 1,
     bad: Sequence[ByteRange] = (),
     kind: FileKind = FileKind.REGULAR,
     vmas: Sequence[Vma] = (),
@@ -130,7 +131,7 @@ def a_story(
     scenario = Scenario(
         workload=Workload(
             tuple(processes),
-            (File("data", length_bytes, device, tuple(data), kind, tuple(bad)),),
+            (File("data", length_bytes, device, tuple(data), kind, tuple(bad), copies),),
         ),
         machine=Machine(arch, threads, costs_ns=dict(costs_ns or {}), devices=(disk,)),
         kernel=Kernel(

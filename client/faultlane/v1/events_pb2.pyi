@@ -121,6 +121,10 @@ class _OperationKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Operati
     """madvise(2)."""
     OPERATION_KIND_FORK: _OperationKind.ValueType  # 9
     """fork(2)."""
+    OPERATION_KIND_BRK: _OperationKind.ValueType  # 10
+    """brk(2)."""
+    OPERATION_KIND_MREMAP: _OperationKind.ValueType  # 11
+    """mremap(2)."""
 
 class OperationKind(_OperationKind, metaclass=_OperationKindEnumTypeWrapper):
     """What was called."""
@@ -145,6 +149,10 @@ OPERATION_KIND_MADVISE: OperationKind.ValueType  # 8
 """madvise(2)."""
 OPERATION_KIND_FORK: OperationKind.ValueType  # 9
 """fork(2)."""
+OPERATION_KIND_BRK: OperationKind.ValueType  # 10
+"""brk(2)."""
+OPERATION_KIND_MREMAP: OperationKind.ValueType  # 11
+"""mremap(2)."""
 Global___OperationKind: _TypeAlias = OperationKind  # noqa: Y015
 
 @_typing.final

@@ -616,6 +616,7 @@ class File(_message.Message):
     INITIAL_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     BAD_FIELD_NUMBER: _builtins.int
+    COPIES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique among files. 1 to 128 characters out of letters, digits, `_`, `-`
     and `.`.
@@ -630,6 +631,10 @@ class File(_message.Message):
     """
     kind: Global___FileKind.ValueType
     """Which vm_ops its mappings have. The default is REGULAR."""
+    copies: _builtins.int
+    """How many such files there are, each with pages of its own. 0 and 1 mean
+    one. The name means the first of them, but for `Mmap.own_file`.
+    """
     @_builtins.property
     def initial(self) -> _containers.RepeatedCompositeFieldContainer[Global___FileRange]:
         """What is in the page cache when the run begins, later entries over earlier
@@ -652,10 +657,11 @@ class File(_message.Message):
         initial: _abc.Iterable[Global___FileRange] | None = ...,
         kind: Global___FileKind.ValueType = ...,
         bad: _abc.Iterable[Global___ByteRange] | None = ...,
+        copies: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bad", b"bad", "device", b"device", "initial", b"initial", "kind", b"kind", "name", b"name", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bad", b"bad", "copies", b"copies", "device", b"device", "initial", b"initial", "kind", b"kind", "name", b"name", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -749,6 +755,7 @@ class Vma(_message.Message):
     PROTECTION_FIELD_NUMBER: _builtins.int
     ADVICE_FIELD_NUMBER: _builtins.int
     MAPPED_FIELD_NUMBER: _builtins.int
+    ROOM_BYTES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique in the process; characters as in `File.name`."""
     address: _builtins.int
@@ -759,6 +766,11 @@ class Vma(_message.Message):
     """Bytes; a multiple of the page size, at least one page."""
     advice: Global___Advice.ValueType
     """What madvise(2) was told of it."""
+    room_bytes: _builtins.int
+    """How much address space behind it is kept free, for `brk` and `mremap` to
+    grow into. Bytes, a multiple of the page size. A mapping of a file with its
+    room must lie in the file.
+    """
     @_builtins.property
     def file(self) -> Global___FileMapping:
         """A mapping of a file."""
@@ -790,10 +802,11 @@ class Vma(_message.Message):
         protection: _abc.Iterable[Global___Protection.ValueType] | None = ...,
         advice: Global___Advice.ValueType = ...,
         mapped: _abc.Iterable[Global___ByteRange] | None = ...,
+        room_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["anonymous", b"anonymous", "backing", b"backing", "file", b"file"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "advice", b"advice", "anonymous", b"anonymous", "backing", b"backing", "file", b"file", "length_bytes", b"length_bytes", "mapped", b"mapped", "name", b"name", "protection", b"protection"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "advice", b"advice", "anonymous", b"anonymous", "backing", b"backing", "file", b"file", "length_bytes", b"length_bytes", "mapped", b"mapped", "name", b"name", "protection", b"protection", "room_bytes", b"room_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_backing: _TypeAlias = _typing.Literal["file", "anonymous"]  # noqa: Y015
     _WhichOneofArgType_backing: _TypeAlias = _typing.Literal["backing", b"backing"]  # noqa: Y015
@@ -945,6 +958,8 @@ class Step(_message.Message):
     KILL_FIELD_NUMBER: _builtins.int
     MADVISE_FIELD_NUMBER: _builtins.int
     FORK_FIELD_NUMBER: _builtins.int
+    MREMAP_FIELD_NUMBER: _builtins.int
+    BRK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def touch(self) -> Global___Touch:
         """Access pages of a VMA."""
@@ -1009,6 +1024,14 @@ class Step(_message.Message):
     def fork(self) -> Global___Fork:
         """Call fork(2)."""
 
+    @_builtins.property
+    def mremap(self) -> Global___Mremap:
+        """Call mremap(2)."""
+
+    @_builtins.property
+    def brk(self) -> Global___Brk:
+        """Call brk(2)."""
+
     def __init__(
         self,
         *,
@@ -1028,12 +1051,14 @@ class Step(_message.Message):
         kill: Global___Kill | None = ...,
         madvise: Global___Madvise | None = ...,
         fork: Global___Fork | None = ...,
+        mremap: Global___Mremap | None = ...,
+        brk: Global___Brk | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "compute", b"compute", "fadvise_dontneed", b"fadvise_dontneed", "fork", b"fork", "ftruncate", b"ftruncate", "kill", b"kill", "kind", b"kind", "loop", b"loop", "madvise", b"madvise", "measure", b"measure", "mmap", b"mmap", "mprotect", b"mprotect", "munmap", b"munmap", "punch_hole", b"punch_hole", "sleep", b"sleep", "sync_file_range", b"sync_file_range", "touch", b"touch"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "brk", b"brk", "compute", b"compute", "fadvise_dontneed", b"fadvise_dontneed", "fork", b"fork", "ftruncate", b"ftruncate", "kill", b"kill", "kind", b"kind", "loop", b"loop", "madvise", b"madvise", "measure", b"measure", "mmap", b"mmap", "mprotect", b"mprotect", "mremap", b"mremap", "munmap", b"munmap", "punch_hole", b"punch_hole", "sleep", b"sleep", "sync_file_range", b"sync_file_range", "touch", b"touch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "compute", b"compute", "fadvise_dontneed", b"fadvise_dontneed", "fork", b"fork", "ftruncate", b"ftruncate", "kill", b"kill", "kind", b"kind", "loop", b"loop", "madvise", b"madvise", "measure", b"measure", "mmap", b"mmap", "mprotect", b"mprotect", "munmap", b"munmap", "punch_hole", b"punch_hole", "sleep", b"sleep", "sync_file_range", b"sync_file_range", "touch", b"touch"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "brk", b"brk", "compute", b"compute", "fadvise_dontneed", b"fadvise_dontneed", "fork", b"fork", "ftruncate", b"ftruncate", "kill", b"kill", "kind", b"kind", "loop", b"loop", "madvise", b"madvise", "measure", b"measure", "mmap", b"mmap", "mprotect", b"mprotect", "mremap", b"mremap", "munmap", b"munmap", "punch_hole", b"punch_hole", "sleep", b"sleep", "sync_file_range", b"sync_file_range", "touch", b"touch"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["touch", "compute", "sleep", "mmap", "munmap", "mprotect", "barrier", "measure", "loop", "ftruncate", "punch_hole", "sync_file_range", "fadvise_dontneed", "kill", "madvise", "fork"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["touch", "compute", "sleep", "mmap", "munmap", "mprotect", "barrier", "measure", "loop", "ftruncate", "punch_hole", "sync_file_range", "fadvise_dontneed", "kill", "madvise", "fork", "mremap", "brk"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1425,8 +1450,8 @@ Global___Quantile: _TypeAlias = Quantile  # noqa: Y015
 
 @_typing.final
 class Mmap(_message.Message):
-    """Calls mmap(2): maps private anonymous memory, PROT_READ and PROT_WRITE, at a
-    place of its own.
+    """Calls mmap(2): maps private anonymous memory or a file, at a place of its own
+    or over a VMA of the process.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1434,32 +1459,147 @@ class Mmap(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     LENGTH_BYTES_FIELD_NUMBER: _builtins.int
     MERGE_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
+    OWN_FILE_FIELD_NUMBER: _builtins.int
+    PROTECTION_FIELD_NUMBER: _builtins.int
+    OVER_FIELD_NUMBER: _builtins.int
+    OVER_OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    POPULATE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The name under which the thread can munmap it. Local to the thread. Not
-    the name of a VMA of the process; characters as in `File.name`. Mapping it
-    again before it was unmapped is not allowed.
+    """The name under which the thread can touch and munmap it. Local to the
+    thread. Not the name of a VMA of the process; characters as in `File.name`.
+    Mapping it again before it was unmapped is not allowed. Empty with `over`.
     """
     length_bytes: _builtins.int
     """Bytes; a multiple of the page size, 1 page to 1 GiB."""
     merge: _builtins.bool
     """Whether the places of the group's threads lie side by side, without guard
     pages. Then the new mapping becomes one VMA with the neighbours that are
-    mapped, which are write-locked for that.
+    mapped, which are write-locked for that. Only for anonymous memory.
     """
+    own_file: _builtins.bool
+    """Whether each thread of the group maps a file of its own: the n-th one the
+    n-th of `File.copies`, which must be enough.
+    """
+    over: _builtins.str
+    """MAP_FIXED: the VMA of the process over which it is mapped, by name. What
+    was there is write-locked and unmapped first, and mmap_lock is not
+    downgraded for that. The new mapping is meant by the VMA's name from then
+    on.
+    """
+    over_offset_bytes: _builtins.int
+    """With `over`: first byte, from the start of that VMA; a multiple of the page
+    size.
+    """
+    populate: _builtins.bool
+    """MAP_POPULATE: its pages are mapped at once, in order, under mmap_lock for
+    read, which is taken anew when the mapping is made. Pages of a file that
+    are not in the page cache are left out.
+    """
+    @_builtins.property
+    def file(self) -> Global___FileMapping:
+        """The file that is mapped. Not set: private anonymous memory. Without `open`
+        each mmap makes a struct file of its own, with a new readahead state;
+        otherwise all mappings of the file with that `open` share one.
+        """
+
+    @_builtins.property
+    def protection(self) -> _containers.RepeatedScalarFieldContainer[Global___Protection.ValueType]:
+        """What may be done with it, as in `Vma.protection`. The default is PROT_READ
+        and PROT_WRITE.
+        """
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         length_bytes: _builtins.int = ...,
         merge: _builtins.bool = ...,
+        file: Global___FileMapping | None = ...,
+        own_file: _builtins.bool = ...,
+        protection: _abc.Iterable[Global___Protection.ValueType] | None = ...,
+        over: _builtins.str = ...,
+        over_offset_bytes: _builtins.int = ...,
+        populate: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["length_bytes", b"length_bytes", "merge", b"merge", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "length_bytes", b"length_bytes", "merge", b"merge", "name", b"name", "over", b"over", "over_offset_bytes", b"over_offset_bytes", "own_file", b"own_file", "populate", b"populate", "protection", b"protection"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Mmap: _TypeAlias = Mmap  # noqa: Y015
+
+@_typing.final
+class Mremap(_message.Message):
+    """Calls mremap(2) for all of a mapping. A call for what is not one VMA any more
+    fails (EFAULT), and so does growing where something else is mapped (ENOMEM).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VMA_FIELD_NUMBER: _builtins.int
+    LENGTH_BYTES_FIELD_NUMBER: _builtins.int
+    MOVE_FIELD_NUMBER: _builtins.int
+    vma: _builtins.str
+    """What it is about: a name bound by `mmap` in this thread, or a VMA of the
+    process. The name means the mapping wherever it goes.
+    """
+    length_bytes: _builtins.int
+    """The new length. Bytes, a multiple of the page size; for a VMA of the
+    process at most its length and its room. 0 means as long as it is.
+    Growing expands the VMA; shrinking unmaps the rest, and mmap_lock is
+    downgraded for that unless the mapping moves as well.
+    """
+    move: _builtins.bool
+    """Whether it moves to another place (MREMAP_MAYMOVE and MREMAP_FIXED): a new
+    VMA gets the page-table entries of the old one, one by one, and all of that
+    is done under mmap_lock for write.
+    """
+    def __init__(
+        self,
+        *,
+        vma: _builtins.str = ...,
+        length_bytes: _builtins.int = ...,
+        move: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["length_bytes", b"length_bytes", "move", b"move", "vma", b"vma"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Mremap: _TypeAlias = Mremap  # noqa: Y015
+
+@_typing.final
+class Brk(_message.Message):
+    """Calls brk(2): moves the end of the heap. To grow expands the VMA before, or
+    makes a new one; to shrink is munmap of the rest.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VMA_FIELD_NUMBER: _builtins.int
+    LENGTH_BYTES_FIELD_NUMBER: _builtins.int
+    vma: _builtins.str
+    """The heap: a VMA of the process, of anonymous memory, by name."""
+    length_bytes: _builtins.int
+    """How long the heap is from then on. Bytes, a multiple of the page size, at
+    most the length of the VMA and its room.
+    """
+    def __init__(
+        self,
+        *,
+        vma: _builtins.str = ...,
+        length_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["length_bytes", b"length_bytes", "vma", b"vma"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Brk: _TypeAlias = Brk  # noqa: Y015
 
 @_typing.final
 class Munmap(_message.Message):

@@ -9,7 +9,7 @@ import numpy as np
 from faultlane_server.arch import ARCHITECTURES
 from faultlane_server.codes import NOBODY, FaultClass, FileKind, PageState
 from faultlane_server.engine.draw import Law
-from faultlane_server.engine.layout import Space, lay_programs
+from faultlane_server.engine.layout import Space, lay_programs, mapped_over, steps_of
 from faultlane_server.engine.memory import page_table
 from faultlane_server.engine.queue import prepare
 from faultlane_server.engine.world import (
@@ -42,6 +42,7 @@ from faultlane_server.scenario import (
     Process,
     Scenario,
     Vma,
+    reach_bytes,
 )
 
 PLACE_FIRST = 1 << 40  # bytes: where VMAs without an address are placed from
@@ -70,7 +71,9 @@ class Compiler:
         self.sections: dict[str, int] = {}
         self.devices: dict[str, int] = {}
         self.files: dict[str, int] = {}
+        self.files_laid = 0
         self.opens: dict[tuple[str, str], int] = {}
+        self.opens_made = 0
         self.crowds: dict[tuple[str, str], range] = {}  # threads, by process and group
         self.points = 0
         self.folios = 0
@@ -88,12 +91,15 @@ class Compiler:
         self._costs()
         self._machine()
         for file in self.scenario.workload.files:
-            self._file(file)
+            self.files[file.name] = self.files_laid
+            for _ in range(file.copies):
+                self._file(file)
         self._number_threads()
+        self.world.regions_used = 1  # the first one stands for names that keep their places
         for mm, process in enumerate(self.scenario.workload.processes):
             self._process(mm, process)
         self.world.config.processes = len(self.scenario.workload.processes)
-        self.world.config.files = len(self.files)
+        self.world.config.files = self.files_laid
         self._own_folios()
         self._threads()
 
@@ -189,6 +195,7 @@ class Compiler:
         row.error_ppm = device.error_ppm
         row.stable_writes = device.stable_writes
         bandwidth = device.bandwidth_bytes_per_s
+        row.ra_pages = device.readahead_bytes // self.page_bytes
         row.page_ns = self.page_bytes * 10**9 // bandwidth if bandwidth else 0
         row.channels = device.channels
         row.first = -1
@@ -210,8 +217,8 @@ class Compiler:
                 self.points += 1
 
     def _file(self, file: File) -> None:
-        number = len(self.files)
-        self.files[file.name] = number
+        number = self.files_laid
+        self.files_laid += 1
         row = self.world.files[number]
         row.first = self.folios
         row.pages = self.pages(file.size_bytes)
@@ -246,12 +253,14 @@ class Compiler:
         row.word.cpu = NOBODY
         row.order_first = self.world.mms[mm - 1].order_first if mm else 0
         row.order_first += self.world.mms[mm - 1].order_room if mm else 0
-        placed = [v.address + v.length_bytes for v in process.vmas if v.address]
+        placed = [v.address + reach_bytes(v) for v in process.vmas if v.address]
         space = Space(mm, self, self._align(max([PLACE_FIRST, *placed]) // self.page_bytes + 1))
         starts = [self._start_of(space, vma) for vma in process.vmas]
-        ptes = self._ptes_by_address(process.vmas, starts)
+        steps = steps_of(process)
+        ptes = self._ptes_by_address(process.vmas, starts, mapped_over(steps))
         for vma, start, pte in zip(process.vmas, starts, ptes, strict=True):
             self._vma(space, vma, start, pte)
+            space.name(vma, start, pte, steps)
         order = self.world.vma_order[row.order_first : row.order_first + row.order_count]
         order[:] = sorted(order, key=lambda slot: self.world.vmas[slot].start)
         row.order_room = row.order_count + lay_programs(self, space, process)
@@ -261,13 +270,22 @@ class Compiler:
     def _start_of(self, space: Space, vma: Vma) -> int:
         if vma.address:
             return vma.address // self.page_bytes
-        return self.place(space, vma.length_bytes // self.page_bytes)
+        return self.place(space, reach_bytes(vma) // self.page_bytes)
 
-    def _ptes_by_address(self, vmas: tuple[Vma, ...], starts: list[int]) -> list[int]:
-        """Return the first page-table entry of each VMA: neighbours can become one VMA."""
+    def _ptes_by_address(
+        self, vmas: tuple[Vma, ...], starts: list[int], mapped_over: set[str]
+    ) -> list[int]:
+        """Return the first page-table entry of each VMA: neighbours can become one VMA.
+
+        Those over which something else is mapped can have pages of their own.
+        """
         ptes = [0] * len(vmas)
-        pages = [vma.length_bytes // self.page_bytes for vma in vmas]
-        shared = {number for number, vma in enumerate(vmas) if _is_shared(vma)}
+        pages = [reach_bytes(vma) // self.page_bytes for vma in vmas]
+        shared = {
+            number
+            for number, vma in enumerate(vmas)
+            if _is_shared(vma) and vma.name not in mapped_over
+        }
         next_shared = self.take_shared_ptes(sum(pages[number] for number in shared))
         for number in sorted(range(len(vmas)), key=starts.__getitem__):
             if number in shared:
@@ -324,7 +342,7 @@ class Compiler:
         row.seq, row.reader, row.drainer, row.word.cpu = -1, NOBODY, NOBODY, NOBODY
         row.open, row.private = NOBODY, True
         if isinstance(vma.backing, FileMapping):
-            row.open = self._open(vma.backing)
+            row.open = self.open(vma.backing)
             row.offset = vma.backing.offset_bytes // self.page_bytes
             row.private = vma.backing.map_private
             self._mapped(row, vma)
@@ -332,7 +350,6 @@ class Compiler:
             self._mapped_anonymous(row, vma)
         self.world.vma_order[mm.order_first + mm.order_count] = slot
         mm.order_count += 1
-        space.name(vma.name, start, pages, pte)
 
     def _mapped(self, row: np.record, vma: Vma) -> None:
         """Let entries map their pages from the start."""
@@ -355,19 +372,27 @@ class Compiler:
         for part in vma.mapped:
             self._part(ptes, part)[:] = page_table.copied_entry(self.world, row)
 
-    def _open(self, mapping: FileMapping) -> int:
-        """Return the struct file of a mapping, with a readahead state of its own."""
+    def open(self, mapping: FileMapping, files: int = 1) -> int:
+        """Return the struct file of a mapping, or of each of some copies of the file in turn."""
         key = (mapping.file, mapping.open)
+        if files > 1:
+            key = (mapping.file, f"{files} of {mapping.open}")
         if key not in self.opens:
-            assert len(self.opens) < OPENS_MAX, "more struct files than the record has"
-            self.opens[key] = len(self.opens)
-            row = self.world.opens[self.opens[key]]
-            row.file = self.files[mapping.file]
+            self.opens[key] = self.new_open(mapping, files)
+        return self.opens[key]
+
+    def new_open(self, mapping: FileMapping, files: int = 1, times: int = 1) -> int:
+        """Return the first of some new struct files, each with a readahead state of its own."""
+        first = self.opens_made
+        self.opens_made += max(files, times)
+        assert self.opens_made <= OPENS_MAX, "the check has counted the struct files"
+        for number in range(max(files, times)):
+            row = self.world.opens[first + number]
+            row.file = self.files[mapping.file] + (number if files > 1 else 0)
             device = int(self.world.files[row.file].device_id)
             if device != NOBODY:
-                window_bytes = self.scenario.machine.devices[device].readahead_bytes
-                row.ra_pages = window_bytes // self.page_bytes
-        return self.opens[key]
+                row.ra_pages = self.world.devices[device].ra_pages
+        return first
 
     def _threads(self) -> None:
         """Number the threads: they were laid out, group by group, by `lay_programs`."""

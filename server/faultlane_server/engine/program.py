@@ -89,6 +89,8 @@ def _is_operation(op):
         return True
     if op == Op.MADVISE or op == Op.FORK:
         return True
+    if op >= Op.MREMAP and op <= Op.BRK:
+        return True
     return op >= Op.FTRUNCATE and op <= Op.FADVISE_DONTNEED
 
 
@@ -183,7 +185,9 @@ def _begin_fault(world, thread, instruction, page, now_ns, spent_ns):
     cost = world.config.cost
     sched.begin_account(world, thread, now_ns, spent_ns)
     fault.in_fault = 1
+    region = instruction.region + fault.index * instruction.own_region
     fault.page = instruction.start + fault.index * instruction.own_pages + page
+    fault.page += world.regions[region].shift
     fault.access = instruction.access
     fault.kernel_mode = instruction.kernel_mode
     fault.vma_id = NOBODY

@@ -10,7 +10,7 @@ from faultlane_server.engine.draw import mix
 from faultlane_server.engine.fault import anon, file, finish, handler, wp
 from faultlane_server.engine.jit import compiled, entry_point, prefetch
 from faultlane_server.engine.memory import writeback
-from faultlane_server.engine.ops import dontneed, entry, writer
+from faultlane_server.engine.ops import dontneed, entry, populate, writer
 from faultlane_server.engine.ops import file as file_operation
 from faultlane_server.engine.queue import NEVER_NS, Kind, id_of, kind_of, pop, soonest_ns
 from faultlane_server.engine.tally import clear, fault_ended, operation_ended
@@ -201,6 +201,8 @@ def _advance_write(world, thread, now_ns, step):
     elif step == Step.WP_REUSE:
         wp.reuse(world, thread)
         is_done = True
+    elif step >= Step.POPULATE_HELD:
+        _advance_walker(world, thread, now_ns, step)
     else:
         _advance_file_operation(world, thread, now_ns, step)
     if is_done:
@@ -230,6 +232,15 @@ def _advance_file_operation(world, thread, now_ns, step):
     else:
         assert step == Step.WRITE_KILLED, "a step of no known kind"
         entry.leave(world, thread, now_ns)
+
+
+@compiled
+def _advance_walker(world, thread, now_ns, step):
+    if step == Step.POPULATE_HELD:
+        populate.held(world, thread, now_ns)
+    else:
+        assert step == Step.POPULATED, "a step of no known kind"
+        populate.mapped(world, thread, now_ns)
 
 
 @compiled

@@ -34,6 +34,7 @@ CURSORS_MAX = 4 * 2**20  # threads times their sequential touches
 ZIPF_MAX = 4 * 2**20  # entries of all zipf tables
 QUANTILES_MAX = 65536
 BARRIERS_MAX = 4096
+REGIONS_MAX = VMAS_MAX + 1
 SECTIONS_MAX = 16
 NESTING_MAX = 8
 QUEUE_MAX = 2**19  # sleepers and device channels
@@ -147,7 +148,10 @@ class Step(IntEnum):
     READ_LOCK = 51  # an operation: take mmap_lock for read
     READ_HELD = 52  # mmap_lock is held for read
     READ_DONE = 53  # the work under it is done
-    WRITE_KILLED = 45  # a fatal signal has ended the wait for mmap_lock for write
+    WRITE_KILLED = 45  # a fatal signal has ended the wait for mmap_lock of an operation
+    # Populating, after mmap(MAP_POPULATE) or mlock, or for madvise.
+    POPULATE_HELD = 120  # mmap_lock is held for read
+    POPULATED = 121  # the next pages are ready to be mapped
 
 
 class Drain(IntEnum):
@@ -180,6 +184,8 @@ class Op(IntEnum):
     KILL = 17
     MADVISE = 18
     FORK = 19
+    MREMAP = 20
+    BRK = 21
 
 
 class Pattern(IntEnum):
@@ -238,6 +244,7 @@ Vma = _record(
     ("pte", i64),  # index of the page-table entry of `start`
     ("protection", i64),  # bits 1 << Protection
     ("advice", i64),  # Advice
+    ("traits", i64),  # bits VM_LOCKED, ..., its name and its memory policy
     ("seq", i64),  # vm_lock_seq: equal to Mm.seq while write-locked
     ("readers", i64),
     ("drain", i64),  # Drain: what the writer does that waits for the readers
@@ -246,6 +253,17 @@ Vma = _record(
     ("word", LockWord),
     ("next_free", i64),  # the next free slot, while this one is free
 )
+
+# Bits of `Vma.traits`: VMAs that differ in one of them stay apart.
+VM_LOCKED = 1
+VM_DONTCOPY = 2
+VM_WIPEONFORK = 4
+VM_DONTDUMP = 8
+VM_HUGEPAGE = 16
+VM_NOHUGEPAGE = 32
+VM_MERGEABLE = 64
+VM_NAME = 0xFFFF << 16  # the number of the name that prctl has given it, or 0
+VM_POLICY = 0xFFFF << 32  # the number of its memory policy, or 0
 
 # Bits of a page-table entry.
 PTE_PRESENT = 1
@@ -334,6 +352,7 @@ Device = _record(
     ("page_ns", i64),  # on top, for each page
     ("error_ppm", i64),  # of reads
     ("stable_writes", i64),
+    ("ra_pages", i64),  # the readahead window of its files
     ("channels", i64),
     ("busy", i64),  # channels at work
     ("first", i64),  # the first folio of the request that waits longest, or -1
@@ -379,6 +398,26 @@ Instruction = _record(
     ("advice", i64),  # Madvice
     ("merges", i64),  # of MMAP
     ("duration", DurationSpec),
+    ("region", i64),  # the Region of the name, or that of the group's first thread
+    ("own_region", i64),  # 1: each thread of the group has one
+    ("open", i64),  # of MMAP: the struct file, that of the group's first thread; or NOBODY
+    ("own_open", i64),  # 1: each thread of the group has one
+    ("opens", i64),  # 1: it is opened anew
+    ("offset", i64),  # of MMAP: page of the file at `start`
+    ("private", i64),  # of MMAP
+    ("fixed", i64),  # of MMAP: over what is there
+    ("populates", i64),  # of MMAP
+    ("new_pages", i64),  # of MREMAP and BRK: how long it is to be
+    ("moves", i64),  # of MREMAP
+)
+
+# What a name stands for that can move, or change its length. The first one stands for all
+# names that do neither.
+Region = _record(
+    ("shift", i64),  # pages from where it was laid to where it is
+    ("away", i64),  # pages from where it was laid to its other place
+    ("pages", i64),  # how long the program knows it to be: mm->brk for a heap
+    ("room", i64),  # how long it can be
 )
 
 Barrier = _record(
@@ -486,6 +525,14 @@ Thread = _record(
     # Its program's loops and measures.
     ("loops_left", i64, NESTING_MAX),
     ("measured_since_ns", i64, NESTING_MAX),
+    # More of its operation.
+    ("op_pc", i64),  # the instruction that asked for it
+    ("op_base", i64),  # page number where its range was laid
+    ("op_region", i64),  # the Region of the name that it is about
+    ("op_resolved", i64),  # 1: under the lock it was found out what there is to do
+    ("op_downgrades", i64),  # 1: it ends as a munmap does
+    ("op_populates", i64),  # 1: its range is populated when it is done
+    ("op_next", i64),  # up to where the present step goes
 )
 
 
@@ -679,6 +726,7 @@ World = _record(
     ("anon_vmas", i64),  # how many anon_vmas were made
     ("vma_free", i64),  # the first free slot
     ("vma_slots", i64),  # slots that were ever used
+    ("regions_used", i64),
     ("idle_first", i64),
     ("queued", i64),  # threads in all run queues
     ("dirty", i64),  # pages of files on devices
@@ -700,6 +748,7 @@ World = _record(
     ("vmas", Vma, VMAS_MAX),
     ("vma_order", u32, VMA_ORDER_MAX),  # slots of each process by address
     ("instructions", Instruction, INSTRUCTIONS_MAX),
+    ("regions", Region, REGIONS_MAX),
     ("barriers", Barrier, BARRIERS_MAX),
     ("cursors", i64, CURSORS_MAX),
     ("pages_listed", i64, LIST_MAX),

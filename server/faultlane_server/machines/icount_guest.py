@@ -58,9 +58,13 @@ ICOUNT_GUEST = MachineProfile(
         "idle_exit": Cost(300, READ),
         "syscall": Cost(212, "measured: syscall_getppid 278, less the clock reads"),
         "mmap": Cost(3700, PAIR),
+        "mmap_file": Cost(1500, "assumed"),
         "munmap": Cost(3500, PAIR),
         "munmap_zap": Cost(2400, PAIR),
         "munmap_page": Cost(10, PAIR),
+        "mremap": Cost(3700, "assumed: as much as an mmap"),
+        "mremap_page": Cost(150, "assumed"),
+        "brk": Cost(2000, "assumed"),
         "mprotect": Cost(800, SPLIT),
         "mprotect_page": Cost(100, "assumed"),
         "madvise": Cost(

@@ -3,9 +3,11 @@
 from faultlane_server.policy import RetryPolicy, RetryRule
 from faultlane_server.scenario.check import check
 from faultlane_server.scenario.limits import LIMITS
+from faultlane_server.scenario.memory import reach_bytes
 from faultlane_server.scenario.tree import (
     AnonymousMapping,
     Barrier,
+    Brk,
     ByteRange,
     Compute,
     Device,
@@ -29,6 +31,7 @@ from faultlane_server.scenario.tree import (
     Measure,
     Mmap,
     Mprotect,
+    Mremap,
     Munmap,
     Pattern,
     Process,
@@ -55,6 +58,7 @@ __all__ = [
     "LIMITS",
     "AnonymousMapping",
     "Barrier",
+    "Brk",
     "ByteRange",
     "Compute",
     "Device",
@@ -79,6 +83,7 @@ __all__ = [
     "Measure",
     "Mmap",
     "Mprotect",
+    "Mremap",
     "Munmap",
     "Pattern",
     "Process",
@@ -102,4 +107,5 @@ __all__ = [
     "Workload",
     "Zipf",
     "check",
+    "reach_bytes",
 ]

@@ -107,6 +107,25 @@ class Mmap:
     name: str
     length_bytes: int
     merge: bool = False
+    file: "FileMapping | None" = None
+    own_file: bool = False
+    protection: tuple[Protection, ...] = (Protection.READ, Protection.WRITE)
+    over: str = ""
+    over_offset_bytes: int = 0
+    populate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mremap:
+    vma: str
+    length_bytes: int = 0
+    move: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Brk:
+    vma: str
+    length_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +219,8 @@ Step = (
     | Sleep
     | Mmap
     | Munmap
+    | Mremap
+    | Brk
     | Mprotect
     | Madvise
     | Fork
@@ -247,6 +268,7 @@ class Vma:
     protection: tuple[Protection, ...] = (Protection.READ,)
     advice: Advice = Advice.NORMAL
     mapped: tuple[ByteRange, ...] = ()
+    room_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +294,7 @@ class File:
     initial: tuple[FileRange, ...] = ()
     kind: FileKind = FileKind.REGULAR
     bad: tuple[ByteRange, ...] = ()
+    copies: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,17 @@ def new_slot(world):
     vma.word.cpu = NOBODY
     vma.word.free_ns = 0
     vma.anon_vma = 0
+    vma.traits = 0
     world.vma_ids += 1
+    return slot
+
+
+@compiled
+def next_in(world, mm, page, end):
+    """Return the first VMA that ends behind `page`, if it begins before `end`, or NOBODY."""
+    slot = slot_at(world, mm, place_of(world, mm, page))
+    if slot == NOBODY or world.vmas[slot].start >= end:
+        return NOBODY
     return slot
 
 
@@ -104,21 +114,29 @@ def split(world, slot, page):
     assert vma.seq == world.mms[vma.mm].seq, "a VMA that is split is write-locked"
     right = new_slot(world)
     half = world.vmas[right]
-    half.mm = vma.mm
-    half.start = page
-    half.end = vma.end
-    half.open = vma.open
-    half.private = vma.private
-    half.file_kind = vma.file_kind
-    half.anon_vma = vma.anon_vma
-    half.offset = vma.offset + (page - vma.start)
-    half.pte = vma.pte + (page - vma.start)
-    half.protection = vma.protection
-    half.advice = vma.advice
-    half.seq = vma.seq
+    copy(half, vma)
+    move_start(world, right, page)
     vma.end = page
     insert(world, right)
     return right
+
+
+@compiled
+def copy(vma, other):
+    """Let a new VMA be what another one is, and be write-locked as that is."""
+    vma.mm = other.mm
+    vma.start = other.start
+    vma.end = other.end
+    vma.open = other.open
+    vma.private = other.private
+    vma.file_kind = other.file_kind
+    vma.anon_vma = other.anon_vma
+    vma.offset = other.offset
+    vma.pte = other.pte
+    vma.protection = other.protection
+    vma.advice = other.advice
+    vma.traits = other.traits
+    vma.seq = other.seq
 
 
 @compiled
@@ -155,6 +173,16 @@ def share_anon_vma(world, slot, neighbour):
     """Give what absorbs pages of a VMA its anon_vma (dup_anon_vma)."""
     if neighbour != NOBODY and world.vmas[slot].anon_vma:
         world.vmas[neighbour].anon_vma = world.vmas[slot].anon_vma
+
+
+@compiled
+def cut_to(world, slot, start, end):
+    """Split what lies outside [start, end) off a write-locked VMA; returns what is left of it."""
+    if world.vmas[slot].start < start:
+        slot = split(world, slot, start)
+    if world.vmas[slot].end > end:
+        split(world, slot, end)
+    return slot
 
 
 @compiled

@@ -9,7 +9,7 @@ from faultlane_server.engine import program, sched
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.locks import mmap_lock, rwsem, vma_lock
 from faultlane_server.engine.locks.word import strike
-from faultlane_server.engine.ops import entry, flags, fork, mmap, munmap
+from faultlane_server.engine.ops import brk, entry, flags, fork, mmap, mremap, munmap, populate
 from faultlane_server.engine.tally import acquired, count, operation_ended
 from faultlane_server.engine.world import Cause, Counter, Locks, Step
 
@@ -52,6 +52,10 @@ def held(world, thread, now_ns):
         more = munmap.plan(world, thread)
     elif kind == OperationKind.FORK:
         more = fork.plan(world, thread)
+    elif kind == OperationKind.MREMAP:
+        more = mremap.plan(world, thread)
+    elif kind == OperationKind.BRK:
+        more = brk.plan(world, thread)
     else:
         more = flags.plan(world, thread)
     if more:
@@ -127,6 +131,10 @@ def apply(world, thread, now_ns):
         munmap.apply(world, thread)
     elif kind == OperationKind.FORK:
         fork.apply(world, thread, now_ns)
+    elif kind == OperationKind.MREMAP:
+        mremap.apply(world, thread)
+    elif kind == OperationKind.BRK:
+        brk.apply(world, thread)
     else:
         flags.apply(world, thread)
     held(world, thread, now_ns)
@@ -134,15 +142,18 @@ def apply(world, thread, now_ns):
 
 @compiled
 def _finish(world, thread, now_ns):
-    """Let go of mmap_lock; munmap keeps it for read while it zaps pages."""
+    """Let go of mmap_lock; what unmaps keeps it for read while it zaps pages."""
     writer = world.threads[thread]
-    if writer.op_kind == OperationKind.MUNMAP and munmap.detach(world, thread):
+    if writer.op_downgrades and munmap.detach(world, thread):
         mmap_lock.downgrade(world, thread, now_ns)
         count(world, Counter.MMAP_DOWNGRADES, 1)
         sched.burst(world, thread, now_ns, munmap.zap_ns(world, thread), Step.ZAP)
         return
     mmap_lock.unlock_write(world, thread, now_ns)
-    entry.leave(world, thread, now_ns)
+    if writer.op_populates and not writer.killed:
+        populate.begin(world, thread, now_ns)
+    else:
+        entry.leave(world, thread, now_ns)
 
 
 @compiled
