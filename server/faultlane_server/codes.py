@@ -52,6 +52,25 @@ class Madvice(IntEnum):
     RANDOM = 2
     SEQUENTIAL = 3
     DONTNEED = 4
+    FREE = 5
+    DONTNEED_LOCKED = 6
+    COLD = 7
+    PAGEOUT = 8
+    WILLNEED = 9
+    REMOVE = 10
+    POPULATE_READ = 11
+    POPULATE_WRITE = 12
+    COLLAPSE = 13
+    HUGEPAGE = 14
+    NOHUGEPAGE = 15
+    DONTFORK = 16
+    DOFORK = 17
+    WIPEONFORK = 18
+    KEEPONFORK = 19
+    DONTDUMP = 20
+    DODUMP = 21
+    MERGEABLE = 22
+    UNMERGEABLE = 23
 
 
 class Access(IntEnum):
@@ -134,6 +153,17 @@ class OperationKind(IntEnum):
     FORK = 9
     BRK = 10
     MREMAP = 11
+    MLOCK = 12
+    MUNLOCK = 13
+    MBIND = 14
+    PRCTL = 15
+    EXEC = 16
+    EXIT = 17
+    READ_SMAPS = 18
+    READ_MAPS = 19
+    KHUGEPAGED = 20
+    NUMA_SCAN = 21
+    CLEAR_REFS = 22
 
 
 class ForkSkips(IntEnum):

@@ -260,7 +260,68 @@ class _MadviceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Madvice.Value
     MADVICE_SEQUENTIAL: _Madvice.ValueType  # 3
     """MADV_SEQUENTIAL: as NORMAL."""
     MADVICE_DONTNEED: _Madvice.ValueType  # 4
-    """MADV_DONTNEED: takes mmap_lock for read, and unmaps the pages."""
+    """MADV_DONTNEED: takes mmap_lock for read, and unmaps the pages. A wait for
+    mmap_lock for read cannot be killed, here and in what follows. A VMA that
+    is locked (mlock) ends the call.
+    """
+    MADVICE_FREE: _Madvice.ValueType  # 5
+    """MADV_FREE: as DONTNEED, but pages of private anonymous memory stay until
+    they are reclaimed. Any other VMA ends the call.
+    """
+    MADVICE_DONTNEED_LOCKED: _Madvice.ValueType  # 6
+    """MADV_DONTNEED_LOCKED: as DONTNEED, of locked VMAs as well."""
+    MADVICE_COLD: _Madvice.ValueType  # 7
+    """MADV_COLD: as DONTNEED, but pages that are mapped are made old. A locked VMA
+    ends the call.
+    """
+    MADVICE_PAGEOUT: _Madvice.ValueType  # 8
+    """MADV_PAGEOUT: as COLD, but they are reclaimed, with mmap_lock held for read
+    all the time. In this version pages of files are, that are clean and mapped
+    nowhere else; anonymous memory stays.
+    """
+    MADVICE_WILLNEED: _Madvice.ValueType  # 9
+    """MADV_WILLNEED: takes mmap_lock for read to find each VMA, and lets it go
+    while its pages are read ahead. Nothing for anonymous memory.
+    """
+    MADVICE_REMOVE: _Madvice.ValueType  # 10
+    """MADV_REMOVE: takes mmap_lock for read to find each VMA, a shared mapping of
+    a file that can be written to, and lets it go while the hole is punched.
+    Any other VMA ends the call.
+    """
+    MADVICE_POPULATE_READ: _Madvice.ValueType  # 11
+    """MADV_POPULATE_READ: takes mmap_lock for read while pages are mapped. Pages
+    of a file that are not in the page cache are left out.
+    """
+    MADVICE_POPULATE_WRITE: _Madvice.ValueType  # 12
+    """MADV_POPULATE_WRITE: the same, as by writes. Shared mappings of files are
+    mapped as by reads.
+    """
+    MADVICE_COLLAPSE: _Madvice.ValueType  # 13
+    """MADV_COLLAPSE: makes huge pages at once, as khugepaged does, but waits for
+    mmap_lock instead of trying it.
+    """
+    MADVICE_HUGEPAGE: _Madvice.ValueType  # 14
+    """MADV_HUGEPAGE: as NORMAL."""
+    MADVICE_NOHUGEPAGE: _Madvice.ValueType  # 15
+    """MADV_NOHUGEPAGE: as NORMAL."""
+    MADVICE_DONTFORK: _Madvice.ValueType  # 16
+    """MADV_DONTFORK: as NORMAL. A fork write-locks the VMA and does not copy it."""
+    MADVICE_DOFORK: _Madvice.ValueType  # 17
+    """MADV_DOFORK: as NORMAL."""
+    MADVICE_WIPEONFORK: _Madvice.ValueType  # 18
+    """MADV_WIPEONFORK: as NORMAL, only for private anonymous memory. A fork copies
+    no pages of it.
+    """
+    MADVICE_KEEPONFORK: _Madvice.ValueType  # 19
+    """MADV_KEEPONFORK: as NORMAL."""
+    MADVICE_DONTDUMP: _Madvice.ValueType  # 20
+    """MADV_DONTDUMP: as NORMAL."""
+    MADVICE_DODUMP: _Madvice.ValueType  # 21
+    """MADV_DODUMP: as NORMAL."""
+    MADVICE_MERGEABLE: _Madvice.ValueType  # 22
+    """MADV_MERGEABLE: as NORMAL. No pages are merged."""
+    MADVICE_UNMERGEABLE: _Madvice.ValueType  # 23
+    """MADV_UNMERGEABLE: as NORMAL."""
 
 class Madvice(_Madvice, metaclass=_MadviceEnumTypeWrapper):
     """What madvise(2) is told."""
@@ -274,7 +335,68 @@ MADVICE_RANDOM: Madvice.ValueType  # 2
 MADVICE_SEQUENTIAL: Madvice.ValueType  # 3
 """MADV_SEQUENTIAL: as NORMAL."""
 MADVICE_DONTNEED: Madvice.ValueType  # 4
-"""MADV_DONTNEED: takes mmap_lock for read, and unmaps the pages."""
+"""MADV_DONTNEED: takes mmap_lock for read, and unmaps the pages. A wait for
+mmap_lock for read cannot be killed, here and in what follows. A VMA that
+is locked (mlock) ends the call.
+"""
+MADVICE_FREE: Madvice.ValueType  # 5
+"""MADV_FREE: as DONTNEED, but pages of private anonymous memory stay until
+they are reclaimed. Any other VMA ends the call.
+"""
+MADVICE_DONTNEED_LOCKED: Madvice.ValueType  # 6
+"""MADV_DONTNEED_LOCKED: as DONTNEED, of locked VMAs as well."""
+MADVICE_COLD: Madvice.ValueType  # 7
+"""MADV_COLD: as DONTNEED, but pages that are mapped are made old. A locked VMA
+ends the call.
+"""
+MADVICE_PAGEOUT: Madvice.ValueType  # 8
+"""MADV_PAGEOUT: as COLD, but they are reclaimed, with mmap_lock held for read
+all the time. In this version pages of files are, that are clean and mapped
+nowhere else; anonymous memory stays.
+"""
+MADVICE_WILLNEED: Madvice.ValueType  # 9
+"""MADV_WILLNEED: takes mmap_lock for read to find each VMA, and lets it go
+while its pages are read ahead. Nothing for anonymous memory.
+"""
+MADVICE_REMOVE: Madvice.ValueType  # 10
+"""MADV_REMOVE: takes mmap_lock for read to find each VMA, a shared mapping of
+a file that can be written to, and lets it go while the hole is punched.
+Any other VMA ends the call.
+"""
+MADVICE_POPULATE_READ: Madvice.ValueType  # 11
+"""MADV_POPULATE_READ: takes mmap_lock for read while pages are mapped. Pages
+of a file that are not in the page cache are left out.
+"""
+MADVICE_POPULATE_WRITE: Madvice.ValueType  # 12
+"""MADV_POPULATE_WRITE: the same, as by writes. Shared mappings of files are
+mapped as by reads.
+"""
+MADVICE_COLLAPSE: Madvice.ValueType  # 13
+"""MADV_COLLAPSE: makes huge pages at once, as khugepaged does, but waits for
+mmap_lock instead of trying it.
+"""
+MADVICE_HUGEPAGE: Madvice.ValueType  # 14
+"""MADV_HUGEPAGE: as NORMAL."""
+MADVICE_NOHUGEPAGE: Madvice.ValueType  # 15
+"""MADV_NOHUGEPAGE: as NORMAL."""
+MADVICE_DONTFORK: Madvice.ValueType  # 16
+"""MADV_DONTFORK: as NORMAL. A fork write-locks the VMA and does not copy it."""
+MADVICE_DOFORK: Madvice.ValueType  # 17
+"""MADV_DOFORK: as NORMAL."""
+MADVICE_WIPEONFORK: Madvice.ValueType  # 18
+"""MADV_WIPEONFORK: as NORMAL, only for private anonymous memory. A fork copies
+no pages of it.
+"""
+MADVICE_KEEPONFORK: Madvice.ValueType  # 19
+"""MADV_KEEPONFORK: as NORMAL."""
+MADVICE_DONTDUMP: Madvice.ValueType  # 20
+"""MADV_DONTDUMP: as NORMAL."""
+MADVICE_DODUMP: Madvice.ValueType  # 21
+"""MADV_DODUMP: as NORMAL."""
+MADVICE_MERGEABLE: Madvice.ValueType  # 22
+"""MADV_MERGEABLE: as NORMAL. No pages are merged."""
+MADVICE_UNMERGEABLE: Madvice.ValueType  # 23
+"""MADV_UNMERGEABLE: as NORMAL."""
 Global___Madvice: _TypeAlias = Madvice  # noqa: Y015
 
 class _ForkSkips:
@@ -960,6 +1082,16 @@ class Step(_message.Message):
     FORK_FIELD_NUMBER: _builtins.int
     MREMAP_FIELD_NUMBER: _builtins.int
     BRK_FIELD_NUMBER: _builtins.int
+    MLOCK_FIELD_NUMBER: _builtins.int
+    MUNLOCK_FIELD_NUMBER: _builtins.int
+    MBIND_FIELD_NUMBER: _builtins.int
+    PRCTL_FIELD_NUMBER: _builtins.int
+    EXEC_FIELD_NUMBER: _builtins.int
+    READ_SMAPS_FIELD_NUMBER: _builtins.int
+    READ_MAPS_FIELD_NUMBER: _builtins.int
+    CLEAR_REFS_FIELD_NUMBER: _builtins.int
+    KHUGEPAGED_FIELD_NUMBER: _builtins.int
+    NUMA_SCAN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def touch(self) -> Global___Touch:
         """Access pages of a VMA."""
@@ -1032,6 +1164,46 @@ class Step(_message.Message):
     def brk(self) -> Global___Brk:
         """Call brk(2)."""
 
+    @_builtins.property
+    def mlock(self) -> Global___Mlock:
+        """Call mlock(2)."""
+
+    @_builtins.property
+    def munlock(self) -> Global___Munlock:
+        """Call munlock(2)."""
+
+    @_builtins.property
+    def mbind(self) -> Global___Mbind:
+        """Call mbind(2)."""
+
+    @_builtins.property
+    def prctl(self) -> Global___Prctl:
+        """Call prctl(2) to name memory."""
+
+    @_builtins.property
+    def exec(self) -> Global___Exec:
+        """Call execve(2)."""
+
+    @_builtins.property
+    def read_smaps(self) -> Global___ReadSmaps:
+        """Read /proc/PID/smaps."""
+
+    @_builtins.property
+    def read_maps(self) -> Global___ReadMaps:
+        """Read /proc/PID/maps."""
+
+    @_builtins.property
+    def clear_refs(self) -> Global___ClearRefs:
+        """Write to /proc/PID/clear_refs."""
+
+    @_builtins.property
+    def khugepaged(self) -> Global___Khugepaged:
+        """Do what khugepaged does."""
+
+    @_builtins.property
+    def numa_scan(self) -> Global___NumaScan:
+        """Do what NUMA balancing does."""
+
     def __init__(
         self,
         *,
@@ -1053,12 +1225,22 @@ class Step(_message.Message):
         fork: Global___Fork | None = ...,
         mremap: Global___Mremap | None = ...,
         brk: Global___Brk | None = ...,
+        mlock: Global___Mlock | None = ...,
+        munlock: Global___Munlock | None = ...,
+        mbind: Global___Mbind | None = ...,
+        prctl: Global___Prctl | None = ...,
+        exec: Global___Exec | None = ...,
+        read_smaps: Global___ReadSmaps | None = ...,
+        read_maps: Global___ReadMaps | None = ...,
+        clear_refs: Global___ClearRefs | None = ...,
+        khugepaged: Global___Khugepaged | None = ...,
+        numa_scan: Global___NumaScan | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "brk", b"brk", "compute", b"compute", "fadvise_dontneed", b"fadvise_dontneed", "fork", b"fork", "ftruncate", b"ftruncate", "kill", b"kill", "kind", b"kind", "loop", b"loop", "madvise", b"madvise", "measure", b"measure", "mmap", b"mmap", "mprotect", b"mprotect", "mremap", b"mremap", "munmap", b"munmap", "punch_hole", b"punch_hole", "sleep", b"sleep", "sync_file_range", b"sync_file_range", "touch", b"touch"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "brk", b"brk", "clear_refs", b"clear_refs", "compute", b"compute", "exec", b"exec", "fadvise_dontneed", b"fadvise_dontneed", "fork", b"fork", "ftruncate", b"ftruncate", "khugepaged", b"khugepaged", "kill", b"kill", "kind", b"kind", "loop", b"loop", "madvise", b"madvise", "mbind", b"mbind", "measure", b"measure", "mlock", b"mlock", "mmap", b"mmap", "mprotect", b"mprotect", "mremap", b"mremap", "munlock", b"munlock", "munmap", b"munmap", "numa_scan", b"numa_scan", "prctl", b"prctl", "punch_hole", b"punch_hole", "read_maps", b"read_maps", "read_smaps", b"read_smaps", "sleep", b"sleep", "sync_file_range", b"sync_file_range", "touch", b"touch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "brk", b"brk", "compute", b"compute", "fadvise_dontneed", b"fadvise_dontneed", "fork", b"fork", "ftruncate", b"ftruncate", "kill", b"kill", "kind", b"kind", "loop", b"loop", "madvise", b"madvise", "measure", b"measure", "mmap", b"mmap", "mprotect", b"mprotect", "mremap", b"mremap", "munmap", b"munmap", "punch_hole", b"punch_hole", "sleep", b"sleep", "sync_file_range", b"sync_file_range", "touch", b"touch"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "brk", b"brk", "clear_refs", b"clear_refs", "compute", b"compute", "exec", b"exec", "fadvise_dontneed", b"fadvise_dontneed", "fork", b"fork", "ftruncate", b"ftruncate", "khugepaged", b"khugepaged", "kill", b"kill", "kind", b"kind", "loop", b"loop", "madvise", b"madvise", "mbind", b"mbind", "measure", b"measure", "mlock", b"mlock", "mmap", b"mmap", "mprotect", b"mprotect", "mremap", b"mremap", "munlock", b"munlock", "munmap", b"munmap", "numa_scan", b"numa_scan", "prctl", b"prctl", "punch_hole", b"punch_hole", "read_maps", b"read_maps", "read_smaps", b"read_smaps", "sleep", b"sleep", "sync_file_range", b"sync_file_range", "touch", b"touch"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["touch", "compute", "sleep", "mmap", "munmap", "mprotect", "barrier", "measure", "loop", "ftruncate", "punch_hole", "sync_file_range", "fadvise_dontneed", "kill", "madvise", "fork", "mremap", "brk"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["touch", "compute", "sleep", "mmap", "munmap", "mprotect", "barrier", "measure", "loop", "ftruncate", "punch_hole", "sync_file_range", "fadvise_dontneed", "kill", "madvise", "fork", "mremap", "brk", "mlock", "munlock", "mbind", "prctl", "exec", "read_smaps", "read_maps", "clear_refs", "khugepaged", "numa_scan"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1891,6 +2073,360 @@ class Madvise(_message.Message):
 Global___Madvise: _TypeAlias = Madvise  # noqa: Y015
 
 @_typing.final
+class Mlock(_message.Message):
+    """Calls mlock(2): VMAs are split and merged as their flags ask for, the pages
+    that are mapped are marked one by one under mmap_lock for write, and then the
+    rest of the range is populated under mmap_lock for read. Pages of a file that
+    are not in the page cache are left out.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VMA_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    LENGTH_BYTES_FIELD_NUMBER: _builtins.int
+    THREAD_OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    vma: _builtins.str
+    """A VMA of the process, by name."""
+    offset_bytes: _builtins.int
+    """First byte, from the start of the VMA; a multiple of the page size. The
+    group's n-th thread starts `n * thread_offset_bytes` later.
+    """
+    length_bytes: _builtins.int
+    """Bytes; a multiple of the page size, or 0 for "to the end"."""
+    thread_offset_bytes: _builtins.int
+    """Distance between the ranges of two threads of the group. Bytes, a multiple
+    of the page size.
+    """
+    def __init__(
+        self,
+        *,
+        vma: _builtins.str = ...,
+        offset_bytes: _builtins.int = ...,
+        length_bytes: _builtins.int = ...,
+        thread_offset_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["length_bytes", b"length_bytes", "offset_bytes", b"offset_bytes", "thread_offset_bytes", b"thread_offset_bytes", "vma", b"vma"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Mlock: _TypeAlias = Mlock  # noqa: Y015
+
+@_typing.final
+class Munlock(_message.Message):
+    """Calls munlock(2): as mlock, and nothing is populated."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VMA_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    LENGTH_BYTES_FIELD_NUMBER: _builtins.int
+    THREAD_OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    vma: _builtins.str
+    """A VMA of the process, by name."""
+    offset_bytes: _builtins.int
+    """First byte, from the start of the VMA; a multiple of the page size. The
+    group's n-th thread starts `n * thread_offset_bytes` later.
+    """
+    length_bytes: _builtins.int
+    """Bytes; a multiple of the page size, or 0 for "to the end"."""
+    thread_offset_bytes: _builtins.int
+    """Distance between the ranges of two threads of the group. Bytes, a multiple
+    of the page size.
+    """
+    def __init__(
+        self,
+        *,
+        vma: _builtins.str = ...,
+        offset_bytes: _builtins.int = ...,
+        length_bytes: _builtins.int = ...,
+        thread_offset_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["length_bytes", b"length_bytes", "offset_bytes", b"offset_bytes", "thread_offset_bytes", b"thread_offset_bytes", "vma", b"vma"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Munlock: _TypeAlias = Munlock  # noqa: Y015
+
+@_typing.final
+class Mbind(_message.Message):
+    """Calls mbind(2): all page-table entries of the range are looked at under
+    mmap_lock for write, which write-locks every VMA of it, and VMAs are split and
+    merged as their policies ask for. The wait for mmap_lock cannot be killed.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VMA_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    LENGTH_BYTES_FIELD_NUMBER: _builtins.int
+    THREAD_OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    MOVE_FIELD_NUMBER: _builtins.int
+    vma: _builtins.str
+    """A VMA of the process, by name."""
+    offset_bytes: _builtins.int
+    """First byte, from the start of the VMA; a multiple of the page size. The
+    group's n-th thread starts `n * thread_offset_bytes` later.
+    """
+    length_bytes: _builtins.int
+    """Bytes; a multiple of the page size, or 0 for "to the end"."""
+    thread_offset_bytes: _builtins.int
+    """Distance between the ranges of two threads of the group. Bytes, a multiple
+    of the page size.
+    """
+    policy: _builtins.int
+    """The memory policy: any number up to 65535 that stands for it. VMAs with
+    different ones stay apart. 0 is the default policy.
+    """
+    move: _builtins.bool
+    """Whether pages that are mapped are migrated (MPOL_MF_MOVE), after mmap_lock
+    was let go. It takes time and changes nothing else.
+    """
+    def __init__(
+        self,
+        *,
+        vma: _builtins.str = ...,
+        offset_bytes: _builtins.int = ...,
+        length_bytes: _builtins.int = ...,
+        thread_offset_bytes: _builtins.int = ...,
+        policy: _builtins.int = ...,
+        move: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["length_bytes", b"length_bytes", "move", b"move", "offset_bytes", b"offset_bytes", "policy", b"policy", "thread_offset_bytes", b"thread_offset_bytes", "vma", b"vma"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Mbind: _TypeAlias = Mbind  # noqa: Y015
+
+@_typing.final
+class Prctl(_message.Message):
+    """Calls prctl(2) with PR_SET_VMA_ANON_NAME: VMAs are split and merged as their
+    names ask for. The wait for mmap_lock cannot be killed.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VMA_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    LENGTH_BYTES_FIELD_NUMBER: _builtins.int
+    THREAD_OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    vma: _builtins.str
+    """A VMA of the process, by name."""
+    offset_bytes: _builtins.int
+    """First byte, from the start of the VMA; a multiple of the page size. The
+    group's n-th thread starts `n * thread_offset_bytes` later.
+    """
+    length_bytes: _builtins.int
+    """Bytes; a multiple of the page size, or 0 for "to the end"."""
+    thread_offset_bytes: _builtins.int
+    """Distance between the ranges of two threads of the group. Bytes, a multiple
+    of the page size.
+    """
+    name: _builtins.str
+    """The name. At most 80 characters; empty takes the name away."""
+    def __init__(
+        self,
+        *,
+        vma: _builtins.str = ...,
+        offset_bytes: _builtins.int = ...,
+        length_bytes: _builtins.int = ...,
+        thread_offset_bytes: _builtins.int = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["length_bytes", b"length_bytes", "name", b"name", "offset_bytes", b"offset_bytes", "thread_offset_bytes", b"thread_offset_bytes", "vma", b"vma"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Prctl: _TypeAlias = Prctl  # noqa: Y015
+
+@_typing.final
+class Exec(_message.Message):
+    """Calls execve(2): mmap_lock is taken for read for a moment, and the address
+    space goes as at an exit. The program goes on with an empty one, in which
+    names of VMAs mean nothing any more. Only in a process with one thread.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Exec: _TypeAlias = Exec  # noqa: Y015
+
+@_typing.final
+class ReadSmaps(_message.Message):
+    """Reads /proc/PID/smaps: VMA after VMA, each under mmap_lock for read, which is
+    let go in between. The wait for it can be killed. It is assumed that one
+    read(2) returns one VMA.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_FIELD_NUMBER: _builtins.int
+    process: _builtins.str
+    """The process that is looked at, by name. Empty means the thread's own."""
+    def __init__(
+        self,
+        *,
+        process: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["process", b"process"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadSmaps: _TypeAlias = ReadSmaps  # noqa: Y015
+
+@_typing.final
+class ReadMaps(_message.Message):
+    """Reads /proc/PID/maps: as smaps, without looking at pages. It is assumed that
+    one read(2) returns 32 VMAs.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_FIELD_NUMBER: _builtins.int
+    process: _builtins.str
+    """The process that is looked at, by name. Empty means the thread's own."""
+    def __init__(
+        self,
+        *,
+        process: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["process", b"process"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadMaps: _TypeAlias = ReadMaps  # noqa: Y015
+
+@_typing.final
+class ClearRefs(_message.Message):
+    """Writes to /proc/PID/clear_refs (1 to 4): under mmap_lock for write, every VMA
+    is write-locked in turn, and its pages are made old.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_FIELD_NUMBER: _builtins.int
+    process: _builtins.str
+    """The process that is looked at, by name. Empty means the thread's own."""
+    def __init__(
+        self,
+        *,
+        process: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["process", b"process"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClearRefs: _TypeAlias = ClearRefs  # noqa: Y015
+
+@_typing.final
+class Khugepaged(_message.Message):
+    """Does what khugepaged does with a range: of each part of private anonymous
+    memory that a page table has room for, and of which at least one page is
+    mapped, it makes a huge page. mmap_lock is tried for read to look at it, let
+    go while the huge page is allocated, taken for read to look again, and then
+    for write, with the VMA write-locked, while the pages are copied. None of
+    these waits can be killed.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VMA_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    LENGTH_BYTES_FIELD_NUMBER: _builtins.int
+    THREAD_OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    vma: _builtins.str
+    """A VMA of the process, by name."""
+    offset_bytes: _builtins.int
+    """First byte, from the start of the VMA; a multiple of the page size. The
+    group's n-th thread starts `n * thread_offset_bytes` later.
+    """
+    length_bytes: _builtins.int
+    """Bytes; a multiple of the page size, or 0 for "to the end"."""
+    thread_offset_bytes: _builtins.int
+    """Distance between the ranges of two threads of the group. Bytes, a multiple
+    of the page size.
+    """
+    def __init__(
+        self,
+        *,
+        vma: _builtins.str = ...,
+        offset_bytes: _builtins.int = ...,
+        length_bytes: _builtins.int = ...,
+        thread_offset_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["length_bytes", b"length_bytes", "offset_bytes", b"offset_bytes", "thread_offset_bytes", b"thread_offset_bytes", "vma", b"vma"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Khugepaged: _TypeAlias = Khugepaged  # noqa: Y015
+
+@_typing.final
+class NumaScan(_message.Message):
+    """Does what NUMA balancing does with a range (task_numa_work): if mmap_lock can
+    be had for read at once, the pages that are mapped become NUMA hints.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VMA_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    LENGTH_BYTES_FIELD_NUMBER: _builtins.int
+    THREAD_OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    vma: _builtins.str
+    """A VMA of the process, by name."""
+    offset_bytes: _builtins.int
+    """First byte, from the start of the VMA; a multiple of the page size. The
+    group's n-th thread starts `n * thread_offset_bytes` later.
+    """
+    length_bytes: _builtins.int
+    """Bytes; a multiple of the page size, or 0 for "to the end"."""
+    thread_offset_bytes: _builtins.int
+    """Distance between the ranges of two threads of the group. Bytes, a multiple
+    of the page size.
+    """
+    def __init__(
+        self,
+        *,
+        vma: _builtins.str = ...,
+        offset_bytes: _builtins.int = ...,
+        length_bytes: _builtins.int = ...,
+        thread_offset_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["length_bytes", b"length_bytes", "offset_bytes", b"offset_bytes", "thread_offset_bytes", b"thread_offset_bytes", "vma", b"vma"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NumaScan: _TypeAlias = NumaScan  # noqa: Y015
+
+@_typing.final
 class Fork(_message.Message):
     """Calls fork(2): every VMA of the process is write-locked in turn, and stays so
     until all are duplicated. Its anonymous memory is shared with the child from
@@ -2157,6 +2693,7 @@ class Kernel(_message.Message):
     DIRTY_BYTES_FIELD_NUMBER: _builtins.int
     DIRTY_BACKGROUND_BYTES_FIELD_NUMBER: _builtins.int
     FORK_SKIPS_FIELD_NUMBER: _builtins.int
+    MADVISE_VMA_LOCK_FIELD_NUMBER: _builtins.int
     generation: _builtins.str
     """The generation, by its name in ListKernels. Empty means `6.12`."""
     policy_id: _builtins.str
@@ -2185,6 +2722,11 @@ class Kernel(_message.Message):
     """Which VMAs a fork does not write-lock. The default is NOTHING: all of them
     are, one after another.
     """
+    madvise_vma_lock: _builtins.bool
+    """Whether madvise(2) with DONTNEED, DONTNEED_LOCKED or FREE, for a range
+    inside one VMA, takes that VMA's lock for read instead of mmap_lock, as
+    kernels after 6.18 do.
+    """
     @_builtins.property
     def retry_policy(self) -> Global___RetryPolicy:
         """A policy by its columns."""
@@ -2200,10 +2742,11 @@ class Kernel(_message.Message):
         dirty_bytes: _builtins.int = ...,
         dirty_background_bytes: _builtins.int = ...,
         fork_skips: Global___ForkSkips.ValueType = ...,
+        madvise_vma_lock: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_fault_around_bytes", b"_fault_around_bytes", "fault_around_bytes", b"fault_around_bytes", "policy", b"policy", "policy_id", b"policy_id", "retry_policy", b"retry_policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fault_around_bytes", b"_fault_around_bytes", "dirty_background_bytes", b"dirty_background_bytes", "dirty_bytes", b"dirty_bytes", "fault_around_bytes", b"fault_around_bytes", "fork_skips", b"fork_skips", "generation", b"generation", "hz", b"hz", "policy", b"policy", "policy_id", b"policy_id", "retry_policy", b"retry_policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fault_around_bytes", b"_fault_around_bytes", "dirty_background_bytes", b"dirty_background_bytes", "dirty_bytes", b"dirty_bytes", "fault_around_bytes", b"fault_around_bytes", "fork_skips", b"fork_skips", "generation", b"generation", "hz", b"hz", "madvise_vma_lock", b"madvise_vma_lock", "policy", b"policy", "policy_id", b"policy_id", "retry_policy", b"retry_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__fault_around_bytes: _TypeAlias = _typing.Literal["fault_around_bytes"]  # noqa: Y015
     _WhichOneofArgType__fault_around_bytes: _TypeAlias = _typing.Literal["_fault_around_bytes", b"_fault_around_bytes"]  # noqa: Y015

@@ -72,6 +72,8 @@ class Compiler:
         self.devices: dict[str, int] = {}
         self.files: dict[str, int] = {}
         self.files_laid = 0
+        self.mms: dict[str, int] = {}
+        self.anon_names: dict[str, int] = {"": 0}
         self.opens: dict[tuple[str, str], int] = {}
         self.opens_made = 0
         self.crowds: dict[tuple[str, str], range] = {}  # threads, by process and group
@@ -106,7 +108,8 @@ class Compiler:
     def _number_threads(self) -> None:
         """Number the threads of all groups, in the order of the scenario."""
         number = 0
-        for process in self.scenario.workload.processes:
+        for mm, process in enumerate(self.scenario.workload.processes):
+            self.mms[process.name] = mm
             first = number
             for group in process.groups:
                 self.crowds[process.name, group.name] = range(number, number + group.threads)
@@ -143,6 +146,7 @@ class Compiler:
         config.major_sets_tried = kernel.major_sets_tried
         config.pgfault_per_attempt = kernel.pgfault_per_attempt
         config.fork_skips = scenario.kernel.fork_skips
+        config.madvise_vma_lock = scenario.kernel.madvise_vma_lock
         config.mmap_trylock = kernel.release >= arch.mmap_trylock_since
         config.mmap_killable = kernel.release >= arch.mmap_killable_since
         config.read_needs_read = arch.read_needs_read
@@ -249,6 +253,7 @@ class Compiler:
 
     def _process(self, mm: int, process: Process) -> None:
         row = self.world.mms[mm]
+        row.users = sum(group.threads for group in process.groups)
         free_rwsem(row.mmap_lock)
         row.word.cpu = NOBODY
         row.order_first = self.world.mms[mm - 1].order_first if mm else 0

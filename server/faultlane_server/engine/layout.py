@@ -9,29 +9,54 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from faultlane_server.codes import NOBODY
+from faultlane_server.codes import NOBODY, Madvice
 from faultlane_server.engine.draw import zipf_table
-from faultlane_server.engine.world import Op, Pattern
+from faultlane_server.engine.world import (
+    VM_DONTCOPY,
+    VM_DONTDUMP,
+    VM_HUGEPAGE,
+    VM_LOCKED,
+    VM_MERGEABLE,
+    VM_NAME,
+    VM_NOHUGEPAGE,
+    VM_POLICY,
+    VM_WIPEONFORK,
+    Op,
+    Pattern,
+    Populates,
+)
 from faultlane_server.scenario import (
     Barrier,
     Brk,
+    ClearRefs,
     Compute,
+    Exec,
     Explicit,
     FadviseDontneed,
     FileMapping,
     FileStep,
     Fork,
     Ftruncate,
+    Khugepaged,
     Kill,
     Loop,
     Madvise,
+    Mbind,
     Measure,
+    Mlock,
     Mmap,
     Mprotect,
     Mremap,
+    Munlock,
     Munmap,
+    NumaScan,
+    Prctl,
     Process,
+    ProcessStep,
     PunchHole,
+    RangeStep,
+    ReadMaps,
+    ReadSmaps,
     Sequential,
     Sleep,
     Step,
@@ -54,6 +79,44 @@ FILE_OP_OF: dict[type, Op] = {
     PunchHole: Op.PUNCH_HOLE,
     SyncFileRange: Op.SYNC_FILE_RANGE,
     FadviseDontneed: Op.FADVISE_DONTNEED,
+}
+
+
+RANGE_OP_OF: dict[type, Op] = {
+    Mprotect: Op.MPROTECT,
+    Madvise: Op.MADVISE,
+    Mlock: Op.MLOCK,
+    Munlock: Op.MUNLOCK,
+    Mbind: Op.MBIND,
+    Prctl: Op.PRCTL,
+    Khugepaged: Op.KHUGEPAGED,
+    NumaScan: Op.NUMA_SCAN,
+}
+
+PROCESS_OP_OF: dict[type, Op] = {
+    ReadSmaps: Op.READ_SMAPS,
+    ReadMaps: Op.READ_MAPS,
+    ClearRefs: Op.CLEAR_REFS,
+}
+
+# Which bits of `Vma.traits` are set, and which go.
+TRAITS_OF: dict[type, tuple[int, int]] = {Mlock: (VM_LOCKED, 0), Munlock: (0, VM_LOCKED)}
+TRAITS_OF_ADVICE = {
+    Madvice.HUGEPAGE: (VM_HUGEPAGE, VM_NOHUGEPAGE),
+    Madvice.NOHUGEPAGE: (VM_NOHUGEPAGE, VM_HUGEPAGE),
+    Madvice.DONTFORK: (VM_DONTCOPY, 0),
+    Madvice.DOFORK: (0, VM_DONTCOPY),
+    Madvice.WIPEONFORK: (VM_WIPEONFORK, 0),
+    Madvice.KEEPONFORK: (0, VM_WIPEONFORK),
+    Madvice.DONTDUMP: (VM_DONTDUMP, 0),
+    Madvice.DODUMP: (0, VM_DONTDUMP),
+    Madvice.MERGEABLE: (VM_MERGEABLE, 0),
+    Madvice.UNMERGEABLE: (0, VM_MERGEABLE),
+}
+
+POPULATES_OF_ADVICE = {
+    Madvice.POPULATE_READ: Populates.AS_BY_READS,
+    Madvice.POPULATE_WRITE: Populates.AS_BY_WRITES,
 }
 
 
@@ -174,6 +237,7 @@ class _Layer:
         world.config.threads += threads
         rows = world.threads[first : first + threads]
         rows["mm"] = self.space.mm
+        rows["process"] = self.space.mm
         rows["pc"] = first_instruction
         rows["index"] = np.arange(threads)
         rows["daemon"] = self.group.daemon
@@ -189,6 +253,7 @@ class _Layer:
         row.depth = depth
         row.cursor = -1
         row.parties = self.group.threads
+        row.target = NOBODY
         return row
 
     def _steps(self, steps: tuple[Step, ...], depth: int) -> None:
@@ -229,10 +294,13 @@ class _Layer:
         elif isinstance(step, Mremap | Brk):
             op = Op.MREMAP if isinstance(step, Mremap) else Op.BRK
             self._change(self._instruction(op, depth), step)
-        elif isinstance(step, Mprotect):
-            self._mprotect(self._instruction(Op.MPROTECT, depth), step)
-        elif isinstance(step, Madvise):
-            self._madvise(self._instruction(Op.MADVISE, depth), step)
+        elif isinstance(step, RangeStep):
+            self._range_step(self._instruction(RANGE_OP_OF[type(step)], depth), step)
+        elif isinstance(step, ProcessStep):
+            row = self._instruction(PROCESS_OP_OF[type(step)], depth)
+            row.target = self.compiler.mms[step.process]
+        elif isinstance(step, Exec):
+            self._instruction(Op.EXEC, depth)
         elif isinstance(step, Fork):
             self.compiler.duration(self._instruction(Op.FORK, depth).duration, step.child)
         elif isinstance(step, FileStep):
@@ -315,7 +383,7 @@ class _Layer:
         row.merges = step.merge
         row.protection = sum(1 << bit for bit in step.protection)
         row.fixed = bool(step.over)
-        row.populates = step.populate
+        row.populates = Populates.AS_IT_IS if step.populate else Populates.NOTHING
         row.open, row.private = NOBODY, True
         if step.file is not None:
             self._map_file(row, step, step.file)
@@ -376,19 +444,28 @@ class _Layer:
         row.moves = isinstance(step, Mremap) and step.move
         self.vmas_more += 2
 
-    def _mprotect(self, row: np.record, step: Mprotect) -> None:
+    def _range_step(self, row: np.record, step: RangeStep) -> None:
+        """Set what is about a range of a VMA, in which each thread can have its own."""
         region = self.space.regions[step.vma]
         self._range(row, region, step.offset_bytes, step.length_bytes)
         row.thread_pages = self._pages(step.thread_offset_bytes)
-        row.protection = sum(1 << bit for bit in step.protection)
         self.vmas_more += 2
-
-    def _madvise(self, row: np.record, step: Madvise) -> None:
-        region = self.space.regions[step.vma]
-        self._range(row, region, step.offset_bytes, step.length_bytes)
-        row.thread_pages = self._pages(step.thread_offset_bytes)
-        row.advice = step.advice
-        self.vmas_more += 2
+        row.sets, row.clears = TRAITS_OF.get(type(step), (0, 0))
+        if isinstance(step, Mprotect):
+            row.protection = sum(1 << bit for bit in step.protection)
+        elif isinstance(step, Madvise):
+            row.advice = step.advice
+            row.populates = POPULATES_OF_ADVICE.get(step.advice, Populates.NOTHING)
+            row.sets, row.clears = TRAITS_OF_ADVICE.get(step.advice, (0, 0))
+        elif isinstance(step, Mbind):
+            row.sets, row.clears = step.policy << 32, VM_POLICY
+            row.moves = step.move
+        elif isinstance(step, Prctl):
+            names = self.compiler.anon_names
+            row.sets = names.setdefault(step.name, len(names)) << 16
+            row.clears = VM_NAME
+        elif isinstance(step, Mlock):
+            row.populates = Populates.AS_IT_IS
 
     def _file_step(self, row: np.record, step: FileStep) -> None:
         row.id = self.compiler.files[step.file]

@@ -10,6 +10,7 @@ from faultlane_server.engine import draw, sched, signals
 from faultlane_server.engine.draw import Purpose
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.memory.page_table import pte_bit
+from faultlane_server.engine.ops import end as end_of_mm
 from faultlane_server.engine.ops import entry
 from faultlane_server.engine.queue import Kind, push
 from faultlane_server.engine.tally import collect, count
@@ -32,7 +33,7 @@ INSTRUCTIONS_AT_ONCE_MAX = 64  # before the loop of events gets its turn again
 def proceed(world, thread, now_ns):
     """Go on with a thread's program until something takes time; signals come first."""
     runner = world.threads[thread]
-    if runner.killed:
+    if runner.killed or runner.ending:
         _end(world, thread, now_ns)
         return
     if runner.signalled:
@@ -89,7 +90,7 @@ def _is_operation(op):
         return True
     if op == Op.MADVISE or op == Op.FORK:
         return True
-    if op >= Op.MREMAP and op <= Op.BRK:
+    if op >= Op.MREMAP and op <= Op.NUMA_SCAN:
         return True
     return op >= Op.FTRUNCATE and op <= Op.FADVISE_DONTNEED
 
@@ -347,9 +348,19 @@ def _join_barrier(world, barrier, thread):
 
 @compiled
 def _end(world, thread, now_ns):
-    """End a thread."""
+    """End a thread; the last one of its process ends the address space first.
+
+    The run does not wait for that, if no other program goes on.
+    """
     runner = world.threads[thread]
+    if not runner.ending:
+        runner.ending = 1
+        if not runner.daemon:
+            world.running -= 1
+        mm = world.mms[runner.mm]
+        mm.users -= 1
+        if mm.users == 0 and mm.order_count > 0 and world.running > 0:
+            end_of_mm.begin(world, thread, now_ns)
+            return
     runner.state = ThreadState.DONE
-    if not runner.daemon:
-        world.running -= 1
     sched.leave_cpu(world, runner.cpu, now_ns)

@@ -48,6 +48,10 @@ COUNTER_NAMES = {
     Counter.TRUNCATED: "page_cache.truncated",
     Counter.DIRTIED: "vmstat.nr_dirtied",
     Counter.THROTTLED: "balance_dirty_pages.pauses",
+    Counter.HUGE_PAGES: "vmstat.thp_collapse_alloc",
+    Counter.NUMA_HINTS: "vmstat.numa_pte_updates",
+    Counter.PAGED_OUT: "madvise.pages_out",
+    Counter.MADVISE_ABORTS: "madvise.vma_lock_aborts",
 }
 
 CAUSE_NAMES = {

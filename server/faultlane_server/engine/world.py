@@ -152,6 +152,32 @@ class Step(IntEnum):
     # Populating, after mmap(MAP_POPULATE) or mlock, or for madvise.
     POPULATE_HELD = 120  # mmap_lock is held for read
     POPULATED = 121  # the next pages are ready to be mapped
+    # madvise that works on files.
+    ADVICE_READ = 122  # WILLNEED: read the next pages ahead
+    ADVICE_READ_LOCKED = 123  # the same: invalidate_lock was granted
+    ADVICE_RELOCK = 124  # WILLNEED and REMOVE: take mmap_lock again for the next VMA
+    ADVICE_RELOCKED = 125  # the same: it was granted
+    # smaps and maps.
+    PROC_LOCK = 126  # the next read(2)
+    PROC_HELD = 127  # mmap_lock is held for read
+    PROC_DONE = 128  # the VMAs were looked at
+    # NUMA balancing.
+    NUMA_SCAN = 129  # begin
+    NUMA_SCANNED = 130  # the entries were looked at
+    # khugepaged.
+    COLLAPSE_SCAN = 131  # look at the next part
+    COLLAPSE_SCAN_HELD = 132  # mmap_lock is held for read, for that
+    COLLAPSE_SCANNED = 133  # it was looked at
+    COLLAPSE_RELOCK = 134  # the huge page is there: take mmap_lock for read again
+    COLLAPSE_RELOCKED = 135  # the same: it was granted
+    COLLAPSE_CHECKED = 136  # the VMA is still there
+    # The end of an address space.
+    EXEC_LOCK = 137  # exec: take mmap_lock for read
+    EXEC_HELD = 138  # the same: it was granted
+    EXEC_DONE = 139  # exec: the old address space is left
+    EXIT_LOCK = 140  # exit_mmap: take mmap_lock for read
+    EXIT_HELD = 141  # the same: it was granted
+    EXIT_UNMAPPED = 142  # exit_mmap: its pages are unmapped
 
 
 class Drain(IntEnum):
@@ -186,6 +212,25 @@ class Op(IntEnum):
     FORK = 19
     MREMAP = 20
     BRK = 21
+    MLOCK = 22
+    MUNLOCK = 23
+    MBIND = 24
+    PRCTL = 25
+    EXEC = 26
+    READ_SMAPS = 27
+    READ_MAPS = 28
+    CLEAR_REFS = 29
+    KHUGEPAGED = 30
+    NUMA_SCAN = 31
+
+
+class Populates(IntEnum):
+    """How pages are mapped before they are touched."""
+
+    NOTHING = 0
+    AS_IT_IS = 1  # as by writes where private memory may be written to, else as by reads
+    AS_BY_READS = 2
+    AS_BY_WRITES = 3
 
 
 class Pattern(IntEnum):
@@ -229,6 +274,7 @@ Mm = _record(
     ("order_room", i64),  # how many it can have
     ("write_since_ns", i64),  # since when mmap_lock is held for write
     ("children_until_ns", i64),  # until when a child has its copy
+    ("users", i64),  # threads whose programs go on
 )
 
 Vma = _record(
@@ -408,7 +454,10 @@ Instruction = _record(
     ("fixed", i64),  # of MMAP: over what is there
     ("populates", i64),  # of MMAP
     ("new_pages", i64),  # of MREMAP and BRK: how long it is to be
-    ("moves", i64),  # of MREMAP
+    ("moves", i64),  # of MREMAP, and of MBIND for pages
+    ("sets", i64),  # bits of Vma.traits
+    ("clears", i64),  # the same: those that go, or make room for what is set
+    ("target", i64),  # the mm of the process that is looked at, or NOBODY
 )
 
 # What a name stands for that can move, or change its length. The first one stands for all
@@ -533,6 +582,12 @@ Thread = _record(
     ("op_downgrades", i64),  # 1: it ends as a munmap does
     ("op_populates", i64),  # 1: its range is populated when it is done
     ("op_next", i64),  # up to where the present step goes
+    ("op_killable", i64),  # 1: a fatal signal ends its waits for mmap_lock
+    ("op_migrates", i64),  # pages that it will migrate when mmap_lock was let go
+    ("op_first", i64),  # its range, while op_start and op_end are pages of a file
+    ("op_last", i64),
+    ("process", i64),  # its own mm, while it looks at another one
+    ("ending", i64),  # 1: its program is over
 )
 
 
@@ -574,8 +629,13 @@ class Counter(IntEnum):
     ATTEMPTS_MOST = 32  # of one fault
     REFUSED_EARLY = 33  # faults that were refused before any lock
 
+    HUGE_PAGES = 60  # that khugepaged and MADV_COLLAPSE have made
+    NUMA_HINTS = 61  # entries that were made hints
+    PAGED_OUT = 62  # pages that MADV_PAGEOUT has reclaimed
+    MADVISE_ABORTS = 63  # of the VMA lock, by madvise
 
-COUNTERS = 34
+
+COUNTERS = 80
 
 
 class Locks(IntEnum):
@@ -674,6 +734,7 @@ Config = _record(
     ("major_sets_tried", i64),  # 1: VM_FAULT_MAJOR under the VMA lock sets TRIED
     ("pgfault_per_attempt", i64),
     ("fork_skips", i64),  # ForkSkips
+    ("madvise_vma_lock", i64),  # 1: madvise that zaps takes the VMA lock if it can
     ("mmap_killable", i64),  # 1: a fatal signal ends the wait of a fault for mmap_lock
     ("mmap_trylock", i64),  # 1: a fault tries mmap_lock before it waits for it
     ("read_needs_read", i64),

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from faultlane_server.codes import Madvice, Protection
 from faultlane_server.scenario.author import Author
-from faultlane_server.scenario.limits import MMAP_BYTES_MAX
+from faultlane_server.scenario.limits import ANON_NAME_CHARACTERS_MAX, MMAP_BYTES_MAX, TRAIT_MAX
 from faultlane_server.scenario.memory import (
     check_backing,
     check_protection,
@@ -16,17 +16,18 @@ from faultlane_server.scenario.memory import (
 from faultlane_server.scenario.tree import (
     AnonymousMapping,
     Brk,
+    Exec,
     Madvise,
+    Mbind,
     Mmap,
     Mprotect,
     Mremap,
     Munmap,
+    Prctl,
+    RangeStep,
     Vma,
 )
 from faultlane_server.scenario.violations import Place
-
-# A range of a VMA, with a distance between those of two threads.
-RangeStep = Mprotect | Madvise
 
 
 def check_mmap(place: Place, step: Mmap, author: Author) -> Mmap:
@@ -163,16 +164,30 @@ def check_brk(place: Place, step: Brk, author: Author) -> Brk:
     return step
 
 
-def check_mprotect(place: Place, step: Mprotect, author: Author) -> Mprotect:
-    """Check an mprotect."""
-    check_protection(place.field("protection"), step.protection)
+def check_range_step(place: Place, step: RangeStep, author: Author) -> RangeStep:
+    """Check a step that is about a range of a VMA, for each thread."""
+    match step:
+        case Mprotect():
+            check_protection(place.field("protection"), step.protection)
+        case Madvise():
+            place.field("advice").want_one_of(list(Madvice), step.advice)
+        case Mbind():
+            place.field("policy").want_between(0, TRAIT_MAX, step.policy)
+        case Prctl():
+            if len(step.name) > ANON_NAME_CHARACTERS_MAX:
+                want = f"at most {ANON_NAME_CHARACTERS_MAX} characters"
+                place.field("name").refuse(want, f"{len(step.name)} characters")
+            author.needs.anon_names.add(step.name)
     return replace(step, length_bytes=_length_for_threads(place, step, author))
 
 
-def check_madvise(place: Place, step: Madvise, author: Author) -> Madvise:
-    """Check a madvise."""
-    place.field("advice").want_one_of(list(Madvice), step.advice)
-    return replace(step, length_bytes=_length_for_threads(place, step, author))
+def check_exec(place: Place, step: Exec, author: Author) -> Exec:
+    """Check an exec: nobody else may live in the address space."""
+    groups = author.processes[author.process].groups
+    threads = sum(group.threads for group in groups)
+    if threads > 1:
+        place.refuse("a process with one thread", f"{threads} threads")
+    return step
 
 
 def _length_for_threads(place: Place, step: RangeStep, author: Author) -> int:

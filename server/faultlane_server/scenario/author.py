@@ -21,6 +21,7 @@ class Needs:
     quantile_points: int = 0
     zipf_pages: int = 0  # each has its weight, for each touch
     sections: set[str] = field(default_factory=set)
+    anon_names: set[str] = field(default_factory=set)
     barriers: set[tuple[str, str]] = field(default_factory=set)  # process, name
 
 

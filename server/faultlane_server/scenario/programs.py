@@ -5,11 +5,11 @@ from dataclasses import replace
 
 from faultlane_server.scenario.address_space import (
     check_brk,
-    check_madvise,
+    check_exec,
     check_mmap,
-    check_mprotect,
     check_mremap,
     check_munmap,
+    check_range_step,
 )
 from faultlane_server.scenario.author import Author
 from faultlane_server.scenario.durations import can_be_positive, check_duration, points_of
@@ -19,24 +19,34 @@ from faultlane_server.scenario.limits import (
     NESTING_MAX,
 )
 from faultlane_server.scenario.memory import pages
-from faultlane_server.scenario.others import check_file_step, check_kill
+from faultlane_server.scenario.others import check_file_step, check_kill, check_process_step
 from faultlane_server.scenario.touches import check_touch
 from faultlane_server.scenario.tree import (
     Barrier,
     Brk,
+    ClearRefs,
     Compute,
+    Exec,
     FadviseDontneed,
     Fork,
     Ftruncate,
+    Khugepaged,
     Kill,
     Loop,
     Madvise,
+    Mbind,
     Measure,
+    Mlock,
     Mmap,
     Mprotect,
     Mremap,
+    Munlock,
     Munmap,
+    NumaScan,
+    Prctl,
     PunchHole,
+    ReadMaps,
+    ReadSmaps,
     Sleep,
     Step,
     SyncFileRange,
@@ -55,6 +65,16 @@ _FIELD_OF: dict[type, str] = {
     Brk: "brk",
     Mprotect: "mprotect",
     Madvise: "madvise",
+    Mlock: "mlock",
+    Munlock: "munlock",
+    Mbind: "mbind",
+    Prctl: "prctl",
+    Exec: "exec",
+    ReadSmaps: "read_smaps",
+    ReadMaps: "read_maps",
+    ClearRefs: "clear_refs",
+    Khugepaged: "khugepaged",
+    NumaScan: "numa_scan",
     Fork: "fork",
     Ftruncate: "ftruncate",
     PunchHole: "punch_hole",
@@ -102,10 +122,10 @@ def _step(place: Place, step: Step, author: Author, depth: int) -> Step:
             return check_mremap(place, step, author)
         case Brk():
             return check_brk(place, step, author)
-        case Mprotect():
-            return check_mprotect(place, step, author)
-        case Madvise():
-            return check_madvise(place, step, author)
+        case Exec():
+            return check_exec(place, step, author)
+        case ReadSmaps() | ReadMaps() | ClearRefs():
+            return check_process_step(place, step, author)
         case Fork():
             check_duration(place.field("child"), step.child)
             author.needs.quantile_points += points_of(step.child)
@@ -124,6 +144,8 @@ def _step(place: Place, step: Step, author: Author, depth: int) -> Step:
             return replace(step, steps=_inner_steps(place, step, author, depth))
         case Loop():
             return _loop(place, step, author, depth)
+        case _:
+            return check_range_step(place, step, author)
 
 
 def _inner_steps(

@@ -154,6 +154,77 @@ class Madvise:
 
 
 @dataclass(frozen=True, slots=True)
+class Mlock:
+    vma: str
+    offset_bytes: int = 0
+    length_bytes: int = 0
+    thread_offset_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Munlock:
+    vma: str
+    offset_bytes: int = 0
+    length_bytes: int = 0
+    thread_offset_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Mbind:
+    vma: str
+    offset_bytes: int = 0
+    length_bytes: int = 0
+    thread_offset_bytes: int = 0
+    policy: int = 0
+    move: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Prctl:
+    vma: str
+    offset_bytes: int = 0
+    length_bytes: int = 0
+    thread_offset_bytes: int = 0
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Khugepaged:
+    vma: str
+    offset_bytes: int = 0
+    length_bytes: int = 0
+    thread_offset_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NumaScan:
+    vma: str
+    offset_bytes: int = 0
+    length_bytes: int = 0
+    thread_offset_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Exec:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSmaps:
+    process: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadMaps:
+    process: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClearRefs:
+    process: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Fork:
     child: Duration
 
@@ -213,6 +284,12 @@ class Loop:
 # What changes the pages of a file, by name.
 FileStep = Ftruncate | PunchHole | SyncFileRange | FadviseDontneed
 
+# What is about a range of a VMA, of which each thread can have its own.
+RangeStep = Mprotect | Madvise | Mlock | Munlock | Mbind | Prctl | Khugepaged | NumaScan
+
+# What looks at a whole process, its own or another one.
+ProcessStep = ReadSmaps | ReadMaps | ClearRefs
+
 Step = (
     Touch
     | Compute
@@ -221,9 +298,10 @@ Step = (
     | Munmap
     | Mremap
     | Brk
-    | Mprotect
-    | Madvise
+    | RangeStep
+    | ProcessStep
     | Fork
+    | Exec
     | FileStep
     | Kill
     | Barrier
@@ -334,6 +412,7 @@ class Kernel:
     dirty_bytes: int = 0
     dirty_background_bytes: int = 0
     fork_skips: ForkSkips = ForkSkips.NOTHING
+    madvise_vma_lock: bool = False
 
 
 @dataclass(frozen=True, slots=True)

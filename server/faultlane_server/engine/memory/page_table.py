@@ -108,7 +108,7 @@ def map_folio(world, pte, folio, bits):
 def clear(world, vma, pte):
     """Clear the entry of a present page."""
     if vma.open != NOBODY and not world.ptes[pte] & PTE_ANON:
-        _folio_of(world, vma, pte).mapcount -= 1
+        folio_of(world, vma, pte).mapcount -= 1
     world.ptes[pte] = 0
 
 
@@ -120,7 +120,8 @@ def copy_page(world, vma, pte):
 
 
 @compiled
-def _folio_of(world, vma, pte):
+def folio_of(world, vma, pte):
+    """Return the folio of a file that an entry maps, or would map."""
     file = world.opens[vma.open].file
     return world.folios[world.files[file].first + vma.offset + (pte - vma.pte)]
 

@@ -104,6 +104,9 @@ def truncate(world, thread, now_ns):
     if caller.op_kind == OperationKind.FTRUNCATE:  # copies that were made meanwhile
         rmap.unmap(world, caller.op_file, caller.op_start, caller.op_end, True)
     invalidate_lock.unlock_exclusive(world, thread, now_ns)
+    if caller.op_kind == OperationKind.MADVISE:  # MADV_REMOVE goes on with the next VMA
+        sched.burst(world, thread, now_ns, 0, Step.ADVICE_RELOCK)
+        return
     entry.leave(world, thread, now_ns)
 
 

@@ -17,6 +17,7 @@ from faultlane_server.engine.world import (
     PTE_PRESENT,
     PTE_WRITE,
     UPTODATE,
+    Populates,
     Step,
 )
 
@@ -59,11 +60,12 @@ def _plan(world, thread):
     spent_ns = 0
     pages = 0
     while caller.op_next < end and pages < PAGES_AT_ONCE:
-        ns = page_ns(world, vma, vma.pte + (caller.op_next - vma.start))
+        ns = page_ns(
+            world, vma, vma.pte + (caller.op_next - vma.start), _writes(vma, caller.op_populates)
+        )
         caller.op_next += 1
-        if ns > 0:
-            spent_ns += ns
-            pages += 1
+        spent_ns += ns
+        pages += int(ns > 0)
     return spent_ns
 
 
@@ -74,17 +76,16 @@ def mapped(world, thread, now_ns):
     slot = address_space.find(world, caller.mm, caller.op_at)
     vma = world.vmas[slot]
     for page in range(caller.op_at, caller.op_next):
-        map_page(world, slot, vma.pte + (page - vma.start))
+        map_page(world, slot, vma.pte + (page - vma.start), caller.op_populates)
     caller.op_at = caller.op_next
     held(world, thread, now_ns)
 
 
 @compiled
-def page_ns(world, vma, pte):
+def page_ns(world, vma, pte, writes):
     """Return what it costs to map a page, or to copy one that may be written to: 0 if neither."""
     cost = world.config.cost
     bits = world.ptes[pte]
-    writes = _writes(vma)
     if bits & PTE_PRESENT:
         is_copied = writes and not bits & PTE_WRITE
         return cost.anon_page_ns + cost.copy_page_ns + cost.map_page_ns if is_copied else 0
@@ -97,9 +98,9 @@ def page_ns(world, vma, pte):
 
 
 @compiled
-def _writes(vma):
+def _writes(vma, how):
     """Whether a VMA is populated as by writes: private memory that may be written to."""
-    return vma.private != 0 and vma.protection & WRITE != 0
+    return vma.private != 0 and vma.protection & WRITE != 0 and how != Populates.AS_BY_READS
 
 
 @compiled
@@ -115,13 +116,13 @@ def _is_ready(world, vma, pte):
 
 
 @compiled
-def map_page(world, slot, pte):
+def map_page(world, slot, pte, how):
     """Map a page, unless somebody has done it or it is not ready any more."""
     vma = world.vmas[slot]
-    if page_ns(world, vma, pte) == 0:
+    if not _is_wanted(world, vma, pte, how):
         return
     is_present = world.ptes[pte] & PTE_PRESENT != 0
-    if _writes(vma):
+    if _writes(vma, how):
         _give_anon_vma(world, vma)
         if is_present:
             page_table.copy_page(world, vma, pte)
@@ -133,6 +134,15 @@ def map_page(world, slot, pte):
         file = world.files[world.opens[vma.open].file]
         folio = world.folios[file.first + vma.offset + (pte - vma.pte)]
         page_table.map_folio(world, pte, folio, page_table.entry(world, vma, vma.protection))
+
+
+@compiled
+def _is_wanted(world, vma, pte, how):
+    """Whether a page is to be mapped, or copied, and can be."""
+    bits = world.ptes[pte]
+    if bits & PTE_PRESENT:
+        return _writes(vma, how) and not bits & PTE_WRITE
+    return vma.open == NOBODY or _is_ready(world, vma, pte)
 
 
 @compiled
