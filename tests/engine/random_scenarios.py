@@ -33,9 +33,11 @@ from faultlane_server.scenario import (
     Barrier,
     Brk,
     ByteRange,
+    ClearRefs,
     Compute,
     Device,
     Duration,
+    Exec,
     Explicit,
     Exponential,
     FadviseDontneed,
@@ -46,21 +48,29 @@ from faultlane_server.scenario import (
     Fork,
     Ftruncate,
     Kernel,
+    Khugepaged,
     Kill,
     LogNormal,
     Loop,
     Machine,
     Madvise,
+    Mbind,
     Measure,
+    Mlock,
     Mmap,
     Mprotect,
     Mremap,
+    Munlock,
     Munmap,
+    NumaScan,
     Pattern,
+    Prctl,
     Process,
     PunchHole,
     Quantile,
     Quantiles,
+    ReadMaps,
+    ReadSmaps,
     RetryPolicy,
     RetryRule,
     Scenario,
@@ -194,6 +204,7 @@ class _Maker:
             fault_around_bytes=dice.pick((0, 1, 4, 16)) * self.page_bytes,
             dirty_bytes=dirty * self.page_bytes,
             dirty_background_bytes=dice.between(0, dirty) * self.page_bytes,
+            madvise_vma_lock=dice.one_in(3),
             fork_skips=dice.pick((ForkSkips.NOTHING, ForkSkips.NOTHING, *ForkSkips)),
         )
 
@@ -284,6 +295,11 @@ class _Maker:
         if dice.one_in(2):
             churn = _Writer(self, name, vmas, threads=2).churn()
             groups.append(ThreadGroup("churn", dice.between(1, 2), churn, daemon=True))
+        if not self.is_calm and len(groups) == 1 and groups[0].threads == 1 and dice.one_in(3):
+            (group,) = groups
+            at = dice.between(0, len(group.program))
+            program = (*group.program[:at], Exec(), *group.program[at:])
+            groups = [replace(group, program=program)]
         return Process(name, vmas, tuple(groups))
 
     def _vmas(self) -> tuple[Vma, ...]:
@@ -436,7 +452,7 @@ class _Writer:
         if kind == 16:
             return self._area(depth)
         if kind == 17 and dice.one_in(3):
-            return (self._kill(),)
+            return (self._kill() if dice.one_in(2) else self._on_a_process(),)
         if depth < 2:
             inner = self._steps(depth + 1)
             return (Measure(f"m{depth}", inner) if dice.one_in(4) else self._loop(inner),)
@@ -514,9 +530,29 @@ class _Writer:
         part, shift_bytes = self.maker._range(pages), 0
         if pages >= self.threads and dice.one_in(3):
             part, shift_bytes = (0, self.page_bytes), self.page_bytes
-        if dice.one_in(3):
-            return Madvise(vma.name, dice.pick(tuple(Madvice)), *part, shift_bytes)
-        return Mprotect(vma.name, *part, self.maker.protection_now(), shift_bytes)
+        return self._on_a_range(vma.name, *part, shift_bytes)
+
+    def _on_a_range(self, name: str, offset: int, length: int, shift: int) -> Step:
+        """Change the flags of a range, or do something with its pages."""
+        dice = self.dice
+        kind = dice.between(0, 11)
+        where = (name, offset, length, shift)
+        if kind < 4:
+            return Madvise(name, dice.pick(tuple(Madvice)), offset, length, shift)
+        if kind == 4:
+            return Mlock(*where) if dice.one_in(2) else Munlock(*where)
+        if kind == 5:
+            return Mbind(*where, dice.between(0, 2), dice.one_in(2))
+        if kind == 6:
+            return Prctl(*where, dice.pick(("", "arena")))
+        if kind == 7:
+            return Khugepaged(*where) if dice.one_in(2) else NumaScan(*where)
+        return Mprotect(name, offset, length, self.maker.protection_now(), shift)
+
+    def _on_a_process(self) -> Step:
+        """Look at all VMAs of a process."""
+        process = self.dice.pick(tuple(self.maker.crowds))
+        return self.dice.pick((ReadSmaps(process), ReadMaps(process), ClearRefs(process)))
 
     def _on_a_file(self) -> tuple[Step, ...]:
         dice = self.dice

@@ -190,6 +190,7 @@ def assert_counted_once(simulator: Simulator, ended: Run) -> None:
     if config.vma_path and config.vma_access_errors:
         locked = metrics["vmstat.vma_lock_success"] + metrics["vmstat.vma_lock_abort"]
         locked += metrics["vmstat.vma_lock_retry"] - metrics["faults.vma_retries"]
+        locked -= metrics["madvise.vma_lock_aborts"]
         elsewhere = metrics["faults.kernel_mode"] + metrics["faults.refused_early"]
         assert locked == metrics["perf.page_faults"] - elsewhere
 

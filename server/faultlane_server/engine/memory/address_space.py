@@ -70,9 +70,9 @@ def new_slot(world):
 
 @compiled
 def next_in(world, mm, page, end):
-    """Return the first VMA that ends behind `page`, if it begins before `end`, or NOBODY."""
+    """Return the first VMA that has something of [page, end), or NOBODY."""
     slot = slot_at(world, mm, place_of(world, mm, page))
-    if slot == NOBODY or world.vmas[slot].start >= end:
+    if page >= end or slot == NOBODY or world.vmas[slot].start >= end:
         return NOBODY
     return slot
 
