@@ -14,9 +14,9 @@ from faultlane_server.scenario.memory import (
     without_room,
 )
 from faultlane_server.scenario.tree import (
-    AnonymousMapping,
     Brk,
     Exec,
+    FileMapping,
     Madvise,
     Mbind,
     Mmap,
@@ -92,9 +92,12 @@ def _check_over(place: Place, step: Mmap, author: Author) -> None:
         return
     offset = place.field("over_offset_bytes")
     if offset.want_multiple(author.hardware.page_bytes, step.over_offset_bytes):
-        rest_bytes = reach_bytes(author.vmas[step.over]) - step.over_offset_bytes
-        if step.length_bytes > rest_bytes:
-            want = f"at most {max(rest_bytes, 0)}, what VMA {step.over} has from there on"
+        end_bytes = reach_bytes(author.vmas[step.over])
+        rest_bytes = end_bytes - step.over_offset_bytes
+        if rest_bytes <= 0:
+            offset.refuse(f"less than {end_bytes}", step.over_offset_bytes)
+        elif step.length_bytes > rest_bytes:
+            want = f"at most {rest_bytes}, what VMA {step.over} has from there on"
             place.field("length_bytes").refuse(want, step.length_bytes)
 
 
@@ -156,7 +159,7 @@ def check_brk(place: Place, step: Brk, author: Author) -> Brk:
     if not place.field("vma").want_known(author.vmas, step.vma):
         return step
     heap = author.vmas[step.vma]
-    if not isinstance(heap.backing, AnonymousMapping):
+    if isinstance(heap.backing, FileMapping) and heap.backing.file:
         place.field("vma").refuse("a VMA of anonymous memory", step.vma)
     length = place.field("length_bytes")
     if length.want_multiple(author.hardware.page_bytes, step.length_bytes):

@@ -193,13 +193,16 @@ def _check_totals(place: Place, workload: Workload, needs: Needs, page_bytes: in
 
 def _pages_set(workload: Workload, page_bytes: int) -> int:
     """Return how many pages get a state from their ranges, each as often as it gets one."""
-    states = [part for file in workload.files for part in file.initial * file.copies]
     mapped = [part for process in workload.processes for vma in process.vmas for part in vma.mapped]
-    bad = [part for file in workload.files for part in file.bad * file.copies]
-    return (
-        sum(part.length_bytes // page_bytes // max(part.every_pages, 1) for part in states)
-        + sum(part.length_bytes for part in (*mapped, *bad)) // page_bytes
-    )
+    of_vmas = sum(part.length_bytes for part in mapped) // page_bytes
+    return of_vmas + sum(_pages_set_in(file, page_bytes) for file in workload.files)
+
+
+def _pages_set_in(file: File, page_bytes: int) -> int:
+    """Return the same for a file, with its copies."""
+    states = (part.length_bytes // page_bytes // max(part.every_pages, 1) for part in file.initial)
+    bad = sum(part.length_bytes for part in file.bad) // page_bytes
+    return (sum(states) + bad) * file.copies
 
 
 def _check_mapped(place: Place, workload: Workload, page_bytes: int) -> None:
