@@ -471,7 +471,7 @@ SPOILT: list[tuple[str, Any] | tuple[str, Any, list[str]]] = [
     (f"{MADVISE}.vma", "hoop"),
     (f"{MADVISE}.advice", None),
     (f"{MADVISE}.advice", 99),
-    (f"{MADVISE}.offset_bytes", MIB, [f"{MADVISE}.offset_bytes", f"{MADVISE}.thread_offset_bytes"]),
+    (f"{MADVISE}.offset_bytes", MIB + PAGE, [f"{MADVISE}.offset_bytes", f"{MADVISE}.thread_offset_bytes"]),
     (f"{MADVISE}.length_bytes", 5),
     (f"{MADVISE}.thread_offset_bytes", MIB),
     (f"{FORK}.child", None),

@@ -64,7 +64,7 @@ def _reserve(name: str, length_bytes: int, author: Author) -> None:
 
 
 def _check_file(place: Place, step: Mmap, author: Author) -> None:
-    if step.file is None:
+    if not isinstance(step.file, FileMapping):
         if step.own_file:
             place.field("own_file").refuse("false without file", True)
         return
@@ -146,7 +146,7 @@ def check_mremap(place: Place, step: Mremap, author: Author) -> Mremap:
 def _room_of_mapped(name: str, author: Author) -> int:
     """Return how long a mapping of the thread can be: as long as its file, from its offset on."""
     mapping = author.mapped_files[name]
-    if mapping is None or mapping.file not in author.files:
+    if not isinstance(mapping, FileMapping) or mapping.file not in author.files:
         return MMAP_BYTES_MAX
     end_bytes = file_end(author.files[mapping.file], author.hardware.page_bytes)
     return min(MMAP_BYTES_MAX, end_bytes - mapping.offset_bytes)
