@@ -16,6 +16,7 @@ from faultlane_server.codes import (
     Advice,
     DropForIo,
     FileKind,
+    ForkSkips,
     Madvice,
     PageState,
     Protection,
@@ -30,10 +31,13 @@ from faultlane_server.policy import POLICIES
 from faultlane_server.scenario import (
     AnonymousMapping,
     Barrier,
+    Brk,
     ByteRange,
+    ClearRefs,
     Compute,
     Device,
     Duration,
+    Exec,
     Explicit,
     Exponential,
     FadviseDontneed,
@@ -44,21 +48,30 @@ from faultlane_server.scenario import (
     Fork,
     Ftruncate,
     Kernel,
+    Khugepaged,
     Kill,
     LogNormal,
     Loop,
     Machine,
     Madvise,
+    Mbind,
     Measure,
     Migrate,
+    Mlock,
     Mmap,
     Mprotect,
+    Mremap,
+    Munlock,
     Munmap,
+    NumaScan,
     Pattern,
+    Prctl,
     Process,
     PunchHole,
     Quantile,
     Quantiles,
+    ReadMaps,
+    ReadSmaps,
     RetryPolicy,
     RetryRule,
     Scenario,
@@ -198,6 +211,8 @@ class _Maker:
             fault_around_bytes=dice.pick((0, 1, 4, 16)) * self.page_bytes,
             dirty_bytes=dirty * self.page_bytes,
             dirty_background_bytes=dice.between(0, dirty) * self.page_bytes,
+            madvise_vma_lock=dice.one_in(3),
+            fork_skips=dice.pick((ForkSkips.NOTHING, ForkSkips.NOTHING, *ForkSkips)),
         )
 
     def _policy(self) -> str | RetryPolicy:
@@ -235,7 +250,8 @@ class _Maker:
             return File(name, size_bytes, "", self._initial(pages, states), kind)
         initial = self._initial(pages, tuple(PageState))
         bad = () if self.is_calm or dice.one_in(2) else self._byte_ranges(pages)
-        return File(name, size_bytes, dice.pick(self.devices).name, initial, kind, bad)
+        device, copies = dice.pick(self.devices).name, dice.pick((1, 1, 8))
+        return File(name, size_bytes, device, initial, kind, bad, copies)
 
     def _initial(self, pages: int, states: Sequence[PageState]) -> tuple[FileRange, ...]:
         dice = self.dice
@@ -288,6 +304,10 @@ class _Maker:
             groups.append(ThreadGroup("churn", dice.between(1, 2), churn, daemon=True))
         if self.has_userfaultfd and any(vma.name == "anonymous" for vma in vmas):
             groups += self._handlers()
+        if not self.is_calm and len(groups) == 1 and groups[0].threads == 1 and dice.one_in(3):
+            (only,) = groups
+            at = dice.between(0, len(only.program))
+            groups = [replace(only, program=(*only.program[:at], Exec(), *only.program[at:]))]
         return Process(name, vmas, tuple(groups))
 
     def _handlers(self) -> list[ThreadGroup]:
@@ -324,7 +344,9 @@ class _Maker:
             vmas += self._in_parts(replace(vma, mapped=self._mapped(file, first, length)))
             address += (length + dice.pick((0, 1, 700))) * self.page_bytes
         if dice.one_in(2):
-            vmas.append(self._anonymous())
+            heap = self._anonymous()
+            room_bytes = dice.pick((0, dice.between(1, 9))) * self.page_bytes
+            vmas.append(replace(heap, room_bytes=0 if heap.grows_down_bytes else room_bytes))
         return tuple(vmas)
 
     def _anonymous(self) -> Vma:
@@ -474,7 +496,7 @@ class _Writer:
         if kind == 16:
             return self._area(depth)
         if kind == 17 and dice.one_in(3):
-            return (self._kill(),)
+            return (self._kill() if dice.one_in(2) else self._on_a_process(),)
         if depth < 2:
             inner = self._steps(depth + 1)
             return (Measure(f"m{depth}", inner) if dice.one_in(4) else self._loop(inner),)
@@ -484,14 +506,56 @@ class _Writer:
         return Loop(self.dice.pick((1, 2, 3, 5, 12)), (*steps, Compute(Fixed(1))))
 
     def _area(self, depth: int) -> tuple[Step, ...]:
-        """Map anonymous memory, do something else, and unmap it."""
+        """Map memory or a file, do something else, and unmap it."""
+        dice = self.dice
         self.areas += 1
         name = f"a{self.areas}"
-        pages = self.dice.between(1, 9)
-        area = Mmap(name, pages * self.page_bytes, merge=self.dice.one_in(2))
-        between = self._steps(depth + 1) if self.dice.one_in(3) else ()
-        touches = [self._touch_of(name, pages) for _ in range(self.dice.between(0, 2))]
-        return (area, *touches, *between, Munmap(name))
+        area, pages = self._mapping(name)
+        between = list(self._steps(depth + 1) if dice.one_in(3) else ())
+        between += [self._touch_of(name, pages) for _ in range(dice.between(0, 2))]
+        if dice.one_in(3):
+            length = dice.between(1, pages)
+            between += [Mremap(name, length * self.page_bytes, dice.one_in(2))]
+            between += [self._touch_of(name, length)]
+        return (area, *between, Munmap(name))
+
+    def _mapping(self, name: str) -> tuple[Mmap, int]:
+        """Return how to map something, and how many pages it has."""
+        dice = self.dice
+        populate = dice.one_in(4)
+        if dice.one_in(2):
+            pages = dice.between(1, 9)
+            length_bytes = pages * self.page_bytes
+            return Mmap(name, length_bytes, dice.one_in(2), populate=populate), pages
+        file = dice.pick(self.maker.files)
+        first = dice.between(0, self.maker._pages_of(file) - 1)
+        pages = dice.between(1, self.maker._pages_of(file) - first)
+        opened = dice.pick(("", "", "other"))
+        mapping = FileMapping(file.name, first * self.page_bytes, opened, dice.one_in(3))
+        own = file.copies >= self.threads and dice.one_in(2)
+        protection = self.maker._protection()
+        length_bytes = pages * self.page_bytes
+        area = Mmap(name, length_bytes, False, mapping, own, protection, populate=populate)
+        return area, pages
+
+    def _over(self, vma: Vma) -> Mmap:
+        """Map something over a part of a VMA."""
+        area, pages = self._mapping("")
+        room = vma.length_bytes // self.page_bytes
+        pages = min(pages, room)
+        first = self.dice.between(0, room - pages) * self.page_bytes
+        length_bytes = pages * self.page_bytes
+        return replace(
+            area, length_bytes=length_bytes, merge=False, over=vma.name, over_offset_bytes=first
+        )
+
+    def _change(self, vma: Vma) -> Step:
+        """Move a VMA, or change its length."""
+        most = (vma.length_bytes + vma.room_bytes) // self.page_bytes
+        length_bytes = self.dice.between(1, most) * self.page_bytes
+        if vma.room_bytes and isinstance(vma.backing, AnonymousMapping) and self.dice.one_in(2):
+            return Brk(vma.name, length_bytes)
+        return Mremap(vma.name, self.dice.pick((0, length_bytes)), self.dice.one_in(2))
 
     def _kill(self) -> Kill:
         process = self.dice.pick((self.process, self.dice.pick(tuple(self.maker.crowds))))
@@ -507,12 +571,35 @@ class _Writer:
             return self._on_a_special_vma(vma, pages)
         if dice.one_in(8) and not self.maker.is_calm:
             return Munmap(vma.name, *self.maker._range(pages))
+        if dice.one_in(4) and not self.maker.is_calm:
+            return self._over(vma) if dice.one_in(2) else self._change(vma)
         part, shift_bytes = self.maker._range(pages), 0
         if pages >= self.threads and dice.one_in(3):
             part, shift_bytes = (0, self.page_bytes), self.page_bytes
-        if dice.one_in(3):
-            return Madvise(vma.name, dice.pick(tuple(Madvice)), *part, shift_bytes)
-        return Mprotect(vma.name, *part, self.maker.protection_now(), shift_bytes)
+        return self._on_a_range(vma.name, *part, shift_bytes)
+
+    def _on_a_range(self, name: str, offset: int, length: int, shift: int) -> Step:
+        """Change the flags of a range, or do something with its pages."""
+        dice = self.dice
+        kind = dice.between(0, 11)
+        where = (name, offset, length, shift)
+        if kind < 4:
+            return Madvise(name, dice.pick(tuple(Madvice)), offset, length, shift)
+        if kind == 4:
+            return Mlock(*where) if dice.one_in(2) else Munlock(*where)
+        if kind == 5:
+            return Mbind(*where, dice.between(0, 2), dice.one_in(2))
+        if kind == 6:
+            return Prctl(*where, dice.pick(("", "arena")))
+        if kind == 7:
+            return Khugepaged(*where) if dice.one_in(2) else NumaScan(*where)
+        return Mprotect(name, offset, length, self.maker.protection_now(), shift)
+
+    def _on_a_process(self) -> Step:
+        """Look at all VMAs of a process."""
+        process = self.dice.pick(tuple(self.maker.crowds))
+        looks: tuple[Step, ...] = (ReadSmaps(process), ReadMaps(process), ClearRefs(process))
+        return self.dice.pick(looks)
 
     def _on_a_special_vma(self, vma: Vma, pages: int) -> Step:
         """Move pages, or let a userfaultfd be told of something."""

@@ -15,6 +15,7 @@ from faultlane_server.codes import (
     Advice,
     FaultLock,
     FileKind,
+    ForkSkips,
     PageState,
     Protection,
     RetryReason,
@@ -96,6 +97,7 @@ def a_story(
     elsewhere: Sequence[ThreadGroup] = (),
     data: Sequence[FileRange] = (),
     data_pages: int = 64,
+    copies: int = 1,
     bad: Sequence[ByteRange] = (),
     kind: FileKind = FileKind.REGULAR,
     vmas: Sequence[Vma] = (),
@@ -109,6 +111,8 @@ def a_story(
     fault_around: bool = True,
     dirty_bytes: int = 0,
     dirty_background_bytes: int = 0,
+    fork_skips: ForkSkips = ForkSkips.NOTHING,
+    madvise_vma_lock: bool = False,
     costs_ns: Mapping[str, int] | None = None,
     attempts_max: int = 0,
     horizon_ns: int = 10**9,
@@ -128,7 +132,7 @@ def a_story(
     scenario = Scenario(
         workload=Workload(
             tuple(processes),
-            (File("data", length_bytes, device, tuple(data), kind, tuple(bad)),),
+            (File("data", length_bytes, device, tuple(data), kind, tuple(bad), copies),),
         ),
         machine=Machine(arch, threads, costs_ns=dict(costs_ns or {}), devices=(disk,)),
         kernel=Kernel(
@@ -137,6 +141,8 @@ def a_story(
             fault_around_bytes=65536 if fault_around else PAGE,
             dirty_bytes=dirty_bytes,
             dirty_background_bytes=dirty_background_bytes,
+            fork_skips=fork_skips,
+            madvise_vma_lock=madvise_vma_lock,
         ),
         horizon_ns=horizon_ns,
         attempts_max=attempts_max,

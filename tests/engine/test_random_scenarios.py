@@ -232,6 +232,7 @@ def assert_counted_once(simulator: Simulator, ended: Run) -> None:
         locked = metrics["vmstat.vma_lock_success"] + metrics["vmstat.vma_lock_abort"]
         locked += metrics["vmstat.vma_lock_retry"] - metrics["faults.vma_retries"]
         locked -= metrics["userfaultfd.vma_lock_abort"]
+        locked -= metrics["madvise.vma_lock_aborts"]
         elsewhere = metrics["faults.kernel_mode"] + metrics["faults.refused_early"]
         assert locked == metrics["perf.page_faults"] - elsewhere
 

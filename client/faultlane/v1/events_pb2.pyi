@@ -149,6 +149,32 @@ class _OperationKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Operati
     """madvise(2)."""
     OPERATION_KIND_FORK: _OperationKind.ValueType  # 9
     """fork(2)."""
+    OPERATION_KIND_BRK: _OperationKind.ValueType  # 10
+    """brk(2)."""
+    OPERATION_KIND_MREMAP: _OperationKind.ValueType  # 11
+    """mremap(2)."""
+    OPERATION_KIND_MLOCK: _OperationKind.ValueType  # 12
+    """mlock(2)."""
+    OPERATION_KIND_MUNLOCK: _OperationKind.ValueType  # 13
+    """munlock(2)."""
+    OPERATION_KIND_MBIND: _OperationKind.ValueType  # 14
+    """mbind(2)."""
+    OPERATION_KIND_PRCTL: _OperationKind.ValueType  # 15
+    """prctl(2), to name memory."""
+    OPERATION_KIND_EXEC: _OperationKind.ValueType  # 16
+    """execve(2)."""
+    OPERATION_KIND_EXIT: _OperationKind.ValueType  # 17
+    """The end of a process, by its last thread: exit_mmap."""
+    OPERATION_KIND_READ_SMAPS: _OperationKind.ValueType  # 18
+    """A read of /proc/PID/smaps."""
+    OPERATION_KIND_READ_MAPS: _OperationKind.ValueType  # 19
+    """A read of /proc/PID/maps."""
+    OPERATION_KIND_KHUGEPAGED: _OperationKind.ValueType  # 20
+    """A round of khugepaged."""
+    OPERATION_KIND_NUMA_SCAN: _OperationKind.ValueType  # 21
+    """A scan of NUMA balancing."""
+    OPERATION_KIND_CLEAR_REFS: _OperationKind.ValueType  # 22
+    """A write to /proc/PID/clear_refs."""
     OPERATION_KIND_USERFAULTFD_REGISTER: _OperationKind.ValueType  # 23
     """UFFDIO_REGISTER."""
     OPERATION_KIND_USERFAULTFD_COPY: _OperationKind.ValueType  # 24
@@ -183,6 +209,32 @@ OPERATION_KIND_MADVISE: OperationKind.ValueType  # 8
 """madvise(2)."""
 OPERATION_KIND_FORK: OperationKind.ValueType  # 9
 """fork(2)."""
+OPERATION_KIND_BRK: OperationKind.ValueType  # 10
+"""brk(2)."""
+OPERATION_KIND_MREMAP: OperationKind.ValueType  # 11
+"""mremap(2)."""
+OPERATION_KIND_MLOCK: OperationKind.ValueType  # 12
+"""mlock(2)."""
+OPERATION_KIND_MUNLOCK: OperationKind.ValueType  # 13
+"""munlock(2)."""
+OPERATION_KIND_MBIND: OperationKind.ValueType  # 14
+"""mbind(2)."""
+OPERATION_KIND_PRCTL: OperationKind.ValueType  # 15
+"""prctl(2), to name memory."""
+OPERATION_KIND_EXEC: OperationKind.ValueType  # 16
+"""execve(2)."""
+OPERATION_KIND_EXIT: OperationKind.ValueType  # 17
+"""The end of a process, by its last thread: exit_mmap."""
+OPERATION_KIND_READ_SMAPS: OperationKind.ValueType  # 18
+"""A read of /proc/PID/smaps."""
+OPERATION_KIND_READ_MAPS: OperationKind.ValueType  # 19
+"""A read of /proc/PID/maps."""
+OPERATION_KIND_KHUGEPAGED: OperationKind.ValueType  # 20
+"""A round of khugepaged."""
+OPERATION_KIND_NUMA_SCAN: OperationKind.ValueType  # 21
+"""A scan of NUMA balancing."""
+OPERATION_KIND_CLEAR_REFS: OperationKind.ValueType  # 22
+"""A write to /proc/PID/clear_refs."""
 OPERATION_KIND_USERFAULTFD_REGISTER: OperationKind.ValueType  # 23
 """UFFDIO_REGISTER."""
 OPERATION_KIND_USERFAULTFD_COPY: OperationKind.ValueType  # 24

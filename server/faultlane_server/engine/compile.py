@@ -11,7 +11,13 @@ import numpy as np
 from faultlane_server.arch import ARCHITECTURES
 from faultlane_server.codes import NOBODY, DeviceKind, FaultClass, FileKind, PageState
 from faultlane_server.engine.draw import Law
-from faultlane_server.engine.layout import Space, lay_programs, uffd_bits
+from faultlane_server.engine.layout import (
+    Space,
+    lay_programs,
+    mapped_over,
+    steps_of,
+    uffd_bits,
+)
 from faultlane_server.engine.memory import page_table, rmap
 from faultlane_server.engine.memory_layer import MemoryLayer
 from faultlane_server.engine.queue import prepare
@@ -53,6 +59,7 @@ from faultlane_server.scenario import (
     Process,
     Scenario,
     Vma,
+    reach_bytes,
 )
 
 PLACE_FIRST = 1 << 40  # bytes: where VMAs without an address are placed from
@@ -88,9 +95,13 @@ class Compiler:
         self.sections: dict[str, int] = {}
         self.devices: dict[str, int] = {}
         self.files: dict[str, int] = {}
+        self.files_laid = 0
+        self.mms: dict[str, int] = {}
+        self.anon_names: dict[str, int] = {"": 0}
         self.opens: dict[tuple[str, str], int] = {}
         self.memcgs: dict[str, int] = {"": 0}  # 0 is the root
         self.own_vmas: list[tuple[int, int, int]] = []  # first entry, slot, entries
+        self.opens_made = 0
         self.crowds: dict[tuple[str, str], range] = {}  # threads, by process and group
         self.points = 0
         self.folios = 0
@@ -109,12 +120,15 @@ class Compiler:
         self._machine()
         self._memory()
         for file in self.scenario.workload.files:
-            self._file(file)
+            self.files[file.name] = self.files_laid
+            for _ in range(file.copies):
+                self._file(file)
         self._number_threads()
+        self.world.regions_used = 1  # the first one stands for names that keep their places
         for mm, process in enumerate(self.scenario.workload.processes):
             self._process(mm, process)
         self.world.config.processes = len(self.scenario.workload.processes)
-        self.world.config.files = len(self.files)
+        self.world.config.files = self.files_laid
         self._own_folios()
         self._swapped()
         self._threads()
@@ -124,7 +138,8 @@ class Compiler:
     def _number_threads(self) -> None:
         """Number the threads of all groups, in the order of the scenario."""
         number = 0
-        for process in self.scenario.workload.processes:
+        for mm, process in enumerate(self.scenario.workload.processes):
+            self.mms[process.name] = mm
             first = number
             for group in process.groups:
                 self.crowds[process.name, group.name] = range(number, number + group.threads)
@@ -160,6 +175,8 @@ class Compiler:
         config.anon_vma_trylock = kernel.anon_vma_trylock
         config.major_sets_tried = kernel.major_sets_tried
         config.pgfault_per_attempt = kernel.pgfault_per_attempt
+        config.fork_skips = scenario.kernel.fork_skips
+        config.madvise_vma_lock = scenario.kernel.madvise_vma_lock
         config.mmap_trylock = kernel.release >= arch.mmap_trylock_since
         config.mmap_killable = kernel.release >= arch.mmap_killable_since
         config.read_needs_read = arch.read_needs_read
@@ -262,6 +279,7 @@ class Compiler:
         row.error_ppm = device.error_ppm
         row.stable_writes = device.stable_writes
         bandwidth = device.bandwidth_bytes_per_s
+        row.ra_pages = device.readahead_bytes // self.page_bytes
         row.page_ns = self.page_bytes * 10**9 // bandwidth if bandwidth else 0
         row.channels = device.channels
         row.first = -1
@@ -283,8 +301,8 @@ class Compiler:
                 self.points += 1
 
     def _file(self, file: File) -> None:
-        number = len(self.files)
-        self.files[file.name] = number
+        number = self.files_laid
+        self.files_laid += 1
         row = self.world.files[number]
         row.first = self.folios
         row.pages = self.pages(file.size_bytes)
@@ -319,21 +337,23 @@ class Compiler:
 
     def _process(self, mm: int, process: Process) -> None:
         row = self.world.mms[mm]
+        row.users = sum(group.threads for group in process.groups)
         free_rwsem(row.mmap_lock)
         row.word.cpu = NOBODY
         row.memcg = self.memcgs[process.memcg]
         row.unkillable = process.oom_unkillable
-        row.threads_left = sum(group.threads for group in process.groups)
         row.uffd_first, row.uffd_last = NOBODY, NOBODY
         row.uffd_readers_first, row.uffd_readers_last = NOBODY, NOBODY
         row.order_first = self.world.mms[mm - 1].order_first if mm else 0
         row.order_first += self.world.mms[mm - 1].order_room if mm else 0
-        placed = [v.address + v.length_bytes for v in process.vmas if v.address]
+        placed = [v.address + reach_bytes(v) for v in process.vmas if v.address]
         space = Space(mm, self, self._align(max([PLACE_FIRST, *placed]) // self.page_bytes + 1))
         starts = [self._start_of(space, vma) for vma in process.vmas]
-        ptes = self._ptes_by_address(process.vmas, starts)
+        steps = steps_of(process)
+        ptes = self._ptes_by_address(process.vmas, starts, mapped_over(steps))
         for vma, start, pte in zip(process.vmas, starts, ptes, strict=True):
             self._vma(space, vma, start, pte)
+            space.name(vma, start, pte, steps)
         order = self.world.vma_order[row.order_first : row.order_first + row.order_count]
         order[:] = sorted(order, key=lambda slot: self.world.vmas[slot].start)
         row.order_room = row.order_count + lay_programs(self, space, process)
@@ -344,13 +364,22 @@ class Compiler:
         if vma.address:
             return vma.address // self.page_bytes
         room = vma.grows_down_bytes // self.page_bytes
-        return self.place(space, room + vma.length_bytes // self.page_bytes) + room
+        return self.place(space, room + reach_bytes(vma) // self.page_bytes) + room
 
-    def _ptes_by_address(self, vmas: tuple[Vma, ...], starts: list[int]) -> list[int]:
-        """Return the first page-table entry of each VMA: neighbours can become one VMA."""
+    def _ptes_by_address(
+        self, vmas: tuple[Vma, ...], starts: list[int], mapped_over: set[str]
+    ) -> list[int]:
+        """Return the first page-table entry of each VMA: neighbours can become one VMA.
+
+        Those over which something else is mapped can have pages of their own.
+        """
         ptes = [0] * len(vmas)
-        pages = [vma.length_bytes // self.page_bytes for vma in vmas]
-        shared = {number for number, vma in enumerate(vmas) if _is_shared(vma)}
+        pages = [reach_bytes(vma) // self.page_bytes for vma in vmas]
+        shared = {
+            number
+            for number, vma in enumerate(vmas)
+            if _is_shared(vma) and vma.name not in mapped_over
+        }
         next_shared = self.take_shared_ptes(sum(pages[number] for number in shared))
         for number in sorted(range(len(vmas)), key=starts.__getitem__):
             if number in shared:
@@ -418,7 +447,7 @@ class Compiler:
         row.uffd = uffd_bits(vma.userfaultfd)
         row.lowest = -1
         if isinstance(vma.backing, FileMapping):
-            row.open = self._open(vma.backing)
+            row.open = self.open(vma.backing)
             row.offset = vma.backing.offset_bytes // self.page_bytes
             row.private = vma.backing.map_private
             rmap.link(self.world, slot)
@@ -430,11 +459,8 @@ class Compiler:
         self._hinted(row, vma)
         self.world.vma_order[mm.order_first + mm.order_count] = slot
         mm.order_count += 1
-        space.name(vma.name, start, pages, pte)
         if vma.grows_down_bytes:
-            room = vma.grows_down_bytes // self.page_bytes
-            row.lowest = start - room
-            space.name(vma.room, start - room, room, pte - room)
+            row.lowest = start - vma.grows_down_bytes // self.page_bytes
 
     def _mapped(self, row: np.record, slot: int, vma: Vma) -> None:
         """Let entries map their pages from the start."""
@@ -485,19 +511,27 @@ class Compiler:
             chosen = self._part(ptes, part)
             chosen[chosen & PTE_PRESENT != 0] |= PTE_NUMA
 
-    def _open(self, mapping: FileMapping) -> int:
-        """Return the struct file of a mapping, with a readahead state of its own."""
+    def open(self, mapping: FileMapping, files: int = 1) -> int:
+        """Return the struct file of a mapping, or of each of some copies of the file in turn."""
         key = (mapping.file, mapping.open)
+        if files > 1:
+            key = (mapping.file, f"{files} of {mapping.open}")
         if key not in self.opens:
-            assert len(self.opens) < OPENS_MAX, "more struct files than the record has"
-            self.opens[key] = len(self.opens)
-            row = self.world.opens[self.opens[key]]
-            row.file = self.files[mapping.file]
+            self.opens[key] = self.new_open(mapping, files)
+        return self.opens[key]
+
+    def new_open(self, mapping: FileMapping, files: int = 1, times: int = 1) -> int:
+        """Return the first of some new struct files, each with a readahead state of its own."""
+        first = self.opens_made
+        self.opens_made += max(files, times)
+        assert self.opens_made <= OPENS_MAX, "the check has counted the struct files"
+        for number in range(max(files, times)):
+            row = self.world.opens[first + number]
+            row.file = self.files[mapping.file] + (number if files > 1 else 0)
             device = int(self.world.files[row.file].device_id)
             if device != NOBODY:
-                window_bytes = self.scenario.machine.devices[device].readahead_bytes
-                row.ra_pages = window_bytes // self.page_bytes
-        return self.opens[key]
+                row.ra_pages = self.world.devices[device].ra_pages
+        return first
 
     def _threads(self) -> None:
         """Number the threads: they were laid out, group by group, by `lay_programs`."""

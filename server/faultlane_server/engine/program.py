@@ -10,10 +10,12 @@ from faultlane_server.engine import draw, sched, signals
 from faultlane_server.engine.draw import Purpose
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.memory.page_table import needed
+from faultlane_server.engine.ops import end as end_of_mm
 from faultlane_server.engine.ops import entry
 from faultlane_server.engine.queue import Kind, push
 from faultlane_server.engine.tally import collect, count
 from faultlane_server.engine.world import (
+    PTE_DIRTY,
     PTE_NUMA,
     PTE_PRESENT,
     PTE_YOUNG,
@@ -34,7 +36,7 @@ INSTRUCTIONS_AT_ONCE_MAX = 64  # before the loop of events gets its turn again
 def proceed(world, thread, now_ns):
     """Go on with a thread's program until something takes time; signals come first."""
     runner = world.threads[thread]
-    if runner.killed:
+    if runner.killed or runner.ending:
         _end(world, thread, now_ns)
         return
     if runner.signalled:
@@ -93,6 +95,8 @@ def _is_operation(op):
         return True
     if op >= Op.USERFAULTFD_REGISTER and op <= Op.MIGRATE:
         return True
+    if op >= Op.MREMAP and op <= Op.NUMA_SCAN:
+        return True
     return op >= Op.FTRUNCATE and op <= Op.FADVISE_DONTNEED
 
 
@@ -127,6 +131,7 @@ def _touch(world, thread, instruction, now_ns):
     if runner.left < 0:
         runner.left = instruction.count
     bits = needed(world, instruction.access)
+    marks = PTE_YOUNG | PTE_DIRTY if instruction.access == Access.WRITE else PTE_YOUNG
     spent_ns = runner.carried_ns
     runner.carried_ns = 0
     ptes = instruction.pte + runner.index * instruction.own_pages
@@ -136,8 +141,8 @@ def _touch(world, thread, instruction, now_ns):
         if pte & (bits | PTE_NUMA) != bits:
             _begin_fault(world, thread, instruction, page, now_ns, spent_ns)
             return True
-        if not pte & PTE_YOUNG:
-            world.ptes[ptes + page] = pte | PTE_YOUNG
+        if pte & marks != marks:
+            world.ptes[ptes + page] = pte | marks
         spent_ns += world.config.cost.touch_ns
         _touched(world, thread, instruction, now_ns + spent_ns)
     if runner.left == 0:
@@ -190,7 +195,9 @@ def _begin_fault(world, thread, instruction, page, now_ns, spent_ns):
     cost = world.config.cost
     sched.begin_account(world, thread, now_ns, spent_ns)
     fault.in_fault = 1
+    region = instruction.region + fault.index * instruction.own_region
     fault.page = instruction.start + fault.index * instruction.own_pages + page
+    fault.page += world.regions[region].shift
     fault.access = instruction.access
     fault.kernel_mode = instruction.kernel_mode
     fault.vma_id = NOBODY
@@ -352,10 +359,19 @@ def _join_barrier(world, barrier, thread):
 
 @compiled
 def _end(world, thread, now_ns):
-    """End a thread."""
+    """End a thread; the last one of its process ends the address space first.
+
+    The run does not wait for that, if no other program goes on.
+    """
     runner = world.threads[thread]
+    if not runner.ending:
+        runner.ending = 1
+        if not runner.daemon:
+            world.running -= 1
+        mm = world.mms[runner.mm]
+        mm.users -= 1
+        if mm.users == 0 and mm.order_count > 0 and world.running > 0:
+            end_of_mm.begin(world, thread, now_ns)
+            return
     runner.state = ThreadState.DONE
-    world.mms[runner.mm].threads_left -= 1
-    if not runner.daemon:
-        world.running -= 1
     sched.leave_cpu(world, runner.cpu, now_ns)

@@ -84,6 +84,10 @@ COUNTER_NAMES = {
     Counter.USERFAULTFD_ABORTS: "userfaultfd.vma_lock_abort",
     Counter.NUMA_HINT_FAULTS: "vmstat.numa_hint_faults",
     Counter.YOUNG_FAULTS: "faults.young",
+    Counter.HUGE_PAGES: "vmstat.thp_collapse_alloc",
+    Counter.NUMA_HINTS: "vmstat.numa_pte_updates",
+    Counter.PAGED_OUT: "madvise.pages_out",
+    Counter.MADVISE_ABORTS: "madvise.vma_lock_aborts",
 }
 
 CAUSE_NAMES = {

@@ -19,7 +19,18 @@ from faultlane_server.engine.fault import (
 )
 from faultlane_server.engine.jit import compiled, entry_point, prefetch
 from faultlane_server.engine.memory import kswapd, mglru, writeback
-from faultlane_server.engine.ops import dontneed, entry, migrate, userfaultfd, writer
+from faultlane_server.engine.ops import (
+    advise,
+    entry,
+    khugepaged,
+    migrate,
+    numa,
+    populate,
+    proc,
+    userfaultfd,
+    writer,
+)
+from faultlane_server.engine.ops import end as end_of_mm
 from faultlane_server.engine.ops import file as file_operation
 from faultlane_server.engine.queue import NEVER_NS, Kind, id_of, kind_of, pop, soonest_ns
 from faultlane_server.engine.tally import clear, fault_ended, operation_ended
@@ -326,6 +337,8 @@ def _advance_write(world, thread, now_ns, step):
     elif step == Step.WP_REUSE:
         wp.reuse(world, thread)
         is_done = True
+    elif step >= Step.POPULATE_HELD:
+        _advance_walker(world, thread, now_ns, step)
     else:
         _advance_file_operation(world, thread, now_ns, step)
     if is_done:
@@ -343,11 +356,11 @@ def _advance_file_operation(world, thread, now_ns, step):
     elif step == Step.WRITE_BACK:
         file_operation.write_back(world, thread, now_ns)
     elif step == Step.READ_LOCK:
-        dontneed.lock(world, thread, now_ns)
+        advise.lock(world, thread, now_ns)
     elif step == Step.READ_HELD:
-        dontneed.held(world, thread, now_ns)
+        advise.held(world, thread, now_ns)
     elif step == Step.READ_DONE:
-        dontneed.apply(world, thread, now_ns)
+        advise.apply(world, thread, now_ns)
     elif step == Step.WRITE_BACK_WOKEN:
         file_operation.folio_woken(world, thread, now_ns)
     elif step == Step.WRITTEN:
@@ -355,6 +368,78 @@ def _advance_file_operation(world, thread, now_ns, step):
     else:
         assert step == Step.WRITE_KILLED, "a step of no known kind"
         writer.killed(world, thread, now_ns)
+
+
+@compiled
+def _advance_walker(world, thread, now_ns, step):
+    """Let a thread do what goes through pages or VMAs."""
+    if step >= Step.EXEC_LOCK:
+        _advance_end(world, thread, now_ns, step)
+    elif step >= Step.COLLAPSE_SCAN:
+        _advance_collapse(world, thread, now_ns, step)
+    elif step == Step.POPULATE_HELD:
+        populate.held(world, thread, now_ns)
+    elif step == Step.POPULATED:
+        populate.mapped(world, thread, now_ns)
+    elif step == Step.PROC_LOCK:
+        proc.lock(world, thread, now_ns)
+    elif step == Step.PROC_HELD:
+        proc.held(world, thread, now_ns)
+    elif step == Step.PROC_DONE:
+        proc.done(world, thread, now_ns)
+    elif step == Step.NUMA_SCAN:
+        numa.scan(world, thread, now_ns)
+    elif step == Step.NUMA_SCANNED:
+        numa.scanned(world, thread, now_ns)
+    else:
+        _advance_advice(world, thread, now_ns, step)
+
+
+@compiled
+def _advance_advice(world, thread, now_ns, step):
+    if step == Step.ADVICE_READ:
+        advise.read(world, thread, now_ns)
+    elif step == Step.ADVICE_READ_LOCKED:
+        advise.read_locked(world, thread, now_ns)
+    elif step == Step.ADVICE_RELOCK:
+        advise.relock(world, thread, now_ns)
+    else:
+        assert step == Step.ADVICE_RELOCKED, "a step of no known kind"
+        advise.relocked(world, thread, now_ns)
+
+
+@compiled
+def _advance_collapse(world, thread, now_ns, step):
+    if step == Step.COLLAPSE_SCAN:
+        khugepaged.scan(world, thread, now_ns)
+    elif step == Step.COLLAPSE_SCAN_HELD:
+        khugepaged.scan_held(world, thread, now_ns)
+    elif step == Step.COLLAPSE_SCANNED:
+        khugepaged.scanned(world, thread, now_ns)
+    elif step == Step.COLLAPSE_RELOCK:
+        khugepaged.relock(world, thread, now_ns)
+    elif step == Step.COLLAPSE_RELOCKED:
+        khugepaged.relocked(world, thread, now_ns)
+    else:
+        assert step == Step.COLLAPSE_CHECKED, "a step of no known kind"
+        khugepaged.checked(world, thread, now_ns)
+
+
+@compiled
+def _advance_end(world, thread, now_ns, step):
+    if step == Step.EXEC_LOCK:
+        end_of_mm.exec_lock(world, thread, now_ns)
+    elif step == Step.EXEC_HELD:
+        end_of_mm.exec_held(world, thread, now_ns)
+    elif step == Step.EXEC_DONE:
+        end_of_mm.exec_done(world, thread, now_ns)
+    elif step == Step.EXIT_LOCK:
+        end_of_mm.lock(world, thread, now_ns)
+    elif step == Step.EXIT_HELD:
+        end_of_mm.held(world, thread, now_ns)
+    else:
+        assert step == Step.EXIT_UNMAPPED, "a step of no known kind"
+        end_of_mm.unmapped(world, thread, now_ns)
 
 
 @compiled

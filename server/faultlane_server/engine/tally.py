@@ -206,7 +206,7 @@ def _write_operation(world, thread, duration_ns, finished):
     row = rows.rows
     rows.thread[row] = thread
     rows.ordinal[row] = caller.operations
-    rows.process[row] = caller.mm
+    rows.process[row] = caller.process
     rows.cpu[row] = caller.cpu
     rows.kind[row] = caller.op_kind
     rows.address[row] = caller.op_start << world.config.page_shift

@@ -12,6 +12,7 @@ from faultlane_server.codes import (
     Advice,
     DeviceKind,
     FileKind,
+    ForkSkips,
     LruKind,
     Madvice,
     PageState,
@@ -108,6 +109,25 @@ class Mmap:
     name: str
     length_bytes: int
     merge: bool = False
+    file: "FileMapping | None" = None
+    own_file: bool = False
+    protection: tuple[Protection, ...] = (Protection.READ, Protection.WRITE)
+    over: str = ""
+    over_offset_bytes: int = 0
+    populate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mremap:
+    vma: str
+    length_bytes: int = 0
+    move: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Brk:
+    vma: str
+    length_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +153,77 @@ class Madvise:
     offset_bytes: int = 0
     length_bytes: int = 0
     thread_offset_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Mlock:
+    vma: str
+    offset_bytes: int = 0
+    length_bytes: int = 0
+    thread_offset_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Munlock:
+    vma: str
+    offset_bytes: int = 0
+    length_bytes: int = 0
+    thread_offset_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Mbind:
+    vma: str
+    offset_bytes: int = 0
+    length_bytes: int = 0
+    thread_offset_bytes: int = 0
+    policy: int = 0
+    move: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Prctl:
+    vma: str
+    offset_bytes: int = 0
+    length_bytes: int = 0
+    thread_offset_bytes: int = 0
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Khugepaged:
+    vma: str
+    offset_bytes: int = 0
+    length_bytes: int = 0
+    thread_offset_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NumaScan:
+    vma: str
+    offset_bytes: int = 0
+    length_bytes: int = 0
+    thread_offset_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Exec:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSmaps:
+    process: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadMaps:
+    process: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClearRefs:
+    process: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +327,11 @@ FileStep = Ftruncate | PunchHole | SyncFileRange | FadviseDontneed
 
 # What is about a userfaultfd.
 UserfaultfdStep = UserfaultfdRegister | UserfaultfdCopy | UserfaultfdWriteprotect | UserfaultfdClose
+# What is about a range of a VMA, of which each thread can have its own.
+RangeStep = Mprotect | Madvise | Mlock | Munlock | Mbind | Prctl | Khugepaged | NumaScan
+
+# What looks at a whole process, its own or another one.
+ProcessStep = ReadSmaps | ReadMaps | ClearRefs
 
 Step = (
     Touch
@@ -243,9 +339,12 @@ Step = (
     | Sleep
     | Mmap
     | Munmap
-    | Mprotect
-    | Madvise
+    | Mremap
+    | Brk
+    | RangeStep
+    | ProcessStep
     | Fork
+    | Exec
     | FileStep
     | UserfaultfdStep
     | Migrate
@@ -299,6 +398,7 @@ class Vma:
     device_exclusive: tuple[ByteRange, ...] = ()
     numa_hinted: tuple[ByteRange, ...] = ()
     userfaultfd: UserfaultfdModes = UserfaultfdModes()
+    room_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +426,7 @@ class File:
     initial: tuple[FileRange, ...] = ()
     kind: FileKind = FileKind.REGULAR
     bad: tuple[ByteRange, ...] = ()
+    copies: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,6 +489,8 @@ class Kernel:
     lru_gen_enabled: int = 7
     swappiness: int = 60
     page_cluster: int = 3
+    fork_skips: ForkSkips = ForkSkips.NOTHING
+    madvise_vma_lock: bool = False
 
 
 @dataclass(frozen=True, slots=True)

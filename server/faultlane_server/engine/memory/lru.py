@@ -165,6 +165,15 @@ def mark_accessed(world, number):
 
 
 @compiled
+def deactivate(world, number):
+    """Let a page be inactive, or old (folio_deactivate)."""
+    folio = world.folios[number]
+    folio.state &= 0xFFFFFFFF ^ ACTIVE
+    if is_listed(folio):
+        move(world, number, _oldest_list(world, folio))
+
+
+@compiled
 def rotate(world, number):
     """Let a page be looked at next, as it was written for reclaim (folio_rotate_reclaimable)."""
     folio = world.folios[number]

@@ -145,7 +145,7 @@ def end_migration(world, vma, pte):
 @compiled
 def _count_mapping(world, vma, pte, bits, by):
     """Count that an entry maps its page, or does not any more."""
-    number = world.config.anon_first + pte if bits & PTE_ANON else _folio_of(world, vma, pte)
+    number = world.config.anon_first + pte if bits & PTE_ANON else folio_number(world, vma, pte)
     world.folios[number].mapcount += by
     world.mms[vma.mm].pages += by
 
@@ -219,7 +219,14 @@ def make_own(world, thread, slot, pte):
 
 
 @compiled
-def _folio_of(world, vma, pte):
+def folio_of(world, vma, pte):
+    """Return the folio of a file that an entry maps, or would map."""
+    return world.folios[folio_number(world, vma, pte)]
+
+
+@compiled
+def folio_number(world, vma, pte):
+    """Return the number of that folio."""
     file = world.opens[vma.open].file
     return world.files[file].first + vma.offset + (pte - vma.pte)
 
@@ -232,7 +239,7 @@ def zap(world, vma, start, end):
         if bits != 0:
             is_young = bits & (PTE_PRESENT | PTE_YOUNG | PTE_ANON) == PTE_PRESENT | PTE_YOUNG
             if is_young and has_recency(vma):
-                lru.mark_accessed(world, _folio_of(world, vma, at))
+                lru.mark_accessed(world, folio_number(world, vma, at))
             clear(world, vma, at)
 
 

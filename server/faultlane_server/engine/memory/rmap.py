@@ -15,12 +15,14 @@ from faultlane_server.engine.world import (
     PTE_PRESENT,
     PTE_WRITE,
     PTE_YOUNG,
+    VM_LOCKED,
 )
 
 NOT_WRITABLE = 0xFFFF ^ (PTE_WRITE | PTE_DIRTY)
 OLD = 0xFFFF ^ PTE_YOUNG
 EXEC = 1 << Protection.EXEC
-BY_EXEC = 1 << 20  # in what `referenced` returns: a VMA that maps the page is executable
+BY_EXEC = 1 << 20  # in what `referenced` returns: by a VMA that is executable
+BY_LOCKED = 1 << 40  # the same: a VMA that maps the page is locked in memory, accessed or not
 
 
 @compiled
@@ -117,7 +119,7 @@ def _pte_of(vma, page):
 def referenced(world, number):
     """Count the entries that were accessed since somebody looked, and look (folio_referenced).
 
-    BY_EXEC is added if one of them is in an executable VMA.
+    BY_EXEC is added for each in an executable VMA, and BY_LOCKED for each in one that is locked.
     """
     folio = world.folios[number]
     if folio.mapcount == 0:
@@ -141,10 +143,14 @@ def referenced(world, number):
 @compiled
 def _look(world, slot, pte):
     bits = np.int64(world.ptes[pte])
-    if not bits & PTE_YOUNG or not bits & PTE_PRESENT or slot == NOBODY:
+    if not bits & PTE_PRESENT or slot == NOBODY:
+        return 0
+    vma = world.vmas[slot]
+    if vma.traits & VM_LOCKED:
+        return BY_LOCKED
+    if not bits & PTE_YOUNG:
         return 0
     world.ptes[pte] = bits & OLD
-    vma = world.vmas[slot]
     if not page_table.has_recency(vma):
         return 0
     return 1 + (BY_EXEC if vma.protection & EXEC else 0)

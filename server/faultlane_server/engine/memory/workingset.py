@@ -18,8 +18,10 @@ AGES = 1 << 32
 
 @compiled
 def evicted(world, number):
-    """Leave a shadow where a page was (workingset_eviction); whom it was charged to is known."""
+    """Leave a shadow where a page was (workingset_eviction), for whom it is charged to."""
     folio = world.folios[number]
+    if folio.memcg == 0:
+        return
     memcg = world.memcgs[np.int64(folio.memcg) - 1]
     is_file = lru.is_file(world, folio)
     if world.config.lru_kind == LruKind.MGLRU:

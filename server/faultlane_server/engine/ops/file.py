@@ -108,6 +108,9 @@ def truncate(world, thread, now_ns):
         rmap.unmap(world, caller.op_file, caller.op_start, caller.op_end, True)
     _end_punch(world, thread, now_ns)
     invalidate_lock.unlock_exclusive(world, thread, now_ns)
+    if caller.op_kind == OperationKind.MADVISE:  # MADV_REMOVE goes on with the next VMA
+        sched.burst(world, thread, now_ns, 0, Step.ADVICE_RELOCK)
+        return
     entry.leave(world, thread, now_ns)
 
 
