@@ -12,6 +12,8 @@ from faultlane_server.engine.ops import entry
 from faultlane_server.engine.tally import count
 from faultlane_server.engine.world import UFFD_MISSING, UFFD_WP, Cause, Counter, Step
 
+PAGE_END = 1 << 62  # behind all page numbers
+
 
 @compiled
 def read(world, thread, now_ns):
@@ -200,6 +202,3 @@ def closed(world, thread, now_ns):
     caller = world.threads[thread]
     world.mms[caller.mm].uffd_released -= 1
     userfaultfd.wake(world, thread, caller.mm, 0, PAGE_END, now_ns)
-
-
-PAGE_END = 1 << 62  # behind all page numbers
