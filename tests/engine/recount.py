@@ -153,6 +153,10 @@ def _assert_mapped(world: np.record) -> None:
     for vma in _live_vmas(world):
         ptes = world.ptes[vma.pte : vma.pte + vma.end - vma.start]
         present += int((ptes & PTE_PRESENT).sum())
+        if vma.private:
+            own = int(world.config.anon_first) + vma.pte
+            is_own = ptes & (PTE_PRESENT | PTE_ANON | PTE_ZERO) == PTE_PRESENT | PTE_ANON
+            mapcounts[own : own + len(ptes)] += is_own
         if vma.open == NOBODY:
             assert not ptes[ptes & PTE_ANON == 0].any(), "anonymous memory has no page of a file"
             continue

@@ -172,6 +172,9 @@ class Space:
         if any(step.vma == vma.name for step in changes):
             number = self.new_region(start, room, 1, pages)
         self.regions[vma.name] = Region(start, pages, pte, 0, number)
+        below = vma.grows_down_bytes // self.compiler.page_bytes
+        if below:
+            self.regions[vma.room] = Region(start - below, below, pte - below, 0)
 
     def new_region(self, start: int, room: int, threads: int, pages: int = 0) -> int:
         """Return the first record of some names that can move or change their length."""

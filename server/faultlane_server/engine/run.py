@@ -217,6 +217,8 @@ def _advance_memory(world, thread, now_ns, step):
         mglru.walked(world, thread, now_ns)
     elif step >= Step.MIGRATION_OVER:
         _advance_special(world, thread, now_ns, step)
+    elif step >= Step.POPULATE_HELD:
+        _advance_walker(world, thread, now_ns, step)
     elif step == Step.DEVICE_CHARGE:
         moved.get_page(world, thread, now_ns)
     elif step == Step.UFFD_CHARGE:
@@ -337,8 +339,6 @@ def _advance_write(world, thread, now_ns, step):
     elif step == Step.WP_REUSE:
         wp.reuse(world, thread)
         is_done = True
-    elif step >= Step.POPULATE_HELD:
-        _advance_walker(world, thread, now_ns, step)
     else:
         _advance_file_operation(world, thread, now_ns, step)
     if is_done:

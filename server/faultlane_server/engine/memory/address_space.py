@@ -155,6 +155,8 @@ def copy(vma, other):
     vma.protection = other.protection
     vma.advice = other.advice
     vma.traits = other.traits
+    vma.uffd = other.uffd
+    vma.lowest = other.lowest
     vma.seq = other.seq
 
 
