@@ -326,7 +326,8 @@ class _Maker:
             vmas += self._in_parts(replace(vma, mapped=self._mapped(file, first, length)))
             address += (length + dice.pick((0, 1, 700))) * self.page_bytes
         if dice.one_in(2):
-            length_bytes = dice.between(1, 20) * self.page_bytes
+            is_large = self.page_bytes == 4096 and dice.one_in(5)  # enough for huge pages
+            length_bytes = (1100 if is_large else dice.between(1, 20)) * self.page_bytes
             protection = self._protection()
             room_bytes = dice.pick((0, dice.between(1, 9))) * self.page_bytes
             mapped = (ByteRange(),) if dice.one_in(3) else ()
