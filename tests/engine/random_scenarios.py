@@ -345,6 +345,9 @@ class _Maker:
             address += (length + dice.pick((0, 1, 700))) * self.page_bytes
         if dice.one_in(2):
             heap = self._anonymous()
+            is_large = self.page_bytes == 4096 and dice.one_in(5)  # enough for huge pages
+            if is_large and not heap.grows_down_bytes:
+                heap = replace(heap, length_bytes=1100 * self.page_bytes)
             room_bytes = dice.pick((0, dice.between(1, 9))) * self.page_bytes
             vmas.append(replace(heap, room_bytes=0 if heap.grows_down_bytes else room_bytes))
         return tuple(vmas)

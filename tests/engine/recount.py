@@ -6,6 +6,7 @@ threads, the page tables, and what is scheduled.
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from types import SimpleNamespace as Row
 
 import numpy as np
@@ -87,7 +88,7 @@ ELSEWHERE = PTE_SWAP | PTE_MIGRATION | PTE_DEVICE_PRIVATE | PTE_DEVICE_EXCLUSIVE
 
 THREAD = (
     "step state cpu behind mm cause timer in_fault in_operation vma held invalidate_held file"
-    " folio generation ra_step written_folio op_kind op_file op_at op_folio page"
+    " folio generation ra_step written_folio op_kind op_file op_at op_folio page process"
 )
 RWSEM = "writer readers first"
 VMA = "mm start end open private anon_vma offset pte protection uffd lowest seq readers"
@@ -96,6 +97,8 @@ VMA = "mm start end open private anon_vma offset pte protection uffd lowest seq 
 def assert_recounted(world: np.record) -> None:
     """Assert that everything that is counted and linked is what there is."""
     threads = _rows(world.threads[: int(world.config.threads)], THREAD)
+    _assert_apart(world)
+    _assert_at_home(threads)
     _assert_mapped(world)
     _assert_allowed(world, threads)
     _assert_lock_order(world, threads)
@@ -144,6 +147,23 @@ def _live_vmas(world: np.record) -> Iterator[Row]:
             vma.file = int(opens[vma.open]) if vma.open != NOBODY else NOBODY
             vma.of = files[vma.file] if vma.open != NOBODY else None
             yield vma
+
+
+def _assert_apart(world: np.record) -> None:
+    """Assert that VMAs are in order and share neither addresses nor page-table entries."""
+    vmas = list(_live_vmas(world))
+    assert all(vma.start < vma.end for vma in vmas), "a VMA has a page"
+    for left, right in pairwise(vmas):
+        assert left.mm != right.mm or left.end <= right.start, "VMAs are in order and apart"
+    vmas.sort(key=lambda vma: vma.pte)
+    for left, right in pairwise(vmas):
+        assert left.pte + left.end - left.start <= right.pte, "an entry belongs to one VMA"
+
+
+def _assert_at_home(threads: list[Row]) -> None:
+    """Assert that only who looks at another process has another address space than its own."""
+    for row in threads:
+        assert row.mm == row.process or row.in_operation, "a thread runs in its own address space"
 
 
 def _assert_mapped(world: np.record) -> None:

@@ -371,6 +371,7 @@ def test_a_process_that_has_ended_maps_nothing():
     assert story.world.folios[4].mapcount == 1
     row = story.operation_of("app")
     assert OperationKind(row["kind"]) is OperationKind.EXIT
+    assert story["address_spaces.ended"] == 1
 
 
 def test_a_process_that_was_killed_maps_nothing():

@@ -88,6 +88,7 @@ COUNTER_NAMES = {
     Counter.NUMA_HINTS: "vmstat.numa_pte_updates",
     Counter.PAGED_OUT: "madvise.pages_out",
     Counter.MADVISE_ABORTS: "madvise.vma_lock_aborts",
+    Counter.ADDRESS_SPACES_ENDED: "address_spaces.ended",
 }
 
 CAUSE_NAMES = {

@@ -815,6 +815,7 @@ class Counter(IntEnum):
     NUMA_HINTS = 61  # entries that were made hints
     PAGED_OUT = 62  # pages that MADV_PAGEOUT has reclaimed
     MADVISE_ABORTS = 63  # of the VMA lock, by madvise
+    ADDRESS_SPACES_ENDED = 64  # by exit_mmap, each with a read acquisition of mmap_lock
 
 
 COUNTERS = 102

@@ -13,7 +13,8 @@ from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.locks import mmap_lock
 from faultlane_server.engine.memory import address_space, page_table
 from faultlane_server.engine.ops import entry
-from faultlane_server.engine.world import Step
+from faultlane_server.engine.tally import count
+from faultlane_server.engine.world import Counter, Step
 
 
 @compiled
@@ -59,6 +60,7 @@ def lock(world, thread, now_ns):
 def held(world, thread, now_ns):
     """Pay for the pages, with mmap_lock held for read."""
     mm = world.threads[thread].mm
+    count(world, Counter.ADDRESS_SPACES_ENDED, 1)
     present = 0
     for place in range(world.mms[mm].order_count):
         vma = world.vmas[address_space.slot_at(world, mm, place)]

@@ -68,25 +68,20 @@ def _plan_change(world, caller):
 
 @compiled
 def _found(world, caller):
-    """Return the VMA that has all of the mapping and may change as asked, or NOBODY.
+    """Return the VMA that has all of the mapping and can change as asked, or NOBODY.
 
-    Nothing else may lie where it is, or where it grows to.
+    Nothing else may lie where it grows to; what moves leaves nothing of its name behind.
     """
     region = world.regions[caller.op_region]
     slot = address_space.find(world, caller.mm, caller.op_start)
     if slot == NOBODY or world.vmas[slot].end < caller.op_end or region.pages == 0:
         return NOBODY
-    asked = _asked(world, caller)
-    room_end = caller.op_start + region.room
-    end = room_end if asked.moves else caller.op_next
-    if world.vmas[slot].end > caller.op_end and world.vmas[slot].end < room_end:
+    moves = _asked(world, caller).moves
+    if not moves and caller.op_next == caller.op_end:
         return NOBODY
-    if end > caller.op_end:
-        behind = max(world.vmas[slot].end, caller.op_end)
-        if address_space.next_in(world, caller.mm, behind, end) != NOBODY:
-            return NOBODY
-    is_there = not asked.moves and caller.op_next <= world.vmas[slot].end
-    return NOBODY if is_there else slot
+    end = caller.op_start + region.room if moves else caller.op_next
+    in_the_way = address_space.next_in(world, caller.mm, caller.op_end, end)
+    return slot if in_the_way == NOBODY else NOBODY
 
 
 @compiled
