@@ -4,7 +4,7 @@ import pytest
 
 from faultlane_server.codes import DeviceKind, FileKind
 from faultlane_server.engine.memory.charges import BATCH
-from tests.golden.account import account_of, told, written
+from tests.golden.account import account_of, written
 from tests.golden.story import (
     CACHED,
     OTHER_PAGES,

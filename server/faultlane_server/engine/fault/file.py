@@ -49,6 +49,7 @@ from faultlane_server.engine.world import (
     SWAP_CACHE,
     SWAPPED,
     UPTODATE,
+    WORKINGSET,
     WRITEBACK,
     Counter,
     Step,
@@ -118,7 +119,11 @@ def _may_map_around(world, vma):
 
 @compiled
 def _fault_around(world, thread):
-    """Map every ready page of the window around a fault; returns how many."""
+    """Map every ready page of the window around a fault; returns how many.
+
+    Pages of the working set, which were evicted and came back, do not count as hits: a file that
+    thrashes is soon read without read-around.
+    """
     window = world.config.fault_around_pages
     fault = world.threads[thread]
     vma = world.vmas[fault.vma]
@@ -135,9 +140,10 @@ def _fault_around(world, thread):
     for page in range(first, end):
         if not page_cache.is_ready(world.folios[folios + page]):
             continue
-        visited += 1
+        folio = world.folios[folios + page]
+        if not folio.state & WORKINGSET:
+            visited += 1
         if world.ptes[ptes + page] == 0:
-            folio = world.folios[folios + page]
             page_table.map_folio(world, fault.vma, ptes + page, folio, bits)
             mapped += 1
     opened = world.opens[fault.open]

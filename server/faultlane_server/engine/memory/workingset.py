@@ -14,19 +14,23 @@ from faultlane_server.engine.tally import count
 from faultlane_server.engine.world import ACTIVE, SHADOW, WORKINGSET, Counter, Lru
 
 AGES = 1 << 32
+IO_COST = 32  # of a page that was read or written, in pages that were looked at (SWAP_CLUSTER_MAX)
 
 
 @compiled
 def evicted(world, number):
-    """Leave a shadow where a page was (workingset_eviction); whom it was charged to is known."""
+    """Leave a shadow where a page was (workingset_eviction); whom it was charged to is known.
+
+    The shadow is the age before the eviction: that one counts in the distance too.
+    """
     folio = world.folios[number]
     memcg = world.memcgs[np.int64(folio.memcg) - 1]
     is_file = lru.is_file(world, folio)
     if world.config.lru_kind == LruKind.MGLRU:
         folio.shadow = memcg.min_seq[1 if is_file else 0] % AGES
     else:
-        memcg.age += 1
         folio.shadow = memcg.age % AGES
+        memcg.age += 1
     folio.state |= SHADOW
 
 
@@ -42,9 +46,9 @@ def refaulted(world, number, is_in_fault):
     was_workingset = folio.state & WORKINGSET != 0
     folio.state &= 0xFFFFFFFF ^ (SHADOW | WORKINGSET)
     count(world, Counter.WORKINGSET_REFAULT_ANON + kind, 1)
-    memcg.refaults[kind] += 1
     if not _is_recent(world, memcg, folio, is_file):
         return
+    memcg.refaults[kind] += 1
     memcg.activations[kind] += 1
     count(world, Counter.WORKINGSET_ACTIVATE_ANON + kind, 1)
     if world.config.lru_kind == LruKind.MGLRU:
@@ -56,7 +60,7 @@ def refaulted(world, number, is_in_fault):
     memcg.age += 1
     if was_workingset:
         folio.state |= WORKINGSET
-        note_cost(memcg, kind, 1)
+        note_cost(memcg, kind, IO_COST)
         count(world, Counter.WORKINGSET_RESTORE_ANON + kind, 1)
 
 
