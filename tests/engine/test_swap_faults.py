@@ -25,6 +25,7 @@ from faultlane_server.scenario import (
     Madvise,
     Mprotect,
     Scenario,
+    Step,
     ThreadGroup,
 )
 from tests.engine.recount import assert_recounted
@@ -74,11 +75,11 @@ def played(*cast: ThreadGroup, traced: str = "", **more) -> Played:
     return run
 
 
-def get(*page_numbers: int) -> object:
+def get(*page_numbers: int) -> Step:
     return touch(*page_numbers, vma="heap")
 
 
-def put(*page_numbers: int) -> object:
+def put(*page_numbers: int) -> Step:
     return write(*page_numbers, vma="heap")
 
 
@@ -426,7 +427,7 @@ def test_a_window_that_was_large_shrinks_by_half_without_hits() -> None:
 # Slots.
 
 
-def slots_left(*steps: object, swap_pages: int = 64) -> int:
+def slots_left(*steps: Step, swap_pages: int = 64) -> int:
     run = played(
         one("app", *steps),
         swapped=(page_range(0, 8),),
