@@ -15,6 +15,7 @@ from faultlane_server.codes import (
     Access,
     Advice,
     DropForIo,
+    FaultClass,
     FileKind,
     ForkSkips,
     Madvice,
@@ -93,6 +94,7 @@ from faultlane_server.scenario import (
     Zipf,
     check,
 )
+from tests.engine.random_memory import short_of_memory
 
 FILE_PAGES_MAX = 40
 ADDRESS = 1 << 32  # where VMAs begin that are neighbours
@@ -103,8 +105,9 @@ Choice = TypeVar("Choice")
 
 
 def a_random_scenario(seed: int) -> Scenario:
-    """Make the scenario of a seed."""
-    return check(_Maker(seed).scenario())
+    """Make the scenario of a seed; every second one has little memory."""
+    scenario = check(_Maker(seed).scenario())
+    return short_of_memory(scenario, seed) if seed % 2 else scenario
 
 
 class _Dice:
@@ -219,7 +222,8 @@ class _Maker:
         dice = self.dice
         if not dice.one_in(3):
             return dice.pick(tuple(POLICIES))
-        return RetryPolicy(file=self._rule(), anonymous=self._rule())
+        rules = [self._rule() for _ in FaultClass]
+        return RetryPolicy(False, *rules)
 
     def _rule(self) -> RetryRule:
         dice = self.dice
@@ -246,9 +250,10 @@ class _Maker:
         if kind == FileKind.SPECIAL:
             return File(name, size_bytes, kind=kind)
         if kind == FileKind.TMPFS:
-            states = (PageState.ABSENT, PageState.CACHED)
-            return File(name, size_bytes, "", self._initial(pages, states), kind)
-        initial = self._initial(pages, tuple(PageState))
+            in_memory = self._initial(pages, (PageState.ABSENT, PageState.CACHED))
+            return File(name, size_bytes, "", in_memory, kind)
+        states = tuple(state for state in PageState if state != PageState.SWAPPED)
+        initial = self._initial(pages, states)
         bad = () if self.is_calm or dice.one_in(2) else self._byte_ranges(pages)
         device, copies = dice.pick(self.devices).name, dice.pick((1, 1, 8))
         return File(name, size_bytes, device, initial, kind, bad, copies)

@@ -16,14 +16,21 @@ from faultlane_server.codes import (
     FaultClass,
     FaultLock,
     FileKind,
+    LruKind,
     OperationKind,
     Protection,
     RelockAndMap,
 )
+from faultlane_server.engine.compile import FRAMES_WITHOUT_LIMIT
 from faultlane_server.engine.queue import Kind, id_of, kind_of
 from faultlane_server.engine.world import (
+    ACTIVE,
     BACKGROUND,
+    BATCH_MAX,
+    BUSY,
     DIRTY,
+    IN_BATCH,
+    LISTS,
     LOCKED,
     PRESENT,
     PTE_ANON,
@@ -39,16 +46,20 @@ from faultlane_server.engine.world import (
     PTE_UFFD_WP,
     PTE_WRITE,
     PTE_ZERO,
+    SWAP_CACHE,
+    SWAPPED,
     UFFD_WP,
     UPTODATE,
     WRITEBACK,
+    ZSWAP,
     Cause,
+    Lru,
     Step,
     ThreadState,
 )
 
 PTES = 8192  # more than any scenario here has
-DEVICES = 2
+DEVICES = 4
 
 # What a thread does next while it refers to the folio of its fault.
 WITH_A_REFERENCE = {
@@ -72,11 +83,17 @@ WITH_A_REFERENCE = {
     Step.EXCLUSIVE_WOKEN,
     Step.EXCLUSIVE_KILLED,
     Step.EXCLUSIVE_RESTORED,
+    Step.SHMEM_READ,
+    Step.SWAP_WAITED,
+    Step.SWAP_WOKEN,
+    Step.SWAP_KILLED,
+    Step.SWAP_MAP,
 }
 # What it does next when it was woken in the line of a folio, to lock it.
 WOKEN_FOR_A_FOLIO = {
     Step.FOLIO_WOKEN,
     Step.MKWRITE_WOKEN,
+    Step.SWAP_WOKEN,
     Step.TRUNCATE,
     Step.WRITE_BACK_WOKEN,
     Step.EXCLUSIVE_WOKEN,
@@ -88,7 +105,8 @@ ELSEWHERE = PTE_SWAP | PTE_MIGRATION | PTE_DEVICE_PRIVATE | PTE_DEVICE_EXCLUSIVE
 
 THREAD = (
     "step state cpu behind mm cause timer in_fault in_operation vma held invalidate_held file"
-    " folio generation ra_step written_folio op_kind op_file op_at op_folio page process"
+    " folio generation ra_step written_folio op_kind op_file op_at op_folio page process walks_mm"
+    " in_hand copy_in_hand in_swap_line"
 )
 RWSEM = "writer readers first"
 VMA = "mm start end open private anon_vma offset pte protection uffd lowest seq readers"
@@ -96,10 +114,14 @@ VMA = "mm start end open private anon_vma offset pte protection uffd lowest seq 
 
 def assert_recounted(world: np.record) -> None:
     """Assert that everything that is counted and linked is what there is."""
-    threads = _rows(world.threads[: int(world.config.threads)], THREAD)
+    has_kswapd = world.kswapd != NOBODY
+    threads = _rows(world.threads[: int(world.config.threads) + has_kswapd], THREAD)
     _assert_apart(world)
     _assert_at_home(threads)
     _assert_mapped(world)
+    _assert_in_swap(world, threads)
+    _assert_charged(world, threads)
+    _assert_lists(world)
     _assert_allowed(world, threads)
     _assert_lock_order(world, threads)
     _assert_referred_to(world, threads)
@@ -168,27 +190,125 @@ def _assert_at_home(threads: list[Row]) -> None:
 
 def _assert_mapped(world: np.record) -> None:
     folios = _folios(world)
+    own = int(world.config.anon_first)
     mapcounts = np.zeros(len(folios), np.int64)
+    mapped = np.zeros(int(world.config.processes), np.int64)
     present = 0
     for vma in _live_vmas(world):
         ptes = world.ptes[vma.pte : vma.pte + vma.end - vma.start]
+        is_own = ptes & (PTE_PRESENT | PTE_ANON | PTE_ZERO) == PTE_PRESENT | PTE_ANON
         present += int((ptes & PTE_PRESENT).sum())
+        mapped[vma.mm] += np.count_nonzero(is_own)
+        away = ptes[ptes & PTE_PRESENT == 0]
         if vma.private:
-            own = int(world.config.anon_first) + vma.pte
-            is_own = ptes & (PTE_PRESENT | PTE_ANON | PTE_ZERO) == PTE_PRESENT | PTE_ANON
-            mapcounts[own : own + len(ptes)] += is_own
+            mapcounts[own + vma.pte : own + vma.pte + len(ptes)] += is_own
+            away = away[away & PTE_ANON == 0]
+        away = away[away & PTE_MIGRATION == 0]
+        assert not away.any(), "an entry that is not present is clear, or its own page is elsewhere"
         if vma.open == NOBODY:
-            assert not ptes[ptes & PTE_ANON == 0].any(), "anonymous memory has no page of a file"
+            here = ptes[ptes & PTE_PRESENT != 0]
+            assert (here & PTE_ANON != 0).all(), "anonymous memory has no page of a file"
             continue
         first = vma.of.first + vma.offset
-        mapcounts[first : first + len(ptes)] += ptes & (PTE_PRESENT | PTE_ANON) == PTE_PRESENT
-        absent = ptes[ptes & (PTE_PRESENT | PTE_ANON) == 0]
-        assert not absent[absent & PTE_MIGRATION == 0].any(), "it is clear, or the page migrates"
+        is_mapped = ptes & (PTE_PRESENT | PTE_ANON) == PTE_PRESENT
+        mapcounts[first : first + len(ptes)] += is_mapped
+        mapped[vma.mm] += np.count_nonzero(is_mapped)
     assert np.array_equal(mapcounts, folios["mapcount"]), "mapcount is the number of entries"
-    is_mapped = folios["state"][mapcounts > 0] & (PRESENT | UPTODATE)
-    assert (is_mapped == PRESENT | UPTODATE).all(), "what is mapped is cached and up to date"
+    there = folios["state"][mapcounts > 0] & (PRESENT | UPTODATE)
+    assert (there == PRESENT | UPTODATE).all(), "what is mapped is in memory and up to date"
     everywhere = np.concatenate([world.ptes[:PTES], world.ptes[-PTES:]])
     assert present == np.count_nonzero(everywhere & PTE_PRESENT), "only VMAs have pages"
+    counted = world.mms["pages"][: len(mapped)]
+    assert np.array_equal(counted, mapped), "a process counts the pages that it maps"
+
+
+def _assert_in_swap(world: np.record, threads: list[Row]) -> None:
+    states = _folios(world)["state"]
+    in_swap = np.count_nonzero(states & SWAPPED)
+    assert in_swap == world.swap_used, "each page in swap has a slot"
+    assert np.count_nonzero(states & ZSWAP) == world.zswap_used, "the pages in zswap are counted"
+    assert not (states[states & ZSWAP != 0] & SWAPPED == 0).any(), "zswap is a part of swap"
+    both = PRESENT | SWAPPED
+    cached = states[states & SWAP_CACHE != 0]
+    assert (cached & both == both).all(), "the swap cache has what is in memory and in swap"
+    own = int(world.config.anon_first)
+    entries = np.flatnonzero(world.ptes[: len(states) - own] & PTE_SWAP)
+    assert (states[own + entries] & SWAPPED != 0).all(), "an entry in swap has a slot"
+    loose = np.flatnonzero(states[own:] & SWAPPED)
+    bits = world.ptes[loose] & (PTE_SWAP | PTE_PRESENT)
+    busy = states[own + loose] & (LOCKED | WRITEBACK)
+    assert ((bits != 0) | (busy != 0)).all(), "a slot is kept for an entry, or for I/O"
+    line = _line(threads, int(world.swap_line))
+    assert all(row.in_swap_line for row in line), "who waits for a read of zram stands in line"
+    assert len(line) == sum(row.in_swap_line for row in threads), "and nobody else does"
+
+
+def _assert_charged(world: np.record, threads: list[Row]) -> None:
+    """Assert that each page is paid for by one memcg, and is taken from one free frame."""
+    if not world.config.limits_memory:
+        return
+    folios = _folios(world)
+    is_special = np.zeros(len(folios), bool)
+    for file in _files(world):
+        if file.kind == FileKind.SPECIAL:
+            is_special[file.first : file.first + file.pages] = True
+    is_present = (folios["state"] & PRESENT != 0) & ~is_special
+    assert np.array_equal(folios["memcg"] > 0, is_present), "what is in memory is charged"
+    memcgs = int(world.config.memcgs)
+    usage = np.bincount(folios["memcg"], minlength=memcgs + 1)[1:]
+    frames = int(usage.sum())
+    for row in threads:
+        if row.mm != NOBODY:
+            usage[world.mms[row.mm].memcg] += row.in_hand + row.copy_in_hand
+            frames += row.in_hand + row.copy_in_hand
+    for cpu in world.cpus[: int(world.config.cpus)]:
+        usage[int(cpu["stock_memcg"])] += int(cpu["stock"])
+    counted = world.memcgs["usage"][:memcgs]
+    assert np.array_equal(counted, usage), "a memcg is charged for pages, stocks and pages in hand"
+    all_frames = int(world.config.frames) or FRAMES_WITHOUT_LIMIT
+    assert world.frames_free == all_frames - frames, "a frame is free or has a page"
+
+
+def _assert_lists(world: np.record) -> None:
+    """Assert that each page that is charged stands in one list of its memcg, or in a batch."""
+    if not world.config.limits_memory:
+        return
+    folios = _folios(world)
+    batched: set[int] = set()
+    for number, cpu in enumerate(world.cpus[: int(world.config.cpus)]):
+        first = number * BATCH_MAX
+        batched.update(world.batches[first : first + int(cpu["batched"])].tolist())
+    listed: set[int] = set()
+    for memcg in range(int(world.config.memcgs)):
+        for kind in range(LISTS):
+            listed |= _assert_list(world, folios, memcg, kind)
+    charged = set(np.flatnonzero(folios["memcg"]).tolist())
+    waiting = set(np.flatnonzero(folios["lru"] == IN_BATCH).tolist())
+    assert waiting <= batched, "a page waits in the batch of a CPU"
+    assert listed | waiting == charged, "what is charged stands in a list, or in a batch"
+    assert not listed & waiting, "and not in both"
+
+
+def _assert_list(world: np.record, folios: np.ndarray, memcg: int, kind: int) -> set[int]:
+    """Walk through a list, both ways at once; returns the pages in it."""
+    row = world.memcgs[memcg].lists[kind]
+    found: set[int] = set()
+    before, at = NOBODY, int(row.first)
+    while at != NOBODY:
+        folio = folios[at]
+        assert at not in found, "a list has an end"
+        found.add(at)
+        assert folio["lru_before"] == before, "who stands before a page is known to it"
+        assert folio["lru"] == memcg * LISTS + kind + 1, "a page knows its list"
+        assert folio["memcg"] == memcg + 1, "a list is that of the memcg that pays"
+        if kind < Lru.CLASSIC:
+            is_active = bool(folio["state"] & ACTIVE)
+            assert is_active == (kind % 2 == 1), "an active page stands in an active list"
+            assert world.config.lru_kind == LruKind.CLASSIC
+        before, at = at, int(folio["lru_next"])
+    assert row.last == before, "a list knows its tail"
+    assert row.pages == len(found), "a list counts its pages"
+    return found
 
 
 def _assert_allowed(world: np.record, threads: list[Row]) -> None:
@@ -202,7 +322,7 @@ def _assert_allowed(world: np.record, threads: list[Row]) -> None:
         for bit, right in ((PTE_WRITE, Protection.WRITE), (PTE_EXEC, Protection.EXEC)):
             may = vma.protection >> right & 1
             assert may or not (ptes & bit).any(), "an entry allows no more than its VMA"
-        is_copy = ptes & PTE_ANON != 0
+        is_copy = ptes & (PTE_ANON | PTE_SWAP) != 0
         if vma.private:
             assert (is_copy | (ptes & PTE_WRITE == 0)).all(), "only copies are written to"
             is_own = is_copy & (ptes & PTE_ZERO == 0)
@@ -302,7 +422,8 @@ def _assert_at_devices(world: np.record) -> None:
     assert np.array_equal(expected == LOCKED, is_read), "a read locks the pages that it fills"
     assert np.array_equal(expected == WRITEBACK, is_written), "writeback is what is being written"
     held = folios["holder"] != NOBODY
-    assert (folios["state"][held] & LOCKED != 0).all(), "what a thread holds is locked"
+    is_held = folios["state"][held] & (LOCKED | BUSY) != 0
+    assert is_held.all(), "what a thread holds is locked, or claimed to be read from swap"
 
 
 def _line(threads: list[Row], first: int) -> list[Row]:
@@ -347,6 +468,7 @@ def _is_woken_for(world: np.record, row: Row, folio: int) -> bool:
 
 def _assert_fault_locks(world: np.record, threads: list[Row]) -> None:
     holders = Counter((row.held, row.mm) for row in threads)
+    holders += Counter((FaultLock.MMAP, row.walks_mm) for row in threads)
     for mm, lock in enumerate(_mmap_locks(world)):
         assert lock.readers == holders[FaultLock.MMAP, mm], "mmap_lock counts its readers"
         is_odd = bool(world.mms["seq"][mm] & 1)

@@ -7,15 +7,17 @@ somebody waits for is somebody else and never a CPU.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from faultlane_server.codes import (
     NOBODY,
     Access,
     Advice,
+    DeviceKind,
     FaultLock,
     FileKind,
     ForkSkips,
+    LruKind,
     PageState,
     Protection,
     RetryReason,
@@ -26,6 +28,7 @@ from faultlane_server.codes import (
 from faultlane_server.engine import Simulator
 from faultlane_server.policy import RetryPolicy
 from faultlane_server.scenario import (
+    AnonymousMapping,
     ByteRange,
     Device,
     Explicit,
@@ -36,10 +39,12 @@ from faultlane_server.scenario import (
     Kernel,
     Kill,
     Machine,
+    Memcg,
     Process,
     Scenario,
     Sleep,
     Step,
+    Swap,
     ThreadGroup,
     Touch,
     Vma,
@@ -60,6 +65,30 @@ DIRTY = (FileRange(PageState.DIRTY),)
 Row = dict[str, int]
 
 
+class Memory(NamedTuple):
+    """How much memory there is, in pages, and where its pages go to.
+
+    `high` and `most` are the limits of a memcg for all processes, 0 is none. The swap device is
+    one of its own, for any number of requests.
+    """
+
+    most: int = 0
+    high: int = 0
+    of_the_machine: int = 0
+    swap: DeviceKind | None = None
+    swap_pages: int = 1024
+    swap_ns: int = READ_NS
+    swap_error_ppm: int = 0
+    zswap_pages: int = 0
+    unkillable: bool = False
+    lru: LruKind = LruKind.CLASSIC
+    page_cluster: int = 3
+    swappiness: int = 60
+
+
+PLENTY = Memory()
+
+
 def one(name: str, *steps: Step) -> ThreadGroup:
     """Return a thread of the story."""
     return ThreadGroup(name, 1, steps)
@@ -74,6 +103,12 @@ def touch(
 
 def write(*pages: int, vma: str = "data") -> Touch:
     return touch(*pages, vma=vma, access=Access.WRITE)
+
+
+def heap(page_count: int = 64, swapped: tuple[ByteRange, ...] = (), **more: Any) -> Vma:
+    """Return the VMA `heap`: anonymous memory, some of it in swap."""
+    length_bytes = page_count * PAGE
+    return Vma("heap", length_bytes, AnonymousMapping(), 0, READ_WRITE, swapped=swapped, **more)
 
 
 def after(ns: int) -> Step:
@@ -113,6 +148,7 @@ def a_story(
     dirty_background_bytes: int = 0,
     fork_skips: ForkSkips = ForkSkips.NOTHING,
     madvise_vma_lock: bool = False,
+    memory: Memory = PLENTY,
     costs_ns: Mapping[str, int] | None = None,
     attempts_max: int = 0,
     horizon_ns: int = 10**9,
@@ -125,16 +161,27 @@ def a_story(
     mapping = FileMapping("data", map_private=private)
     vma = Vma("data", length_bytes, mapping, 0, READ_WRITE, advice, tuple(mapped))
     device = disk.name if kind == FileKind.REGULAR else ""
-    processes = [Process("app", tuple(vmas) or (vma,), cast)]
+    name = "limited" if memory.most or memory.high else ""
+    memcg = Memcg(name, memory.high * PAGE, memory.most * PAGE)
+    app = Process("app", tuple(vmas) or (vma,), cast, name, memory.unkillable)
     unmapped = replace(vma, mapped=())
-    processes += [Process(group.name, (unmapped,), (group,)) for group in elsewhere]
+    processes = [app]
+    processes += [replace(app, name=g.name, vmas=(unmapped,), groups=(g,)) for g in elsewhere]
     threads = sum(group.threads for process in processes for group in process.groups)
     scenario = Scenario(
         workload=Workload(
             tuple(processes),
             (File("data", length_bytes, device, tuple(data), kind, tuple(bad), copies),),
+            (memcg,) if name else (),
         ),
-        machine=Machine(arch, threads, costs_ns=dict(costs_ns or {}), devices=(disk,)),
+        machine=Machine(
+            arch,
+            threads,
+            costs_ns=dict(costs_ns or {}),
+            devices=(disk, *_swap_devices(memory)),
+            memory_bytes=memory.of_the_machine * PAGE,
+            swap=_swap(memory),
+        ),
         kernel=Kernel(
             generation,
             policy,
@@ -143,11 +190,28 @@ def a_story(
             dirty_background_bytes=dirty_background_bytes,
             fork_skips=fork_skips,
             madvise_vma_lock=madvise_vma_lock,
+            lru=memory.lru,
+            page_cluster=memory.page_cluster,
+            swappiness=memory.swappiness,
         ),
         horizon_ns=horizon_ns,
         attempts_max=attempts_max,
     )
     return check(scenario)
+
+
+def _swap_devices(memory: Memory) -> tuple[Device, ...]:
+    if memory.swap is None:
+        return ()
+    latency = Fixed(memory.swap_ns)
+    error_ppm = memory.swap_error_ppm
+    return (Device("swap", latency, channels=64, kind=memory.swap, error_ppm=error_ppm),)
+
+
+def _swap(memory: Memory) -> Swap | None:
+    if memory.swap is None:
+        return None
+    return Swap("swap", memory.swap_pages * PAGE, memory.zswap_pages * PAGE)
 
 
 class Played:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from faultlane_server.codes import RelockAndMap, RetryReason, StopReason, VmFault
+from faultlane_server.codes import FaultClass, RelockAndMap, RetryReason, StopReason, VmFault
 from faultlane_server.engine import Simulator
 from faultlane_server.engine.simulator import Columns
 from faultlane_server.engine.world import ThreadState
@@ -118,7 +118,7 @@ def may_be_busy_for_ever(scenario: Scenario) -> bool:
     if _asks_for(scenario, UserfaultfdClose):
         return True
     policy = columns(scenario)
-    return any(_may_be_busy(rule) for rule in (policy.file, policy.anonymous))
+    return any(_may_be_busy(getattr(policy, each.name.lower())) for each in FaultClass)
 
 
 def _may_be_busy(rule: RetryRule) -> bool:
@@ -139,7 +139,8 @@ def may_deadlock(scenario: Scenario) -> bool:
         return True
     if _asks_for(scenario, UserfaultfdRegister):
         return True
-    if columns(scenario).file.relock_and_map == RelockAndMap.BLOCKING:
+    policy = columns(scenario)
+    if RelockAndMap.BLOCKING in (policy.file.relock_and_map, policy.shmem.relock_and_map):
         return True
     return any(_is_uneven(process) for process in scenario.workload.processes)
 
@@ -200,7 +201,7 @@ def assert_counters_agree(scenario: Scenario, simulator: Simulator, ended: Run) 
     metrics, kernel = ended.metrics, KERNELS[scenario.kernel.generation]
     faults = finished(ended.faults)
     accounted = metrics["perf.minor_faults"] + metrics["perf.major_faults"]
-    accounted += metrics["faults.sigbus"]
+    accounted += metrics["faults.sigbus"] + metrics["faults.oom"]
     if not kernel.pgfault_per_attempt:
         assert metrics["vmstat.pgfault"] == accounted
     assert metrics["faults.count"] == len(faults["thread"])

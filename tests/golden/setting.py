@@ -31,6 +31,10 @@ if UNCOMPILED:
 
 one_of_each_size = pytest.mark.parametrize("hardware", ONE_OF_EACH_SIZE, indirect=True, ids=name_of)
 
+of_small_pages = pytest.mark.parametrize(
+    "hardware", [each for each in HARDWARE if each[1] == 4096], indirect=True, ids=name_of
+)
+
 POLICY_IDS = ["mainline", "rfc", "hold", "blind"] if UNCOMPILED else list(POLICIES)
 
 

@@ -6,6 +6,7 @@ pages are cached. Places are counted in pages.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from faultlane_server.codes import (
     NOBODY,
     Access,
     Advice,
+    DeviceKind,
     FileKind,
     PageState,
     Protection,
@@ -32,12 +34,14 @@ from faultlane_server.scenario import (
     Kernel,
     Kill,
     Machine,
+    Memcg,
     Mprotect,
     Munmap,
     Process,
     Scenario,
     Sleep,
     Step,
+    Swap,
     ThreadGroup,
     Touch,
     Vma,
@@ -128,6 +132,11 @@ def not_uptodate(page: int) -> Pages:
     return Pages(PageState.NOT_UPTODATE, page, 1)
 
 
+def swapped(page: int) -> Pages:
+    """Let a page of tmpfs be in swap."""
+    return Pages(PageState.SWAPPED, page, 1)
+
+
 def cached(pages: range) -> Pages:
     return Pages(PageState.CACHED, pages.start, len(pages))
 
@@ -143,6 +152,10 @@ def a_story(
     writable: bool = False,
     private: bool = False,
     stack: bool = False,
+    anonymous: bool = False,
+    swap: DeviceKind | None = None,
+    swapped_pages: range = range(0),
+    charged_pages_max: int = 0,
     policy: str = "mainline",
     arch: str = "x86",
     page_bytes: int = PAGE,
@@ -160,12 +173,24 @@ def a_story(
     down into `below`, as many pages again. Threads `elsewhere` are in a process of their own, which
     maps the same files. The device cannot read the `bad` pages. A write to it takes as long as a
     read unless `write_ns` is given.
+
+    If `data` is `anonymous` no file is behind it, and `swapped_pages` of it are in swap: on a
+    device of its own, of some kind, that is as fast as the other one. With `charged_pages_max`
+    the process `app` is in a memcg that can have so many pages.
     """
     length_bytes, other_bytes = data_pages * page_bytes, OTHER_PAGES * page_bytes
     protection = READ_AND_WRITE if writable else (Protection.READ,)
-    mapping = FileMapping("data", map_private=private)
+    mapping = AnonymousMapping() if anonymous else FileMapping("data", map_private=private)
+    in_swap = ByteRange(swapped_pages.start * page_bytes, len(swapped_pages) * page_bytes)
     vmas: tuple[Vma, ...] = (
-        Vma("data", length_bytes, mapping, protection=protection, advice=advice),
+        Vma(
+            "data",
+            length_bytes,
+            mapping,
+            protection=protection,
+            advice=advice,
+            swapped=(in_swap,) if swapped_pages else (),
+        ),
         Vma("other", other_bytes, FileMapping("other")),
     )
     if stack:
@@ -182,15 +207,26 @@ def a_story(
         File("other", other_bytes, "disk", (_in_bytes(CACHED, page_bytes),)),
     )
     threads = sum(group.threads for group in (*cast, *elsewhere))
-    processes = [Process("app", vmas, cast)]
+    memcg = "limited" if charged_pages_max else ""
+    processes = [Process("app", vmas, cast, memcg)]
     if elsewhere:
         processes.append(Process("elsewhere", vmas, tuple(elsewhere)))
     write_latency = None if write_ns is None else Fixed(write_ns)
     disk = Device("disk", Fixed(read_ns), max(threads, 2), write_latency=write_latency)
+    swap_disk = replace(disk, name="swap", kind=swap or DeviceKind.BLOCK)
     scenario = Scenario(
-        workload=Workload(tuple(processes), files),
+        workload=Workload(
+            tuple(processes),
+            files,
+            (Memcg(memcg, max_bytes=charged_pages_max * page_bytes),) if memcg else (),
+        ),
         machine=Machine(
-            arch, cpus or threads, page_bytes, costs_ns=dict(costs_ns or {}), devices=(disk,)
+            arch,
+            cpus or threads,
+            page_bytes,
+            costs_ns=dict(costs_ns or {}),
+            devices=(disk, swap_disk) if swap else (disk,),
+            swap=Swap("swap", length_bytes) if swap else None,
         ),
         kernel=Kernel(FIRST_WITH_VMA_LOCK.get(arch, generation), policy),
         horizon_ns=horizon_ns,

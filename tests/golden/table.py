@@ -1,13 +1,13 @@
-"""Cells of the kernel model's table of golden scenarios: file mappings and signals.
+"""Cells of the kernel model's table of golden scenarios.
 
 They are typed from the table, or derived from what a policy changes, and never taken from a run.
 A row has the columns mainline and rfc as they stand in the table, at pages of 4K, and those that
 are derived, each with its reason. What a row does not say again follows from two rules:
 
 * A policy whose cell is missing has that of the policy in SAME_AS. For the column rfc this is the
-  table's "same". Of the derived ones, some are equal by definition, as far as files go: rfc_file
-  and rfc differ in swap-in, split_by_kind is hold; the others differ from the policy that they
-  add to only where what they add matters.
+  table's "same". Of the derived ones, some are equal by definition as far as files go: rfc_file
+  and rfc differ in swap-in only, and there split_by_kind is rfc, and hold everywhere else. The
+  others differ from the policy that they add to only where what they add matters.
 * `at_page_size` turns a cell into that of larger pages.
 """
 
@@ -188,6 +188,47 @@ WRITE_LOCKED: Cells = {
     "mmap_lock_only": READY["mmap_lock_only"],
 }
 
+# 14, a page that is in swap, on a disk.
+SWAPPED: Cells = {
+    "mainline": "V→RETRY+MAJOR; M(TRIED)→0; R1; PM1; maj; mm1",
+    "rfc": "V→RETRY+MAJOR+VMA; V(TRIED)→0; R1 S1; PM1; maj; mm0",
+    # Patch 1 leaves S4 as it is.
+    "rfc_file": "V→RETRY+MAJOR; M(TRIED)→0; R1; PM1; maj; mm1",
+    # As row 11: it drops mmap_lock, and comes back to it with TRIED (M5).
+    "mmap_lock_only": "M(!TRIED)→RETRY+MAJOR; M(TRIED)→0; PM1; maj; mm2",
+    # S4 waits with the VMA lock held.
+    "hold": "V→MAJOR; S1; PM1; maj; mm0",
+    # Treats swap as rfc does.
+    "split_by_kind": "V→RETRY+MAJOR+VMA; V(TRIED)→0; R1 S1; PM1; maj; mm0",
+    # relock is about folios of files (F4, F8): mainline.
+}
+
+# 14 for a page that another one's readahead reads, so that it is in the swap cache.
+SWAPPED_BEING_READ: Cells = {
+    # Without a read of its own it has no MAJOR, so M is the first attempt with no TRIED.
+    "mainline": "V→RETRY; M(!TRIED)→0; R1; PM0; min; mm1",
+    # U3.
+    "rfc": "V→RETRY+VMA; V(!TRIED)→0; R1 S1; PM0; min; mm0",
+    "rfc_file": "V→RETRY; M(!TRIED)→0; R1; PM0; min; mm1",
+    # As row 31: TRIED by the first retry, hence major.
+    "mmap_lock_only": "M(!TRIED)→RETRY; M(TRIED)→0; PM0; maj; mm2",
+    "hold": "V→0; S1; PM0; min; mm0",
+    "split_by_kind": "V→RETRY+VMA; V(!TRIED)→0; R1 S1; PM0; min; mm0",
+}
+
+# 15, a page that is in swap, on zram.
+SWAPPED_TO_ZRAM: Cells = {
+    # Read with the lock held, whichever it is, so one attempt whatever the policy.
+    "mainline": "V→MAJOR; S1; PM1; maj; mm0",
+    "mmap_lock_only": "M(!TRIED)→MAJOR; PM1; maj; mm1",
+}
+
+# 16, the same while another thread reads it.
+SWAPPED_TO_ZRAM_BEING_READ: Cells = {
+    "mainline": "V→0; S1; PM0; min; mm0",
+    "mmap_lock_only": "M(!TRIED)→0; PM0; min; mm1",
+}
+
 # 17, a shared write to a ready page.
 SHARED_WRITE: Cells = {
     "mainline": "V→COMPLETED; S1; PM0; min; mm0",
@@ -202,6 +243,13 @@ SHARED_WRITE: Cells = {
 SHARED_WRITE_OF_NO_INTEREST: Cells = {
     "mainline": "V→0; S1; PM0; min; mm0",
     "mmap_lock_only": "M(!TRIED)→0; PM0; min; mm1",
+}
+
+# 18, a page of tmpfs that is in swap, on a disk.
+SHMEM_SWAPPED: Cells = {
+    # Waits with the lock held, whatever the policy (6.5).
+    "mainline": ONE_ATTEMPT,
+    "mmap_lock_only": MMAP_HELD,
 }
 
 # 19, a private write to an absent page.

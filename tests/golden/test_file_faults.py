@@ -6,11 +6,13 @@ import pytest
 
 from faultlane_server.codes import Advice, FileKind, StopReason
 from faultlane_server.engine.world import READAHEAD
+from faultlane_server.scenario import ThreadGroup
 from tests.golden.account import account_of, told, written
-from tests.golden.setting import Setting, one_of_each_size
+from tests.golden.setting import Setting, of_small_pages, one_of_each_size
 from tests.golden.story import (
     CACHED,
     DATA_PAGES,
+    OTHER_PAGES,
     READ_NS,
     Run,
     after,
@@ -20,6 +22,7 @@ from tests.golden.story import (
     marked,
     one,
     touch,
+    touch_each,
     write,
 )
 from tests.golden.table import (
@@ -206,6 +209,30 @@ def test_row_7_a_page_that_is_dropped_between_the_attempts(setting):
     if reads == 2:
         lock = "mmap_lock" if "M(TRIED)" in cell else "vma_lock"
         assert held_for_read_ns(run, lock) > READ_NS, "the second one waits with its lock held"
+
+
+@of_small_pages
+def test_row_7_a_page_that_is_reclaimed_between_the_attempts(setting):
+    """Three others of the memcg, which is full, make room for what they read meanwhile.
+
+    What comes first in its list is `other`, and then the first 31 pages that the reader has
+    read: the batch of its CPU was full then. Larger pages would all be in the batch.
+    """
+    scenario = setting.story(
+        one("reader", touch(PAGE)),
+        ThreadGroup("hogs", 3, (after(1_050_000), touch_each(range(400, 700, 100)))),
+        costs_ns={"retry": 500_000},
+        charged_pages_max=OTHER_PAGES + setting.windows.ahead + 1,
+    )
+    run = Run(scenario, traced="reader")
+
+    cell = setting.cell(DROPPED)
+    found = account_of(run, "reader")
+    assert found.attempts == written({"reader": cell}).attempts
+    assert found.faults["reader"] == written({"reader": cell}).faults["reader"]
+    lost = cell.count("PM2")
+    assert (run.faults["reader"]["reads"] > 1) == (lost > 0)
+    assert run.metrics["faults.reads_lost"] >= lost
 
 
 def test_row_8_a_mapping_whose_fault_method_needs_mmap_lock(setting):

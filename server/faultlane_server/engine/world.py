@@ -401,7 +401,7 @@ Vma = _record(
     ("next_free", i64),  # the next free slot, while this one is free
     ("file_next", i64),  # the VMAs of a file (i_mmap)
     ("file_before", i64),
-    ("swap_last", i64),  # the page of the last fault that read swap
+    ("swap_last", i64),  # the page of the last fault on what was in swap
     ("swap_window", i64),  # how many pages that one read
     ("swap_hits", i64),  # of pages that readahead of swap has brought in
 )

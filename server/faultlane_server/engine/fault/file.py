@@ -50,6 +50,7 @@ from faultlane_server.engine.world import (
     SWAP_CACHE,
     SWAPPED,
     UPTODATE,
+    WORKINGSET,
     WRITEBACK,
     Cause,
     Counter,
@@ -123,6 +124,9 @@ def _fault_around(world, thread):
     """Map every ready page of the window around a fault; returns how many.
 
     Only the page of the fault is young on all architectures.
+
+    Pages of the working set, which were evicted and came back, do not count as hits: a file that
+    thrashes is soon read without read-around.
     """
     window = world.config.fault_around_pages
     fault = world.threads[thread]
@@ -140,7 +144,9 @@ def _fault_around(world, thread):
     for page in range(first, end):
         if not page_cache.is_ready(world.folios[folios + page]):
             continue
-        visited += 1
+        folio = world.folios[folios + page]
+        if not folio.state & WORKINGSET:
+            visited += 1
         if world.ptes[ptes + page] == 0:
             folio = world.folios[folios + page]
             young = PTE_YOUNG if page == fault.page else world.config.prefaulted

@@ -42,9 +42,11 @@ from faultlane_server.engine.world import (
     SWAP_CACHE,
     SWAPPED,
     UPTODATE,
+    WRITEBACK,
     Cause,
     Counter,
     Step,
+    ThreadState,
 )
 
 COLLISION_JIFFIES = 2  # schedule_timeout_uninterruptible(1): up to two, by the rounding of timers
@@ -69,7 +71,7 @@ def look_up(world, thread, now_ns):
         _leave(world, thread, now_ns)
     elif folio.state & SWAP_CACHE:
         charges.give_back(world, thread)
-        swap_readahead.note_hit(world, fault.vma, folio)
+        swap_readahead.note_hit(world, fault.vma, fault.page, folio)
         page_cache.get(world, thread)
         _lock_or_retry(world, thread, now_ns)
     elif swap.is_read_at_once(world, folio) and not bits & PTE_SHARED:
@@ -144,7 +146,10 @@ def _leave_line(world, thread):
 
 @compiled
 def _wake_line(world, thread, now_ns):
-    """Wake all who wait for any reader of a synchronous device."""
+    """Wake all who wait for any reader of a synchronous device.
+
+    A thread that its timer has woken stands in the line until it runs.
+    """
     other = world.swap_line
     world.swap_line = NOBODY
     while other != NOBODY:
@@ -152,7 +157,8 @@ def _wake_line(world, thread, now_ns):
         behind = row.behind
         row.in_swap_line = 0
         row.timer = -1
-        sched.wake_from(world, other, thread, now_ns)
+        if row.state == ThreadState.BLOCKED:
+            sched.wake_from(world, other, thread, now_ns)
         other = behind
 
 
@@ -161,15 +167,16 @@ def read_at_once(world, thread, now_ns):
     """Map a page that was read with the fault lock held; it never was in the swap cache."""
     fault = world.threads[thread]
     folio = world.folios[fault.folio]
-    folio.state ^= BUSY
-    folio.holder = NOBODY
+    is_claimed = folio.state & BUSY != 0 and np.int64(folio.holder) == thread
     _wake_line(world, thread, now_ns)
     count(world, Counter.PGMAJFAULT, 1)
     count(world, Counter.PSWPIN, 1)
     fault.result |= VmFault.MAJOR
-    if not world.ptes[pte_of(world, fault)] & PTE_SWAP:
+    if not is_claimed:  # the page went away meanwhile
         _leave(world, thread, now_ns)
         return
+    folio.state ^= BUSY
+    folio.holder = NOBODY
     _bring_in(world, thread, fault.folio, UPTODATE)
     swap.free_slot(world, folio)
     _set_entry(world, thread)
@@ -346,8 +353,7 @@ def map_page(world, thread, now_ns):
         page_cache.unlock_and_put(world, thread, now_ns)
         _leave(world, thread, now_ns)
         return
-    is_own_write = fault.access == Access.WRITE and folio.refs == 1 and not is_shared
-    if swap.is_filling_up(world) or is_own_write:
+    if _frees_slot(world, fault, folio, is_shared):
         swap.free_slot(world, folio)
         folio.state |= DIRTY
     _set_entry(world, thread)
@@ -356,6 +362,15 @@ def map_page(world, thread, now_ns):
         wp.attempt(world, thread, now_ns, 0)
     else:
         sched.burst(world, thread, now_ns, 0, Step.RELEASE)
+
+
+@compiled
+def _frees_slot(world, fault, folio, is_shared):
+    """Whether a slot is freed early (should_try_to_free_swap): nobody else may need it."""
+    if is_shared or folio.state & WRITEBACK:
+        return False
+    is_own_write = fault.access == Access.WRITE and folio.refs == 1
+    return swap.is_filling_up(world) or is_own_write
 
 
 @compiled

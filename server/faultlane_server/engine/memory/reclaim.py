@@ -30,6 +30,7 @@ from faultlane_server.engine.world import (
     READAHEAD,
     REFERENCED,
     SWAP_CACHE,
+    WORKINGSET,
     WRITEBACK,
     Counter,
     Lru,
@@ -226,7 +227,8 @@ def _shrink_active(world, thread, memcg, kind, pages):
         if kind == Lru.ACTIVE_FILE and found >= rmap.BY_EXEC:
             lru.move(world, number, kind)
             continue
-        world.folios[number].state &= 0xFFFFFFFF ^ ACTIVE
+        folio = world.folios[number]
+        folio.state = folio.state & (0xFFFFFFFF ^ ACTIVE) | WORKINGSET
         count(world, Counter.PGDEACTIVATE, 1)
         lru.move(world, number, kind - 1)
 

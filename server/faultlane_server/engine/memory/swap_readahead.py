@@ -5,14 +5,17 @@ from faultlane_server.engine.tally import count
 from faultlane_server.engine.world import READAHEAD, Counter
 
 PAGES_LEAST = 4  # a window that grows at all has as many
+HITS_MAX = 63  # SWAP_RA_HITS_MAX, at pages of 4K
 
 
 @compiled
-def note_hit(world, slot, folio):
-    """Note that a page was wanted that readahead has brought in."""
+def note_hit(world, slot, page, folio):
+    """Note that a page was wanted that is there, because readahead has brought it in or not."""
+    vma = world.vmas[slot]
+    vma.swap_last = page
     if folio.state & READAHEAD:
         folio.state ^= READAHEAD
-        world.vmas[slot].swap_hits += 1
+        vma.swap_hits = min(vma.swap_hits + 1, HITS_MAX)
         count(world, Counter.SWAP_RA_HIT, 1)
 
 

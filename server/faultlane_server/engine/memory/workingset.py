@@ -14,11 +14,15 @@ from faultlane_server.engine.tally import count
 from faultlane_server.engine.world import ACTIVE, SHADOW, WORKINGSET, Counter, Lru
 
 AGES = 1 << 32
+IO_COST = 32  # of a page that was read or written, in pages that were looked at (SWAP_CLUSTER_MAX)
 
 
 @compiled
 def evicted(world, number):
-    """Leave a shadow where a page was (workingset_eviction), for whom it is charged to."""
+    """Leave a shadow where a page was (workingset_eviction), for whom it is charged to.
+
+    The shadow is the age before the eviction: that one counts in the distance too.
+    """
     folio = world.folios[number]
     if folio.memcg == 0:
         return
@@ -27,8 +31,8 @@ def evicted(world, number):
     if world.config.lru_kind == LruKind.MGLRU:
         folio.shadow = memcg.min_seq[1 if is_file else 0] % AGES
     else:
-        memcg.age += 1
         folio.shadow = memcg.age % AGES
+        memcg.age += 1
     folio.state |= SHADOW
 
 
@@ -44,9 +48,9 @@ def refaulted(world, number, is_in_fault):
     was_workingset = folio.state & WORKINGSET != 0
     folio.state &= 0xFFFFFFFF ^ (SHADOW | WORKINGSET)
     count(world, Counter.WORKINGSET_REFAULT_ANON + kind, 1)
-    memcg.refaults[kind] += 1
     if not _is_recent(world, memcg, folio, is_file):
         return
+    memcg.refaults[kind] += 1
     memcg.activations[kind] += 1
     count(world, Counter.WORKINGSET_ACTIVATE_ANON + kind, 1)
     if world.config.lru_kind == LruKind.MGLRU:
@@ -58,7 +62,7 @@ def refaulted(world, number, is_in_fault):
     memcg.age += 1
     if was_workingset:
         folio.state |= WORKINGSET
-        note_cost(memcg, kind, 1)
+        note_cost(memcg, kind, IO_COST)
         count(world, Counter.WORKINGSET_RESTORE_ANON + kind, 1)
 
 
