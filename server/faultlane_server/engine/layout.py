@@ -211,10 +211,13 @@ def steps_of(process: Process) -> list[Step]:
 
 
 def _flat(steps: tuple[Step, ...]) -> Iterator[Step]:
-    for step in steps:
+    """Go through steps in their order, and into those that have steps inside."""
+    left = list(reversed(steps))
+    while left:
+        step = left.pop()
         yield step
         if isinstance(step, Loop | Measure):
-            yield from _flat(step.steps)
+            left += reversed(step.steps)
 
 
 def mapped_over(steps: list[Step]) -> set[str]:

@@ -703,6 +703,7 @@ Thread = _record(
     ("waited_for", i64),  # 1: an attempt of its fault has waited for its page
     ("over_high", i64),  # pages that it charged over memory.high
     ("charge_tries", i64),
+    ("agings", i64),  # of pages, one after another, that have freed nothing
     ("stocks_drained", i64),
     ("in_swap_line", i64),
     ("idle", i64),  # of kswapd: there is enough

@@ -26,9 +26,8 @@ def run(world, thread, now_ns):
     if freed > 0:
         row.charge_tries = 0
     else:
+        row.charge_tries += 1
         aged = mglru.memcg_to_age(world, EVERYBODY)
         if aged != NOBODY and not mglru.age(world, thread, aged, now_ns, Step.KSWAPD):
             return
-        if aged == NOBODY:
-            row.charge_tries += 1
     sched.burst(world, thread, now_ns, 0, Step.KSWAPD)

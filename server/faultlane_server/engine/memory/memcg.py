@@ -21,6 +21,7 @@ FAILED = 2  # there is none
 
 RETRIES_MAX = 16  # MAX_RECLAIM_RETRIES
 CLUSTER = 32  # SWAP_CLUSTER_MAX
+AGINGS_MAX = 4  # in a row: by then all that can be evicted has been looked at (MAX_NR_GENS)
 PRECISION_SHIFT = 20  # MEMCG_DELAY_PRECISION_SHIFT
 SCALING_SHIFT = 14  # MEMCG_DELAY_SCALING_SHIFT
 DELAY_SECONDS_MAX = 2  # MEMCG_MAX_HIGH_DELAY_JIFFIES is 2 HZ
@@ -59,10 +60,13 @@ def _make_room(world, thread, short, now_ns, step):
     """Reclaim where pages are short; GOT means that it is worth asking again."""
     row = world.threads[thread]
     if reclaim.shrink(world, thread, short, CLUSTER, now_ns) > 0:
+        row.agings = 0
         return GOT
     aged = mglru.memcg_to_age(world, short)
-    if aged != NOBODY:
+    if aged != NOBODY and row.agings < AGINGS_MAX:
+        row.agings += 1
         return GOT if mglru.age(world, thread, aged, now_ns, step) else WAITS
+    row.agings = 0
     if not row.stocks_drained:
         row.stocks_drained = 1
         charges.drain_all_stocks(world)
