@@ -309,6 +309,17 @@ ANON_FIRST_WRITE: Cells = {
     "mmap_lock_only": "M(!TRIED)→0; PM0; min; mm1",
 }
 
+# 10, the same with an mmap_lock writer at work elsewhere.
+ANON_BESIDE_A_WRITER: Cells = {
+    "mainline": "V→RETRY; M(!TRIED)→0; R1; PM0; min; mm1",
+    # Goes on trying until the trylock succeeds, which it does when the writer has left.
+    "blind": "V→RETRY+VMA…; V(!TRIED)→0; Rn S1; PM0; min; mm1",
+    # The second retry goes to mmap_lock.
+    "blind_once": "V→RETRY+VMA; V→RETRY; M(!TRIED)→0; R2; PM0; min; mm1",
+    # It waits for the writer, and needs no trylock.
+    "mmap_lock_only": "M(!TRIED)→0; PM0; min; mm1",
+}
+
 # 20, a page that is being migrated.
 MIGRATING: Cells = {
     # Waits with the fault lock held, and there is no RETRY that a policy could change.
