@@ -2,7 +2,9 @@
 
 Every case runs in a process of its own, with recording on, for some seconds. Threads on 64 CPUs
 touch pages of their own, one after the other, beside four threads that map and unmap. Nothing is
-mapped around a fault, so each first touch of a page is one.
+mapped around a fault, so each first touch of a page is one. Two more cases are short of memory:
+20 000 threads touch random pages of 10 000 VMAs, 4 million pages in all, of which a memory cgroup
+can have a quarter; a file, and anonymous memory that is swapped.
 """
 
 import argparse
@@ -14,9 +16,10 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 
-from faultlane_server.codes import PageState
+from faultlane_server.codes import Access, PageState, Protection
 from faultlane_server.engine import Simulator, is_cold, warm_up
 from faultlane_server.scenario import (
+    AnonymousMapping,
     Device,
     Exponential,
     File,
@@ -26,6 +29,7 @@ from faultlane_server.scenario import (
     Kernel,
     Loop,
     Machine,
+    Memcg,
     Mmap,
     Munmap,
     Process,
@@ -33,8 +37,10 @@ from faultlane_server.scenario import (
     Sequential,
     Sleep,
     Step,
+    Swap,
     ThreadGroup,
     Touch,
+    Uniform,
     Vma,
     Workload,
     check,
@@ -50,6 +56,12 @@ WORKLOADS = {
     "mixed": (("hot", "cold"), 1),
     "mixed, 32 pages": (("hot", "cold"), 32),
 }
+
+
+VMAS = 10_000
+VMA_PAGES = 400
+LIMITED_THREADS = 2 * VMAS
+LIMITED = {"file, limited": False, "swap, limited": True}  # by name: whether it is anonymous
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +109,47 @@ def scenario(files: tuple[str, ...], readahead_pages: int, threads: int) -> Scen
     )
 
 
+def limited_scenario(*, anonymous: bool) -> Scenario:
+    """Make readers, or writers of anonymous memory, that have a quarter of their pages."""
+    length_bytes = VMA_PAGES * PAGE
+    access = Access.WRITE if anonymous else Access.READ
+    vmas, groups = [], []
+    for number in range(VMAS):
+        file = FileMapping("file", number * length_bytes)
+        backing = AnonymousMapping() if anonymous else file
+        vmas.append(
+            Vma(f"vma{number}", length_bytes, backing, 0, (Protection.READ, Protection.WRITE))
+        )
+        touches = (Loop(0, (Touch(f"vma{number}", Uniform(), access, count=10),)),)
+        groups.append(ThreadGroup(f"group{number}", LIMITED_THREADS // VMAS, touches))
+    disk = Device("disk", Exponential(80_000), channels=64, readahead_bytes=PAGE)
+    limit = Memcg("limited", max_bytes=VMAS * length_bytes // 4)
+    return check(
+        Scenario(
+            workload=Workload(
+                (Process("app", tuple(vmas), tuple(groups), "limited"),),
+                () if anonymous else (File("file", VMAS * length_bytes, "disk"),),
+                (limit,),
+            ),
+            machine=Machine("x86", 64, devices=(disk,), swap=Swap("disk", VMAS * length_bytes)),
+            kernel=Kernel(hz=0, fault_around_bytes=PAGE, page_cluster=0),
+            horizon_ns=10**15,
+        )
+    )
+
+
+def scenario_of(workload: str, threads: int) -> Scenario:
+    if workload in LIMITED:
+        return limited_scenario(anonymous=LIMITED[workload])
+    return scenario(*WORKLOADS[workload], threads)
+
+
 def measure(workload: str, threads: int) -> Figures:
     """Run one case for some seconds of CPU, as a server does: in slices, taking the rows."""
     began = time.process_time()
     warm_up()
     loaded = time.process_time()
-    simulator = Simulator(scenario(*WORKLOADS[workload], threads))
+    simulator = Simulator(scenario_of(workload, threads))
     started = time.process_time()
     while time.process_time() - started < SECONDS and not simulator.advance():
         simulator.take_rows()
@@ -150,9 +197,9 @@ def main() -> None:
     if is_cold():
         print("compiling, which takes some minutes", file=sys.stderr)
         warm_up()
-    all_figures = [
-        measure_apart(workload, threads) for workload in WORKLOADS for threads in THREADS
-    ]
+    cases = [(workload, threads) for workload in WORKLOADS for threads in THREADS]
+    cases += [(workload, LIMITED_THREADS) for workload in LIMITED]
+    all_figures = [measure_apart(workload, threads) for workload, threads in cases]
     if as_json:
         print(json.dumps({"engine": [asdict(row) for row in all_figures]}, indent=2))
     else:
