@@ -12,8 +12,8 @@ pytestmark = pytest.mark.uncompiled_too
 WRITE_NS = 100_000
 
 
-def write(*pages):
-    return touch(*pages, vma="stack", access=Access.WRITE)
+def write(page):
+    return touch(page, "stack", Access.WRITE)
 
 
 def test_row_9_the_first_write_to_anonymous_memory(setting):
