@@ -125,9 +125,10 @@ def compiled(function):
 
     All memory is the world's, so no references are counted.
 
-    It is optimised together with whoever calls it, so by itself only lightly.
+    It is optimised together with whoever calls it, and mostly with them alone.
     """
-    return _njit(function, 1, JITCodeLibrary)
+    room = function.__module__.removeprefix(f"{__package__}.")
+    return _njit(function, 1, _Linked if room in CALLED_FROM_PYTHON else _Part)
 
 
 def entry_point(function):
@@ -135,7 +136,47 @@ def entry_point(function):
     return _njit(function, 3, _Whole)
 
 
-class _Whole(JITCodeLibrary):  # type: ignore[misc]
+class _Part(JITCodeLibrary):  # type: ignore[misc]
+    """Code that only other compiled code calls: it is optimised, and made machine code, with that.
+
+    Otherwise each function would be linked with all that it calls, optimised and translated, and
+    again as a part of each of its callers, and of theirs.
+    """
+
+    def finalize(self):
+        self._raise_if_finalized()
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+    def get_pointer_to_function(self, _):
+        return 0
+
+
+class _Linked(JITCodeLibrary):  # type: ignore[misc]
+    """Code that Python calls, linked with all parts that it needs, each of them once."""
+
+    def finalize(self):
+        self._linking_libraries[:] = _with_parts(self._linking_libraries)
+        super().finalize()
+
+
+def _with_parts(libraries):
+    """Return libraries, and those that the parts among them call."""
+    found = dict.fromkeys(libraries)
+    for library in libraries:
+        if isinstance(library, _Part):
+            found |= dict.fromkeys(_parts_of(library))
+    return list(found)
+
+
+def _parts_of(part):
+    """Return what a part calls, and what that calls; a part remembers it."""
+    if not hasattr(part, "all_parts"):
+        part.all_parts = _with_parts(part._linking_libraries)
+    return part.all_parts
+
+
+class _Whole(_Linked):
     """Code that holds copies of all that it calls.
 
     numba lets other code use these copies as well. Kept private, they can be inlined
@@ -177,13 +218,13 @@ else:
 
 
 def _njit(function, level, library):
-    keep = CACHE_DIRECTORY is not None
+    keep = CACHE_DIRECTORY is not None and library is not _Part
     before = config.CACHE_DIR
     if keep:
         config.CACHE_DIR = str(CACHE_DIRECTORY)
     try:
         dispatcher = numba.njit(
-            nogil=True, cache=keep, error_model="numpy", _nrt=False, **_way_in(function, library)
+            nogil=True, cache=keep, error_model="numpy", _nrt=False, **_way_in(library)
         )(function)
     finally:
         config.CACHE_DIR = before
@@ -192,11 +233,9 @@ def _njit(function, level, library):
     return dispatcher
 
 
-def _way_in(function, library):
+def _way_in(library):
     """Return the options by which Python can call a function, or cannot."""
-    room = function.__module__.removeprefix(f"{__package__}.")
-    has_one = library is _Whole or room in CALLED_FROM_PYTHON
-    return {} if has_one else {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return {"no_cpython_wrapper": True, "no_cfunc_wrapper": True} if library is _Part else {}
 
 
 def _with(compile_, level, library):
@@ -206,11 +245,19 @@ def _with(compile_, level, library):
         with (
             _for_now(config, "OPT", config._OptLevel(level)),
             _for_now(JITCPUCodegen, "_library_class", library),
+            _for_now(JITCPUCodegen, "set_env", _set_env_of[library is _Part]),
             _for_now(arrayobj, "fix_integer_index", _index_as_it_is),
         ):
             return compile_(_without_literals(signature))
 
     return compile_so
+
+
+def _set_no_env(*_):
+    """Leave out where a part would find its environment: it is no machine code yet."""
+
+
+_set_env_of = {False: JITCPUCodegen.set_env, True: _set_no_env}
 
 
 @contextmanager
