@@ -84,9 +84,9 @@ def everywhere(vma: str, count: int, access: Access = Access.READ) -> Touch:
 @pytest.mark.parametrize(
     ("story", "memory"),
     [
-        ({"cast": everywhere("data", 150)}, {}),
-        ({"cast": everywhere("data", 150, Access.WRITE)}, {}),
-        ({"cast": everywhere("heap", 250, Access.WRITE), "vmas": [heap(200)]}, SWAP),
+        ({"cast": everywhere("data", 60)}, {}),
+        ({"cast": everywhere("data", 60, Access.WRITE)}, {}),
+        ({"cast": everywhere("heap", 100, Access.WRITE), "vmas": [heap(200)]}, SWAP),
     ],
     ids=["reads", "shared writes", "anonymous memory"],
 )
