@@ -100,6 +100,7 @@ class FaultEvents(_Events):
     wait_userfaultfd_ns: U64
     wait_falloc_ns: U64
     reads_lost: U32
+    wait_vma_ns: U64
 
 
 @dataclass(frozen=True, eq=False)

@@ -68,6 +68,25 @@ class Madvice(IntEnum):
     RANDOM = 2
     SEQUENTIAL = 3
     DONTNEED = 4
+    FREE = 5
+    DONTNEED_LOCKED = 6
+    COLD = 7
+    PAGEOUT = 8
+    WILLNEED = 9
+    REMOVE = 10
+    POPULATE_READ = 11
+    POPULATE_WRITE = 12
+    COLLAPSE = 13
+    HUGEPAGE = 14
+    NOHUGEPAGE = 15
+    DONTFORK = 16
+    DOFORK = 17
+    WIPEONFORK = 18
+    KEEPONFORK = 19
+    DONTDUMP = 20
+    DODUMP = 21
+    MERGEABLE = 22
+    UNMERGEABLE = 23
 
 
 class Access(IntEnum):
@@ -105,6 +124,12 @@ class FaultKind(IntEnum):
     WP = 5
     ANON = 6
     SWAP = 7
+    MIGRATION = 8
+    DEVICE_EXCLUSIVE = 9
+    DEVICE_PRIVATE = 10
+    NUMA_HINT = 11
+    USERFAULTFD = 12
+    YOUNG = 13
 
 
 class FaultClass(IntEnum):
@@ -134,6 +159,10 @@ class RetryReason(IntEnum):
     UNSUPPORTED = 6
     S4 = 7
     OOM = 8
+    USERFAULTFD = 9
+    FALLOC = 10
+    DEVICE_EXCLUSIVE = 11
+    DEVICE_PRIVATE = 12
 
 
 class OperationKind(IntEnum):
@@ -148,6 +177,32 @@ class OperationKind(IntEnum):
     FADVISE_DONTNEED = 7
     MADVISE = 8
     FORK = 9
+    BRK = 10
+    MREMAP = 11
+    MLOCK = 12
+    MUNLOCK = 13
+    MBIND = 14
+    PRCTL = 15
+    EXEC = 16
+    EXIT = 17
+    READ_SMAPS = 18
+    READ_MAPS = 19
+    KHUGEPAGED = 20
+    NUMA_SCAN = 21
+    CLEAR_REFS = 22
+    USERFAULTFD_REGISTER = 23
+    USERFAULTFD_COPY = 24
+    USERFAULTFD_WRITEPROTECT = 25
+    USERFAULTFD_CLOSE = 26
+    MIGRATE = 27
+
+
+class ForkSkips(IntEnum):
+    """Which VMAs a fork does not write-lock."""
+
+    NOTHING = 1
+    FILE_WITHOUT_ANON_VMA = 2
+    ALL_BUT_ANONYMOUS = 3
 
 
 class StopReason(IntEnum):

@@ -15,7 +15,12 @@ F7 = (RetryReason.F7,)
 F7_S4 = (RetryReason.F7, RetryReason.S4)
 F7_F8_S4 = (RetryReason.F7, RetryReason.F8, RetryReason.S4)
 ANY = tuple(RetryReason)
-HARD = (RetryReason.NO_MAP_PAGES, RetryReason.ANON_VMA, RetryReason.UNSUPPORTED)
+HARD = (
+    RetryReason.NO_MAP_PAGES,
+    RetryReason.ANON_VMA,
+    RetryReason.UNSUPPORTED,
+    RetryReason.DEVICE_PRIVATE,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from faultlane_server.scenario import (
     ByteRange,
     Compute,
     Device,
+    Duration,
     Exponential,
     File,
     FileRange,
@@ -28,6 +29,7 @@ from faultlane_server.scenario import (
     Loop,
     Machine,
     Memcg,
+    Pattern,
     Process,
     Scenario,
     Sequential,
@@ -116,14 +118,16 @@ class _Limiter:
         return replace(process, vmas=vmas, groups=groups, oom_unkillable=self.one_in(4))
 
     def _touch(self, vma: str) -> Touch:
-        pattern = self.pick((Uniform(), Sequential(), Sequential(divided=True)))
+        patterns: tuple[Pattern, ...] = (Uniform(), Sequential(), Sequential(divided=True))
+        pattern = self.pick(patterns)
         access = self.pick((Access.READ, Access.WRITE, Access.WRITE))
         return Touch(vma, pattern, access, self.between(1, 120))
 
     def _with_swap(self, scenario: Scenario) -> Machine:
         machine = scenario.machine
         kind = self.pick((DeviceKind.BLOCK, DeviceKind.SYNCHRONOUS))
-        latency = self.pick((Fixed(3000), Fixed(10**6), Exponential(80_000), Fixed(0)))
+        latencies: tuple[Duration, ...] = (Fixed(0), Fixed(3000), Fixed(10**6), Exponential(80_000))
+        latency = self.pick(latencies)
         device = Device(
             "swapdev",
             latency,

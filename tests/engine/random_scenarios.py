@@ -17,6 +17,7 @@ from faultlane_server.codes import (
     DropForIo,
     FaultClass,
     FileKind,
+    ForkSkips,
     Madvice,
     PageState,
     Protection,
@@ -31,10 +32,13 @@ from faultlane_server.policy import POLICIES
 from faultlane_server.scenario import (
     AnonymousMapping,
     Barrier,
+    Brk,
     ByteRange,
+    ClearRefs,
     Compute,
     Device,
     Duration,
+    Exec,
     Explicit,
     Exponential,
     FadviseDontneed,
@@ -45,20 +49,30 @@ from faultlane_server.scenario import (
     Fork,
     Ftruncate,
     Kernel,
+    Khugepaged,
     Kill,
     LogNormal,
     Loop,
     Machine,
     Madvise,
+    Mbind,
     Measure,
+    Migrate,
+    Mlock,
     Mmap,
     Mprotect,
+    Mremap,
+    Munlock,
     Munmap,
+    NumaScan,
     Pattern,
+    Prctl,
     Process,
     PunchHole,
     Quantile,
     Quantiles,
+    ReadMaps,
+    ReadSmaps,
     RetryPolicy,
     RetryRule,
     Scenario,
@@ -70,6 +84,11 @@ from faultlane_server.scenario import (
     ThreadGroup,
     Touch,
     Uniform,
+    UserfaultfdClose,
+    UserfaultfdCopy,
+    UserfaultfdModes,
+    UserfaultfdRegister,
+    UserfaultfdWriteprotect,
     Vma,
     Workload,
     Zipf,
@@ -119,6 +138,7 @@ class _Maker:
         self.seed = seed
         self.dice = _Dice(seed)
         self.is_calm = self.dice.one_in(2)  # nothing goes away for good, and no read fails
+        self.has_userfaultfd = self.dice.one_in(3)
         self.arch = self.dice.pick(tuple(ARCHITECTURES.values()))
         self.page_bytes = self.dice.pick(self.arch.page_sizes)
         self.devices = tuple(self._device(f"d{n}") for n in range(self.dice.between(1, 2)))
@@ -194,6 +214,8 @@ class _Maker:
             fault_around_bytes=dice.pick((0, 1, 4, 16)) * self.page_bytes,
             dirty_bytes=dirty * self.page_bytes,
             dirty_background_bytes=dice.between(0, dirty) * self.page_bytes,
+            madvise_vma_lock=dice.one_in(3),
+            fork_skips=dice.pick((ForkSkips.NOTHING, ForkSkips.NOTHING, *ForkSkips)),
         )
 
     def _policy(self) -> str | RetryPolicy:
@@ -228,12 +250,13 @@ class _Maker:
         if kind == FileKind.SPECIAL:
             return File(name, size_bytes, kind=kind)
         if kind == FileKind.TMPFS:
-            states = (PageState.ABSENT, PageState.CACHED)
-            return File(name, size_bytes, "", self._initial(pages, states), kind)
+            in_memory = self._initial(pages, (PageState.ABSENT, PageState.CACHED))
+            return File(name, size_bytes, "", in_memory, kind)
         states = tuple(state for state in PageState if state != PageState.SWAPPED)
         initial = self._initial(pages, states)
         bad = () if self.is_calm or dice.one_in(2) else self._byte_ranges(pages)
-        return File(name, size_bytes, dice.pick(self.devices).name, initial, kind, bad)
+        device, copies = dice.pick(self.devices).name, dice.pick((1, 1, 8))
+        return File(name, size_bytes, device, initial, kind, bad, copies)
 
     def _initial(self, pages: int, states: Sequence[PageState]) -> tuple[FileRange, ...]:
         dice = self.dice
@@ -284,7 +307,23 @@ class _Maker:
         if dice.one_in(2):
             churn = _Writer(self, name, vmas, threads=2).churn()
             groups.append(ThreadGroup("churn", dice.between(1, 2), churn, daemon=True))
+        if self.has_userfaultfd and any(vma.name == "anonymous" for vma in vmas):
+            groups += self._handlers()
+        if not self.is_calm and len(groups) == 1 and groups[0].threads == 1 and dice.one_in(3):
+            (only,) = groups
+            at = dice.between(0, len(only.program))
+            groups = [replace(only, program=(*only.program[:at], Exec(), *only.program[at:]))]
         return Process(name, vmas, tuple(groups))
+
+    def _handlers(self) -> list[ThreadGroup]:
+        """Make threads that resolve what a userfaultfd is told of, or only some of it."""
+        copy = UserfaultfdCopy("anonymous")
+        allow = UserfaultfdWriteprotect("anonymous", resolve=True)
+        return [
+            ThreadGroup(name, 1, (Loop(0, (step, Compute(Fixed(1)))),), daemon=True)
+            for name, step in (("copier", copy), ("allower", allow))
+            if not self.dice.one_in(8)
+        ]
 
     def _vmas(self) -> tuple[Vma, ...]:
         """Map files, some of them more than once, next to each other or not."""
@@ -310,10 +349,35 @@ class _Maker:
             vmas += self._in_parts(replace(vma, mapped=self._mapped(file, first, length)))
             address += (length + dice.pick((0, 1, 700))) * self.page_bytes
         if dice.one_in(2):
-            length_bytes = dice.between(1, 20) * self.page_bytes
-            protection = self._protection()
-            vmas.append(Vma("anonymous", length_bytes, AnonymousMapping(), 0, protection))
+            heap = self._anonymous()
+            is_large = self.page_bytes == 4096 and dice.one_in(5)  # enough for huge pages
+            if is_large and not heap.grows_down_bytes:
+                heap = replace(heap, length_bytes=1100 * self.page_bytes)
+            room_bytes = dice.pick((0, dice.between(1, 9))) * self.page_bytes
+            vmas.append(replace(heap, room_bytes=0 if heap.grows_down_bytes else room_bytes))
         return tuple(vmas)
+
+    def _anonymous(self) -> Vma:
+        """Make anonymous memory, with pages that are with a device, or that are handed over."""
+        dice = self.dice
+        pages = dice.between(1, 20)
+        length_bytes, protection = pages * self.page_bytes, self._protection()
+        plain = Vma("anonymous", length_bytes, AnonymousMapping(), 0, protection)
+        if dice.one_in(2):
+            return plain
+        some = [self._byte_ranges(pages) if dice.one_in(3) else () for _ in range(4)]
+        modes = UserfaultfdModes(dice.one_in(4), dice.one_in(4))
+        special = replace(
+            plain,
+            mapped=some[0],
+            device_private=some[1],
+            device_exclusive=some[2],
+            numa_hinted=some[3],
+            userfaultfd=modes if self.has_userfaultfd else UserfaultfdModes(),
+        )
+        if dice.one_in(2):
+            return special
+        return replace(special, grows_down_bytes=dice.between(1, 9) * self.page_bytes, room="below")
 
     def _in_parts(self, vma: Vma) -> tuple[Vma, ...]:
         """Return a VMA as it is, or as two that could become one."""
@@ -361,6 +425,13 @@ class _Maker:
             for page in range(first, end, part.every_pages):
                 cached[page] = part.state in CACHED
         return cached
+
+    def is_special(self, vma: Vma) -> bool:
+        """Whether a VMA maps a file whose pages cannot be moved."""
+        mapping = vma.backing
+        return isinstance(mapping, FileMapping) and any(
+            file.name == mapping.file and file.kind == FileKind.SPECIAL for file in self.files
+        )
 
     def protection_now(self) -> tuple[Protection, ...]:
         """Return what an mprotect asks for: nothing at all as well."""
@@ -433,7 +504,7 @@ class _Writer:
         if kind == 16:
             return self._area(depth)
         if kind == 17 and dice.one_in(3):
-            return (self._kill(),)
+            return (self._kill() if dice.one_in(2) else self._on_a_process(),)
         if depth < 2:
             inner = self._steps(depth + 1)
             return (Measure(f"m{depth}", inner) if dice.one_in(4) else self._loop(inner),)
@@ -443,14 +514,56 @@ class _Writer:
         return Loop(self.dice.pick((1, 2, 3, 5, 12)), (*steps, Compute(Fixed(1))))
 
     def _area(self, depth: int) -> tuple[Step, ...]:
-        """Map anonymous memory, do something else, and unmap it."""
+        """Map memory or a file, do something else, and unmap it."""
+        dice = self.dice
         self.areas += 1
         name = f"a{self.areas}"
-        pages = self.dice.between(1, 9)
-        area = Mmap(name, pages * self.page_bytes, merge=self.dice.one_in(2))
-        between = self._steps(depth + 1) if self.dice.one_in(3) else ()
-        touches = [self._touch_of(name, pages) for _ in range(self.dice.between(0, 2))]
-        return (area, *touches, *between, Munmap(name))
+        area, pages = self._mapping(name)
+        between = list(self._steps(depth + 1) if dice.one_in(3) else ())
+        between += [self._touch_of(name, pages) for _ in range(dice.between(0, 2))]
+        if dice.one_in(3):
+            length = dice.between(1, pages)
+            between += [Mremap(name, length * self.page_bytes, dice.one_in(2))]
+            between += [self._touch_of(name, length)]
+        return (area, *between, Munmap(name))
+
+    def _mapping(self, name: str) -> tuple[Mmap, int]:
+        """Return how to map something, and how many pages it has."""
+        dice = self.dice
+        populate = dice.one_in(4)
+        if dice.one_in(2):
+            pages = dice.between(1, 9)
+            length_bytes = pages * self.page_bytes
+            return Mmap(name, length_bytes, dice.one_in(2), populate=populate), pages
+        file = dice.pick(self.maker.files)
+        first = dice.between(0, self.maker._pages_of(file) - 1)
+        pages = dice.between(1, self.maker._pages_of(file) - first)
+        opened = dice.pick(("", "", "other"))
+        mapping = FileMapping(file.name, first * self.page_bytes, opened, dice.one_in(3))
+        own = file.copies >= self.threads and dice.one_in(2)
+        protection = self.maker._protection()
+        length_bytes = pages * self.page_bytes
+        area = Mmap(name, length_bytes, False, mapping, own, protection, populate=populate)
+        return area, pages
+
+    def _over(self, vma: Vma) -> Mmap:
+        """Map something over a part of a VMA."""
+        area, pages = self._mapping("")
+        room = vma.length_bytes // self.page_bytes
+        pages = min(pages, room)
+        first = self.dice.between(0, room - pages) * self.page_bytes
+        length_bytes = pages * self.page_bytes
+        return replace(
+            area, length_bytes=length_bytes, merge=False, over=vma.name, over_offset_bytes=first
+        )
+
+    def _change(self, vma: Vma) -> Step:
+        """Move a VMA, or change its length."""
+        most = (vma.length_bytes + vma.room_bytes) // self.page_bytes
+        length_bytes = self.dice.between(1, most) * self.page_bytes
+        if vma.room_bytes and isinstance(vma.backing, AnonymousMapping) and self.dice.one_in(2):
+            return Brk(vma.name, length_bytes)
+        return Mremap(vma.name, self.dice.pick((0, length_bytes)), self.dice.one_in(2))
 
     def _kill(self) -> Kill:
         process = self.dice.pick((self.process, self.dice.pick(tuple(self.maker.crowds))))
@@ -462,14 +575,54 @@ class _Writer:
         dice = self.dice
         vma = dice.pick(self.vmas)
         pages = vma.length_bytes // self.page_bytes
+        if dice.one_in(5):
+            return self._on_a_special_vma(vma, pages)
         if dice.one_in(8) and not self.maker.is_calm:
             return Munmap(vma.name, *self.maker._range(pages))
+        if dice.one_in(4) and not self.maker.is_calm:
+            return self._over(vma) if dice.one_in(2) else self._change(vma)
         part, shift_bytes = self.maker._range(pages), 0
         if pages >= self.threads and dice.one_in(3):
             part, shift_bytes = (0, self.page_bytes), self.page_bytes
-        if dice.one_in(3):
-            return Madvise(vma.name, dice.pick(tuple(Madvice)), *part, shift_bytes)
-        return Mprotect(vma.name, *part, self.maker.protection_now(), shift_bytes)
+        return self._on_a_range(vma.name, *part, shift_bytes)
+
+    def _on_a_range(self, name: str, offset: int, length: int, shift: int) -> Step:
+        """Change the flags of a range, or do something with its pages."""
+        dice = self.dice
+        kind = dice.between(0, 11)
+        where = (name, offset, length, shift)
+        if kind < 4:
+            return Madvise(name, dice.pick(tuple(Madvice)), offset, length, shift)
+        if kind == 4:
+            return Mlock(*where) if dice.one_in(2) else Munlock(*where)
+        if kind == 5:
+            return Mbind(*where, dice.between(0, 2), dice.one_in(2))
+        if kind == 6:
+            return Prctl(*where, dice.pick(("", "arena")))
+        if kind == 7:
+            return Khugepaged(*where) if dice.one_in(2) else NumaScan(*where)
+        return Mprotect(name, offset, length, self.maker.protection_now(), shift)
+
+    def _on_a_process(self) -> Step:
+        """Look at all VMAs of a process."""
+        process = self.dice.pick(tuple(self.maker.crowds))
+        looks: tuple[Step, ...] = (ReadSmaps(process), ReadMaps(process), ClearRefs(process))
+        return self.dice.pick(looks)
+
+    def _on_a_special_vma(self, vma: Vma, pages: int) -> Step:
+        """Move pages, or let a userfaultfd be told of something."""
+        dice = self.dice
+        part = self.maker._range(pages)
+        is_anonymous = isinstance(vma.backing, AnonymousMapping)
+        if self.maker.has_userfaultfd and is_anonymous:
+            modes = dice.pick((UserfaultfdModes(True), UserfaultfdModes(False, True)))
+            register = UserfaultfdRegister(vma.name, modes, *part)
+            protect = UserfaultfdWriteprotect(vma.name, *part)
+            steps: tuple[Step, ...] = (register, protect, protect, UserfaultfdClose())
+            return dice.pick(steps)
+        if self.maker.is_special(vma):
+            return Madvise(vma.name, Madvice.DONTNEED, *part)
+        return Migrate(vma.name, *part)
 
     def _on_a_file(self) -> tuple[Step, ...]:
         dice = self.dice
@@ -491,6 +644,8 @@ class _Writer:
 
     def _touch(self) -> Touch:
         vma = self.dice.pick(self.vmas)
+        if vma.room and self.dice.one_in(2):
+            return self._touch_of(vma.room, vma.grows_down_bytes // self.page_bytes)
         return self._touch_of(vma.name, vma.length_bytes // self.page_bytes)
 
     def _touch_of(self, name: str, pages: int) -> Touch:

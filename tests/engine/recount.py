@@ -6,6 +6,7 @@ threads, the page tables, and what is scheduled.
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from types import SimpleNamespace as Row
 
 import numpy as np
@@ -33,15 +34,21 @@ from faultlane_server.engine.world import (
     LOCKED,
     PRESENT,
     PTE_ANON,
+    PTE_DEVICE_EXCLUSIVE,
+    PTE_DEVICE_PRIVATE,
     PTE_DIRTY,
     PTE_EXEC,
+    PTE_MIGRATION,
     PTE_PRESENT,
+    PTE_READ,
     PTE_SHARED,
     PTE_SWAP,
+    PTE_UFFD_WP,
     PTE_WRITE,
     PTE_ZERO,
     SWAP_CACHE,
     SWAPPED,
+    UFFD_WP,
     UPTODATE,
     WRITEBACK,
     ZSWAP,
@@ -72,6 +79,10 @@ WITH_A_REFERENCE = {
     Step.MKWRITE_FOLIO,
     Step.MKWRITE_WOKEN,
     Step.MKWRITE_STABLE,
+    Step.EXCLUSIVE_WAITED,
+    Step.EXCLUSIVE_WOKEN,
+    Step.EXCLUSIVE_KILLED,
+    Step.EXCLUSIVE_RESTORED,
     Step.SHMEM_READ,
     Step.SWAP_WAITED,
     Step.SWAP_WOKEN,
@@ -85,22 +96,28 @@ WOKEN_FOR_A_FOLIO = {
     Step.SWAP_WOKEN,
     Step.TRUNCATE,
     Step.WRITE_BACK_WOKEN,
+    Step.EXCLUSIVE_WOKEN,
+    Step.MIGRATE_WOKEN,
 }
+# What an entry says of a page that is elsewhere: one of these.
+ELSEWHERE = PTE_SWAP | PTE_MIGRATION | PTE_DEVICE_PRIVATE | PTE_DEVICE_EXCLUSIVE
 
 
 THREAD = (
     "step state cpu behind mm cause timer in_fault in_operation vma held invalidate_held file"
-    " folio generation ra_step written_folio op_kind op_file op_at walks_mm in_hand copy_in_hand"
-    " in_swap_line"
+    " folio generation ra_step written_folio op_kind op_file op_at op_folio page process walks_mm"
+    " in_hand copy_in_hand in_swap_line"
 )
 RWSEM = "writer readers first"
-VMA = "mm start end open private anon_vma offset pte protection seq readers"
+VMA = "mm start end open private anon_vma offset pte protection uffd lowest seq readers"
 
 
 def assert_recounted(world: np.record) -> None:
     """Assert that everything that is counted and linked is what there is."""
     has_kswapd = world.kswapd != NOBODY
     threads = _rows(world.threads[: int(world.config.threads) + has_kswapd], THREAD)
+    _assert_apart(world)
+    _assert_at_home(threads)
     _assert_mapped(world)
     _assert_in_swap(world, threads)
     _assert_charged(world, threads)
@@ -116,6 +133,9 @@ def assert_recounted(world: np.record) -> None:
     _assert_written_line(world, threads)
     _assert_on_cpus(world, threads)
     _assert_ended(world, threads)
+    _assert_elsewhere(world, threads)
+    _assert_userfaults(world, threads)
+    _assert_punched(world, threads)
 
 
 def _rows(records: np.ndarray, fields: str) -> list[Row]:
@@ -151,6 +171,23 @@ def _live_vmas(world: np.record) -> Iterator[Row]:
             yield vma
 
 
+def _assert_apart(world: np.record) -> None:
+    """Assert that VMAs are in order and share neither addresses nor page-table entries."""
+    vmas = list(_live_vmas(world))
+    assert all(vma.start < vma.end for vma in vmas), "a VMA has a page"
+    for left, right in pairwise(vmas):
+        assert left.mm != right.mm or left.end <= right.start, "VMAs are in order and apart"
+    vmas.sort(key=lambda vma: vma.pte)
+    for left, right in pairwise(vmas):
+        assert left.pte + left.end - left.start <= right.pte, "an entry belongs to one VMA"
+
+
+def _assert_at_home(threads: list[Row]) -> None:
+    """Assert that only who looks at another process has another address space than its own."""
+    for row in threads:
+        assert row.mm == row.process or row.in_operation, "a thread runs in its own address space"
+
+
 def _assert_mapped(world: np.record) -> None:
     folios = _folios(world)
     own = int(world.config.anon_first)
@@ -165,8 +202,9 @@ def _assert_mapped(world: np.record) -> None:
         away = ptes[ptes & PTE_PRESENT == 0]
         if vma.private:
             mapcounts[own + vma.pte : own + vma.pte + len(ptes)] += is_own
-            away = away[away & PTE_SWAP == 0]
-        assert not away.any(), "an entry that is not present is clear, or in swap"
+            away = away[away & PTE_ANON == 0]
+        away = away[away & PTE_MIGRATION == 0]
+        assert not away.any(), "an entry that is not present is clear, or its own page is elsewhere"
         if vma.open == NOBODY:
             here = ptes[ptes & PTE_PRESENT != 0]
             assert (here & PTE_ANON != 0).all(), "anonymous memory has no page of a file"
@@ -353,7 +391,8 @@ def _assert_dirty(world: np.record) -> None:
     assert written == world.under_writeback, "the pages under writeback are counted"
     flushed = np.count_nonzero(states & BACKGROUND)
     assert flushed == world.flushing, "the requests of background writeback are counted"
-    absent = states[states & PRESENT == 0]
+    of_files = states[: int(world.config.anon_first)]
+    absent = of_files[of_files & PRESENT == 0]
     assert not (absent & (UPTODATE | LOCKED | DIRTY | WRITEBACK)).any(), "what is absent is nothing"
 
 
@@ -421,6 +460,8 @@ def _is_woken_for(world: np.record, row: Row, folio: int) -> bool:
         return False
     if row.in_fault:
         return bool(row.folio == folio)
+    if row.step == Step.MIGRATE_WOKEN:
+        return bool(row.op_folio == folio)
     first = int(world.files["first"][row.op_file]) if row.in_operation else NOBODY
     return bool(row.in_operation and first + row.op_at == folio)
 
@@ -500,3 +541,52 @@ def _assert_ended(world: np.record, threads: list[Row]) -> None:
     assert not ended & set(holders.tolist()), "nor a folio"
     writers = {lock.writer for lock in (*_mmap_locks(world), *_invalidate_locks(world))}
     assert not ended & writers, "nor mmap_lock or an invalidate_lock for write"
+
+
+def _assert_elsewhere(world: np.record, threads: list[Row]) -> None:
+    """Assert that a page that is elsewhere is in one place, and locked while it migrates."""
+    migrating = {row.op_folio for row in threads if row.step == Step.MIGRATE_COPIED}
+    rights = PTE_READ | PTE_WRITE | PTE_EXEC
+    anon_first = int(world.config.anon_first)
+    for vma in _live_vmas(world):
+        assert vma.lowest < 0 or vma.lowest <= vma.start, "a VMA grows down to its lowest page"
+        ptes = world.ptes[vma.pte : vma.pte + vma.end - vma.start]
+        present = ptes & PTE_PRESENT != 0
+        elsewhere = ptes & ELSEWHERE
+        assert not elsewhere[present].any(), "a page is in one place"
+        assert not (ptes[~present] & rights).any(), "what is elsewhere cannot be accessed"
+        assert not (elsewhere & (elsewhere - 1)).any(), "it is in one place only"
+        told = ptes & PTE_UFFD_WP != 0
+        assert not (ptes[told] & PTE_WRITE).any(), "a userfaultfd is told of each write"
+        assert vma.uffd & UFFD_WP or not told.any(), "only a VMA that is registered is protected"
+        for number in np.flatnonzero(ptes & PTE_MIGRATION):
+            is_own = vma.open == NOBODY or ptes[number] & PTE_ANON
+            first = int(anon_first + vma.pte if is_own else vma.of.first + vma.offset)
+            assert first + int(number) in migrating, "a page migrates while somebody copies it"
+    holders = _folios(world)["holder"]
+    for thread, row in enumerate(threads):
+        if row.step == Step.MIGRATE_COPIED:
+            assert holders[row.op_folio] == thread, "who copies a folio has it locked"
+
+
+def _assert_userfaults(world: np.record, threads: list[Row]) -> None:
+    """Assert that who waits for a userfaultfd stands in one of its lines."""
+    asleep = 0
+    for mm in _rows(world.mms[: int(world.config.processes)], "uffd_first uffd_readers_first"):
+        faults, readers = _line(threads, mm.uffd_first), _line(threads, mm.uffd_readers_first)
+        assert all(row.in_fault and row.held == 0 for row in faults), "who waits holds no lock"
+        assert all(row.in_operation for row in readers), "only an operation reads of faults"
+        asleep += len(faults) + len(readers)
+    assert asleep == _sleepers(threads, Cause.USERFAULTFD), "who waits for one stands in line"
+
+
+def _assert_punched(world: np.record, threads: list[Row]) -> None:
+    """Assert that who waits for a hole to be punched waits for one that is."""
+    asleep = 0
+    for file in _rows(
+        world.files[: int(world.config.files)], "falloc_start falloc_end falloc_first"
+    ):
+        line = _line(threads, file.falloc_first)
+        assert not line or file.falloc_end > file.falloc_start, "nobody waits for nothing"
+        asleep += len(line)
+    assert asleep == _sleepers(threads, Cause.FALLOC), "who waits for a hole stands in line"

@@ -16,6 +16,7 @@ from faultlane_server.codes import (
     DeviceKind,
     FaultLock,
     FileKind,
+    ForkSkips,
     LruKind,
     PageState,
     Protection,
@@ -104,7 +105,7 @@ def write(*pages: int, vma: str = "data") -> Touch:
     return touch(*pages, vma=vma, access=Access.WRITE)
 
 
-def heap(page_count: int = 64, swapped: Sequence[ByteRange] = (), **more: Any) -> Vma:
+def heap(page_count: int = 64, swapped: tuple[ByteRange, ...] = (), **more: Any) -> Vma:
     """Return the VMA `heap`: anonymous memory, some of it in swap."""
     length_bytes = page_count * PAGE
     return Vma("heap", length_bytes, AnonymousMapping(), 0, READ_WRITE, swapped=swapped, **more)
@@ -131,6 +132,7 @@ def a_story(
     elsewhere: Sequence[ThreadGroup] = (),
     data: Sequence[FileRange] = (),
     data_pages: int = 64,
+    copies: int = 1,
     bad: Sequence[ByteRange] = (),
     kind: FileKind = FileKind.REGULAR,
     vmas: Sequence[Vma] = (),
@@ -144,6 +146,8 @@ def a_story(
     fault_around: bool = True,
     dirty_bytes: int = 0,
     dirty_background_bytes: int = 0,
+    fork_skips: ForkSkips = ForkSkips.NOTHING,
+    madvise_vma_lock: bool = False,
     memory: Memory = PLENTY,
     costs_ns: Mapping[str, int] | None = None,
     attempts_max: int = 0,
@@ -167,7 +171,7 @@ def a_story(
     scenario = Scenario(
         workload=Workload(
             tuple(processes),
-            (File("data", length_bytes, device, tuple(data), kind, tuple(bad)),),
+            (File("data", length_bytes, device, tuple(data), kind, tuple(bad), copies),),
             (memcg,) if name else (),
         ),
         machine=Machine(
@@ -184,6 +188,8 @@ def a_story(
             fault_around_bytes=65536 if fault_around else PAGE,
             dirty_bytes=dirty_bytes,
             dirty_background_bytes=dirty_background_bytes,
+            fork_skips=fork_skips,
+            madvise_vma_lock=madvise_vma_lock,
             lru=memory.lru,
             page_cluster=memory.page_cluster,
             swappiness=memory.swappiness,

@@ -2,9 +2,10 @@
 
 import pytest
 
-from faultlane_server.codes import FaultKind
+from faultlane_server.codes import FaultKind, ForkSkips, PageState
 from faultlane_server.scenario import AnonymousMapping, ByteRange, FileMapping, Fixed, Fork, Vma
 from tests.engine.small_stories import (
+    CACHED,
     MS,
     PAGE,
     READ_NS,
@@ -15,6 +16,7 @@ from tests.engine.small_stories import (
     after,
     end_ns,
     one,
+    pages,
     touch,
     write,
 )
@@ -121,3 +123,61 @@ def test_pages_that_were_not_written_are_not_shared():
 
 def test_a_process_without_vmas_can_fork():
     assert Played(a_story(one("app", fork()), vmas=[])).ended
+
+
+# What was proposed: not to write-lock some VMAs.
+
+COPIED = Vma("copied", PAGE, FileMapping("data", map_private=True), 0, READ_WRITE)
+ALL_KINDS = (HEAP, DATA, COPIED)
+LOCKED = {
+    ForkSkips.NOTHING: 3,
+    ForkSkips.FILE_WITHOUT_ANON_VMA: 2,  # the heap, and the file that was written to
+    ForkSkips.ALL_BUT_ANONYMOUS: 1,
+}
+
+
+@pytest.mark.parametrize("skips", list(ForkSkips))
+def test_a_fork_locks_what_it_does_not_skip(skips):
+    steps = (write(0, vma="copied"), fork())
+    played = Played(a_story(one("app", *steps), vmas=ALL_KINDS, data=CACHED, fork_skips=skips))
+
+    assert played["vma_lock.write.acquired"] == LOCKED[skips]
+
+
+@pytest.mark.parametrize("skips", list(ForkSkips))
+def test_a_fork_that_skips_files_waits_for_no_read_of_theirs(skips):
+    story = a_story(
+        one("app", after(100 * US), fork()),
+        one("reader", touch(30)),
+        vmas=[DATA, HEAP],
+        policy="hold",
+        fork_skips=skips,
+    )
+
+    waited_ns = Played(story).operation_of("app")["wait_vma_ns"]
+    assert waited_ns > READ_NS // 2 if skips == ForkSkips.NOTHING else waited_ns == 0
+
+
+@pytest.mark.parametrize("skips", list(ForkSkips))
+def test_copies_of_pages_of_a_file_are_waited_for_unless_all_files_are_skipped(skips):
+    private = Vma("data", 64 * PAGE, FileMapping("data", map_private=True), 0, READ_WRITE)
+    story = a_story(
+        one("app", write(0), after(100 * US), fork()),
+        one("reader", after(50 * US), touch(60)),
+        vmas=[private],
+        data=[pages(PageState.CACHED, 0)],
+        policy="hold",
+        fork_skips=skips,
+    )
+
+    waited_ns = Played(story).operation_of("app")["wait_vma_ns"]
+    is_locked = skips != ForkSkips.ALL_BUT_ANONYMOUS
+    assert waited_ns > READ_NS // 2 if is_locked else waited_ns == 0
+
+
+@pytest.mark.parametrize("skips", list(ForkSkips))
+def test_what_is_skipped_is_shared_with_the_child_all_the_same(skips):
+    steps = (write(0, vma="copied"), fork(1 * MS), write(0, vma="copied"))
+    played = Played(a_story(one("app", *steps), vmas=ALL_KINDS, data=CACHED, fork_skips=skips))
+
+    assert [FaultKind(row["kind"]) for row in played.faults] == [FaultKind.FILE_COW, FaultKind.WP]

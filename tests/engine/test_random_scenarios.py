@@ -16,7 +16,17 @@ from faultlane_server.engine.simulator import Columns
 from faultlane_server.engine.world import ThreadState
 from faultlane_server.kernels import KERNELS
 from faultlane_server.policy import POLICIES, RetryPolicy, RetryRule
-from faultlane_server.scenario import Barrier, Loop, Measure, Process, Scenario, Step
+from faultlane_server.scenario import (
+    Barrier,
+    Loop,
+    Measure,
+    Process,
+    Scenario,
+    Step,
+    UserfaultfdClose,
+    UserfaultfdModes,
+    UserfaultfdRegister,
+)
 from tests.engine.random_scenarios import a_random_scenario
 from tests.engine.recount import assert_recounted
 from tests.engine.some_runs import Run, run_of
@@ -31,7 +41,12 @@ SHORT_EVENTS_MAX = 500
 RECOUNTS = 20
 NO_TIME = np.uint64(2**63)  # durations are below it
 
-BUSY_REASONS = {RetryReason.NO_MAP_PAGES, RetryReason.ANON_VMA, RetryReason.UNSUPPORTED}
+BUSY_REASONS = {
+    RetryReason.NO_MAP_PAGES,
+    RetryReason.ANON_VMA,
+    RetryReason.UNSUPPORTED,
+    RetryReason.DEVICE_PRIVATE,
+}
 ERROR = VmFault.OOM | VmFault.SIGBUS | VmFault.SIGSEGV
 
 FINGERPRINTS = """
@@ -96,7 +111,12 @@ def columns(scenario: Scenario) -> RetryPolicy:
 
 
 def may_be_busy_for_ever(scenario: Scenario) -> bool:
-    """Whether the policy goes back to the VMA lock without end where nobody sleeps."""
+    """Whether the policy goes back to the VMA lock without end where nobody sleeps.
+
+    Who is told that a userfaultfd is being closed does not sleep until that is done.
+    """
+    if _asks_for(scenario, UserfaultfdClose):
+        return True
     policy = columns(scenario)
     return any(_may_be_busy(getattr(policy, each.name.lower())) for each in FaultClass)
 
@@ -110,11 +130,32 @@ def _may_be_busy(rule: RetryRule) -> bool:
 
 
 def may_deadlock(scenario: Scenario) -> bool:
-    """Whether the policy deadlocks, or a program waits at a barrier for who does not come."""
+    """Whether the policy deadlocks, or a program waits at a barrier for who does not come.
+
+    Or whether a userfaultfd is told of faults that nobody may resolve.
+    """
+    vmas = [vma for process in scenario.workload.processes for vma in process.vmas]
+    if any(vma.userfaultfd != UserfaultfdModes() for vma in vmas):
+        return True
+    if _asks_for(scenario, UserfaultfdRegister):
+        return True
     policy = columns(scenario)
     if RelockAndMap.BLOCKING in (policy.file.relock_and_map, policy.shmem.relock_and_map):
         return True
     return any(_is_uneven(process) for process in scenario.workload.processes)
+
+
+def _asks_for(scenario: Scenario, kind: type) -> bool:
+    """Whether a program has a step of some kind."""
+    groups = [group for process in scenario.workload.processes for group in process.groups]
+    return any(_has(group.program, kind) for group in groups)
+
+
+def _has(steps: tuple[Step, ...], kind: type) -> bool:
+    return any(
+        isinstance(step, kind) or (isinstance(step, Loop | Measure) and _has(step.steps, kind))
+        for step in steps
+    )
 
 
 def _is_uneven(process: Process) -> bool:
@@ -191,6 +232,8 @@ def assert_counted_once(simulator: Simulator, ended: Run) -> None:
     if config.vma_path and config.vma_access_errors:
         locked = metrics["vmstat.vma_lock_success"] + metrics["vmstat.vma_lock_abort"]
         locked += metrics["vmstat.vma_lock_retry"] - metrics["faults.vma_retries"]
+        locked -= metrics["userfaultfd.vma_lock_abort"]
+        locked -= metrics["madvise.vma_lock_aborts"]
         elsewhere = metrics["faults.kernel_mode"] + metrics["faults.refused_early"]
         assert locked == metrics["perf.page_faults"] - elsewhere
 

@@ -158,7 +158,8 @@ def _counters(tally: Any) -> Counters:
         pgmajfault=counted[Counter.PGMAJFAULT],
         major=counted[Counter.MAJOR],
         minor=counted[Counter.MINOR],
-        mmap_reads=int(tally.locks[Locks.MMAP_READ].acquired),
+        mmap_reads=int(tally.locks[Locks.MMAP_READ].acquired)
+        - counted[Counter.ADDRESS_SPACES_ENDED],  # which is nobody's fault
         pgfault=counted[Counter.PGFAULT],
         page_faults=counted[Counter.PERF_PAGE_FAULTS],
         interrupted=counted[Counter.INTERRUPTED],

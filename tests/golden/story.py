@@ -53,6 +53,7 @@ from tests.engine.lock_stories import RwsemStory
 PAGE = 4096  # bytes, unless a story has larger pages
 DATA_PAGES = 1024
 OTHER_PAGES = 64
+STACK_PAGES = 16
 READ_NS = 1_000_000  # of the device, unless a story says otherwise
 READ_AND_WRITE = (Protection.READ, Protection.WRITE)
 
@@ -150,6 +151,7 @@ def a_story(
     advice: Advice = Advice.NORMAL,
     writable: bool = False,
     private: bool = False,
+    stack: bool = False,
     anonymous: bool = False,
     swap: DeviceKind | None = None,
     swapped_pages: range = range(0),
@@ -167,8 +169,10 @@ def a_story(
 ) -> Scenario:
     """Make a story, with a CPU for every thread unless `cpus` says otherwise.
 
-    Threads `elsewhere` are in a process of their own, which maps the same files. The device
-    cannot read the `bad` pages. A write to it takes as long as a read unless `write_ns` is given.
+    With a `stack`, the process has anonymous memory of that name, of STACK_PAGES pages, that grows
+    down into `below`, as many pages again. Threads `elsewhere` are in a process of their own, which
+    maps the same files. The device cannot read the `bad` pages. A write to it takes as long as a
+    read unless `write_ns` is given.
 
     If `data` is `anonymous` no file is behind it, and `swapped_pages` of it are in swap: on a
     device of its own, of some kind, that is as fast as the other one. With `charged_pages_max`
@@ -178,7 +182,7 @@ def a_story(
     protection = READ_AND_WRITE if writable else (Protection.READ,)
     mapping = AnonymousMapping() if anonymous else FileMapping("data", map_private=private)
     in_swap = ByteRange(swapped_pages.start * page_bytes, len(swapped_pages) * page_bytes)
-    vmas = (
+    vmas: tuple[Vma, ...] = (
         Vma(
             "data",
             length_bytes,
@@ -189,6 +193,8 @@ def a_story(
         ),
         Vma("other", other_bytes, FileMapping("other")),
     )
+    if stack:
+        vmas += (_stack(page_bytes),)
     files = (
         File(
             "data",
@@ -227,6 +233,19 @@ def a_story(
         attempts_max=attempts_max,
     )
     return check(scenario)
+
+
+def _stack(page_bytes: int) -> Vma:
+    bytes_each = STACK_PAGES * page_bytes
+    anonymous = AnonymousMapping()
+    return Vma(
+        "stack",
+        bytes_each,
+        anonymous,
+        protection=READ_AND_WRITE,
+        grows_down_bytes=bytes_each,
+        room="below",
+    )
 
 
 def _in_bytes(pages: Pages, page_bytes: int) -> FileRange:

@@ -301,6 +301,30 @@ COW_READY: Cells = {
     "mmap_lock_only": "M(!TRIED)→LOCKED; PM0; min; mm1",
 }
 
+# 9, the first write to anonymous memory, with mmap_lock idle.
+ANON_FIRST_WRITE: Cells = {
+    # One attempt with the trylock, whatever the policy.
+    "mainline": "V→0; S1; PM0; min; mm1",
+    # No trylock.
+    "mmap_lock_only": "M(!TRIED)→0; PM0; min; mm1",
+}
+
+# 20, a page that is being migrated.
+MIGRATING: Cells = {
+    # Waits with the fault lock held, and there is no RETRY that a policy could change.
+    "mainline": "V→0; S1; PM0; min; mm0",
+    # The same under the lock that there is.
+    "mmap_lock_only": "M(!TRIED)→0; PM0; min; mm1",
+}
+
+# 21, below a stack.
+STACK: Cells = {
+    # The acquisition for read before the one for write; the downgrade is none.
+    "mainline": "A1; M(!TRIED)→0; PM0; min; mm1",
+    # Does not try the VMA lock: no A.
+    "mmap_lock_only": "M(!TRIED)→0; PM0; min; mm1",
+}
+
 # 22, a signal is pending when the read is done.
 INTERRUPTED: Cells = {
     "mainline": "V→RETRY+MAJOR; R1; PM1; mm0; interrupted",

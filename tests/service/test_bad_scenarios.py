@@ -42,6 +42,7 @@ def a_plain_scenario() -> dict[str, Any]:
                             "every_pages": 1,
                         }
                     ],
+                    "copies": 1,
                     "bad": [{"offset_bytes": PAGE, "length_bytes": PAGE}],
                 },
                 {"name": "shm", "size_bytes": MIB, "kind": "FILE_KIND_TMPFS"},
@@ -60,12 +61,30 @@ def a_plain_scenario() -> dict[str, Any]:
                             "advice": "ADVICE_RANDOM",
                             "mapped": [{"length_bytes": PAGE}],
                         },
-                        {"name": "heap", "address": 4 * MIB, "length_bytes": MIB, "anonymous": {}},
+                        {
+                            "name": "heap",
+                            "address": 4 * MIB,
+                            "length_bytes": MIB,
+                            "anonymous": {},
+                            "room_bytes": PAGE,
+                        },
                         {
                             "name": "copy",
                             "address": 8 * MIB,
                             "length_bytes": PAGE,
                             "file": {"file": "vdso", "offset_bytes": 0, "map_private": True},
+                        },
+                        {
+                            "name": "stack",
+                            "address": 16 * MIB,
+                            "length_bytes": MIB,
+                            "anonymous": {},
+                            "grows_down_bytes": MIB,
+                            "room": "below",
+                            "device_private": [{"length_bytes": PAGE}],
+                            "device_exclusive": [{"offset_bytes": PAGE, "length_bytes": PAGE}],
+                            "numa_hinted": [{"offset_bytes": PAGE}],
+                            "userfaultfd": {"missing": True},
                         },
                     ],
                     "groups": [{"name": "readers", "threads": 2, "program": a_program()}],
@@ -109,6 +128,15 @@ def a_plain_scenario() -> dict[str, Any]:
     }
 
 
+def a_range() -> dict[str, Any]:
+    return {
+        "vma": "heap",
+        "offset_bytes": PAGE,
+        "length_bytes": PAGE,
+        "thread_offset_bytes": PAGE,
+    }
+
+
 def a_program() -> list[dict[str, Any]]:
     return [
         {"touch": {"vma": "map", "uniform": {}, "count": 3, "access": "ACCESS_READ"}},
@@ -148,6 +176,35 @@ def a_program() -> list[dict[str, Any]]:
             }
         },
         {"fork": {"child": {"fixed_ns": 5}}},
+        {"mmap": {"length_bytes": PAGE, "over": "heap", "over_offset_bytes": PAGE}},
+        {"mremap": {"vma": "heap", "length_bytes": PAGE, "move": True}},
+        {"brk": {"vma": "heap", "length_bytes": PAGE}},
+        {"mbind": {**a_range(), "policy": 1}},
+        {"prctl": {**a_range(), "name": "arena"}},
+        {"read_smaps": {}},
+        {"mlock": a_range()},
+        {"munlock": a_range()},
+        {"khugepaged": a_range()},
+        {"numa_scan": a_range()},
+        {
+            "userfaultfd_register": {
+                "vma": "stack",
+                "offset_bytes": PAGE,
+                "length_bytes": PAGE,
+                "modes": {"write_protect": True},
+            }
+        },
+        {
+            "userfaultfd_writeprotect": {
+                "vma": "below",
+                "offset_bytes": PAGE,
+                "length_bytes": PAGE,
+                "resolve": True,
+            }
+        },
+        {"migrate": {"vma": "stack", "offset_bytes": PAGE, "length_bytes": PAGE}},
+        {"userfaultfd_copy": {"vma": "stack"}},
+        {"userfaultfd_close": {}},
     ]
 
 
@@ -197,7 +254,7 @@ def test_what_is_spoilt_made_sense_before(peer: Peer) -> None:
 
 FILE, SHM, VDSO = (f"workload.files[{number}]" for number in range(3))
 APP = "workload.processes[0]"
-MAP, HEAP, COPY = (f"{APP}.vmas[{number}]" for number in range(3))
+MAP, HEAP, COPY, STACK = (f"{APP}.vmas[{number}]" for number in range(4))
 GROUP = f"{APP}.groups[0]"
 STEP = f"{GROUP}.program"
 DISK = "machine.devices[0]"
@@ -207,6 +264,21 @@ KERNEL_TOUCH = f"{STEP}[14].touch"
 TRUNCATE, KILL = f"{STEP}[15].ftruncate", f"{STEP}[19].kill"
 MADVISE, FORK = f"{STEP}[20].madvise", f"{STEP}[21].fork"
 RANGES = [f"{STEP}[16].punch_hole", f"{STEP}[17].sync_file_range", f"{STEP}[18].fadvise_dontneed"]
+REGISTER = f"{STEP}[22].userfaultfd_register"
+PROTECT, MIGRATE = f"{STEP}[23].userfaultfd_writeprotect", f"{STEP}[24].migrate"
+OVER, MREMAP, BRK = f"{STEP}[22].mmap", f"{STEP}[23].mremap", f"{STEP}[24].brk"
+MBIND, PRCTL, SMAPS = f"{STEP}[25].mbind", f"{STEP}[26].prctl", f"{STEP}[27].read_smaps"
+ON_RANGES = [
+    f"{STEP}[{number}].{name}"
+    for number, name in [
+        (25, "mbind"),
+        (26, "prctl"),
+        (28, "mlock"),
+        (29, "munlock"),
+        (30, "khugepaged"),
+        (31, "numa_scan"),
+    ]
+]
 RULE = "kernel.retry_policy.file"
 
 
@@ -269,7 +341,8 @@ SPOILT: list[tuple[str, Any] | tuple[str, Any, list[str]]] = [
     (f"{STEP}[11].barrier.name", "\0"),
     (f"{STEP}[7].mmap.name", "heap", [f"{STEP}[7].mmap.name", f"{STEP}[8].munmap.vma"]),
     (f"{HEAP}.name", "map",
-     [f"{HEAP}.name", f"{STEP}[9].mprotect.vma", f"{STEP}[10].munmap.vma",
+     [f"{HEAP}.name", f"{STEP}[9].mprotect.vma", f"{STEP}[10].munmap.vma", f"{OVER}.over",
+      f"{MREMAP}.vma", f"{BRK}.vma", *(f"{name}.vma" for name in ON_RANGES),
       f"{MADVISE}.vma"]),
     (f"{MAP}.file.open", "x" * 129),
     # numbers that no enum has
@@ -325,6 +398,20 @@ SPOILT: list[tuple[str, Any] | tuple[str, Any, list[str]]] = [
     (f"{STEP}[1].touch.zipf.theta_ppm", 0),
     (f"{STEP}[2].touch.stride.stride_bytes", 0),
     (f"{STEP}[7].mmap.length_bytes", 0),
+    (f"{OVER}.over", "none"),
+    (f"{OVER}.name", "area"),
+    (f"{OVER}.over_offset_bytes", 5),
+    (f"{OVER}.file", {"file": "none"}, [f"{OVER}.file.file"]),
+    (f"{OVER}.own_file", True),
+    (f"{MREMAP}.vma", "none"),
+    (f"{MREMAP}.length_bytes", UINT64_MAX // PAGE * PAGE),
+    (f"{BRK}.vma", "map"),
+    (f"{BRK}.length_bytes", 1),
+    (f"{MBIND}.policy", UINT32_MAX),
+    (f"{PRCTL}.name", "n" * 81),
+    (SMAPS, {"process": "none"}, [f"{SMAPS}.process"]),
+    (f"{FILE}.copies", UINT32_MAX, ["workload.files", f"{FILE}.copies", "workload"]),
+    ("kernel.fork_skips", 99),
     # programs that get nowhere
     (f"{STEP}[13].loop", {"steps": [{"barrier": {"name": "b"}}]}, [f"{STEP}[13].loop.steps"]),
     (f"{STEP}[13].loop", {"count": 2**40, "steps": [{"barrier": {"name": "b"}}]},
@@ -417,12 +504,33 @@ SPOILT: list[tuple[str, Any] | tuple[str, Any, list[str]]] = [
     (f"{MADVISE}.vma", "hoop"),
     (f"{MADVISE}.advice", None),
     (f"{MADVISE}.advice", 99),
-    (f"{MADVISE}.offset_bytes", MIB, [f"{MADVISE}.offset_bytes", f"{MADVISE}.thread_offset_bytes"]),
+    (f"{MADVISE}.offset_bytes", MIB + PAGE,
+     [f"{MADVISE}.offset_bytes", f"{MADVISE}.thread_offset_bytes"]),
     (f"{MADVISE}.length_bytes", 5),
     (f"{MADVISE}.thread_offset_bytes", MIB),
     (f"{FORK}.child", None),
     (f"{FORK}.child", {}, [f"{FORK}.child.shape"]),
     (f"{FORK}.child.fixed_ns", 10**12 + 1),
+    # stacks, and pages that are with a device
+    (f"{STACK}.grows_down_bytes", None, [f"{STACK}.room", f"{PROTECT}.vma"]),
+    (f"{STACK}.grows_down_bytes", 5, [f"{STACK}.grows_down_bytes", f"{PROTECT}.offset_bytes"]),
+    (f"{STACK}.grows_down_bytes", 16 * MIB - PAGE),  # down to other VMAs
+    (f"{STACK}.room", None, [f"{STACK}.room", f"{PROTECT}.vma"]),
+    (f"{STACK}.room", "heap", [f"{STACK}.room", f"{PROTECT}.vma"]),
+    *((f"{STACK}.{name}[0].length_bytes", wrong)
+      for name in ("device_private", "device_exclusive") for wrong in (5, 2 * MIB)),
+    (f"{STACK}.numa_hinted[0].offset_bytes", MIB),
+    *((f"{MAP}.{name}", [{}]) for name in ("device_private", "device_exclusive")),
+    (f"{MAP}.grows_down_bytes", PAGE, [f"{MAP}.grows_down_bytes", f"{MAP}.room"]),
+    (f"{MAP}.userfaultfd", {"missing": True}),
+    # userfaultfds, and pages that are moved
+    (f"{REGISTER}.modes", None),
+    (f"{REGISTER}.modes", {}),
+    *((f"{step}.vma", wrong) for step in (REGISTER, PROTECT) for wrong in ("stock", "map")),
+    *((f"{step}.offset_bytes", wrong) for step in (REGISTER, PROTECT, MIGRATE)
+      for wrong in (5, MIB)),
+    (f"{STEP}[25].userfaultfd_copy.vma", "map"),
+    (f"{MIGRATE}.vma", "copy", [f"{MIGRATE}.vma", f"{MIGRATE}.offset_bytes"]),
     # accesses by the kernel
     (f"{KERNEL_TOUCH}.access", "ACCESS_EXEC"),
     (f"{KERNEL_TOUCH}.access", 99),

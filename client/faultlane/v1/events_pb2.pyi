@@ -45,6 +45,20 @@ class _FaultKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FaultKind.V
     """A page of anonymous memory that is not mapped (do_anonymous_page)."""
     FAULT_KIND_SWAP: _FaultKind.ValueType  # 7
     """A page that is in swap (do_swap_page)."""
+    FAULT_KIND_MIGRATION: _FaultKind.ValueType  # 8
+    """A page that is being migrated (migration_entry_wait)."""
+    FAULT_KIND_DEVICE_EXCLUSIVE: _FaultKind.ValueType  # 9
+    """A page that a device has for itself (remove_device_exclusive_entry)."""
+    FAULT_KIND_DEVICE_PRIVATE: _FaultKind.ValueType  # 10
+    """A page that is in the memory of a device (migrate_to_ram)."""
+    FAULT_KIND_NUMA_HINT: _FaultKind.ValueType  # 11
+    """A NUMA hint (do_numa_page)."""
+    FAULT_KIND_USERFAULTFD: _FaultKind.ValueType  # 12
+    """A fault that was handed to a userfaultfd (handle_userfault)."""
+    FAULT_KIND_YOUNG: _FaultKind.ValueType  # 13
+    """A page that is mapped, but whose entry is old, where the hardware does not
+    make it young.
+    """
 
 class FaultKind(_FaultKind, metaclass=_FaultKindEnumTypeWrapper):
     """What kind of fault it was."""
@@ -69,6 +83,20 @@ FAULT_KIND_ANON: FaultKind.ValueType  # 6
 """A page of anonymous memory that is not mapped (do_anonymous_page)."""
 FAULT_KIND_SWAP: FaultKind.ValueType  # 7
 """A page that is in swap (do_swap_page)."""
+FAULT_KIND_MIGRATION: FaultKind.ValueType  # 8
+"""A page that is being migrated (migration_entry_wait)."""
+FAULT_KIND_DEVICE_EXCLUSIVE: FaultKind.ValueType  # 9
+"""A page that a device has for itself (remove_device_exclusive_entry)."""
+FAULT_KIND_DEVICE_PRIVATE: FaultKind.ValueType  # 10
+"""A page that is in the memory of a device (migrate_to_ram)."""
+FAULT_KIND_NUMA_HINT: FaultKind.ValueType  # 11
+"""A NUMA hint (do_numa_page)."""
+FAULT_KIND_USERFAULTFD: FaultKind.ValueType  # 12
+"""A fault that was handed to a userfaultfd (handle_userfault)."""
+FAULT_KIND_YOUNG: FaultKind.ValueType  # 13
+"""A page that is mapped, but whose entry is old, where the hardware does not
+make it young.
+"""
 Global___FaultKind: _TypeAlias = FaultKind  # noqa: Y015
 
 class _FaultLock:
@@ -121,6 +149,42 @@ class _OperationKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Operati
     """madvise(2)."""
     OPERATION_KIND_FORK: _OperationKind.ValueType  # 9
     """fork(2)."""
+    OPERATION_KIND_BRK: _OperationKind.ValueType  # 10
+    """brk(2)."""
+    OPERATION_KIND_MREMAP: _OperationKind.ValueType  # 11
+    """mremap(2)."""
+    OPERATION_KIND_MLOCK: _OperationKind.ValueType  # 12
+    """mlock(2)."""
+    OPERATION_KIND_MUNLOCK: _OperationKind.ValueType  # 13
+    """munlock(2)."""
+    OPERATION_KIND_MBIND: _OperationKind.ValueType  # 14
+    """mbind(2)."""
+    OPERATION_KIND_PRCTL: _OperationKind.ValueType  # 15
+    """prctl(2), to name memory."""
+    OPERATION_KIND_EXEC: _OperationKind.ValueType  # 16
+    """execve(2)."""
+    OPERATION_KIND_EXIT: _OperationKind.ValueType  # 17
+    """The end of a process, by its last thread: exit_mmap."""
+    OPERATION_KIND_READ_SMAPS: _OperationKind.ValueType  # 18
+    """A read of /proc/PID/smaps."""
+    OPERATION_KIND_READ_MAPS: _OperationKind.ValueType  # 19
+    """A read of /proc/PID/maps."""
+    OPERATION_KIND_KHUGEPAGED: _OperationKind.ValueType  # 20
+    """A round of khugepaged."""
+    OPERATION_KIND_NUMA_SCAN: _OperationKind.ValueType  # 21
+    """A scan of NUMA balancing."""
+    OPERATION_KIND_CLEAR_REFS: _OperationKind.ValueType  # 22
+    """A write to /proc/PID/clear_refs."""
+    OPERATION_KIND_USERFAULTFD_REGISTER: _OperationKind.ValueType  # 23
+    """UFFDIO_REGISTER."""
+    OPERATION_KIND_USERFAULTFD_COPY: _OperationKind.ValueType  # 24
+    """Reading from a userfaultfd, and UFFDIO_COPY."""
+    OPERATION_KIND_USERFAULTFD_WRITEPROTECT: _OperationKind.ValueType  # 25
+    """UFFDIO_WRITEPROTECT, after reading from a userfaultfd or not."""
+    OPERATION_KIND_USERFAULTFD_CLOSE: _OperationKind.ValueType  # 26
+    """Closing a userfaultfd."""
+    OPERATION_KIND_MIGRATE: _OperationKind.ValueType  # 27
+    """Compaction, or move_pages(2)."""
 
 class OperationKind(_OperationKind, metaclass=_OperationKindEnumTypeWrapper):
     """What was called."""
@@ -145,6 +209,42 @@ OPERATION_KIND_MADVISE: OperationKind.ValueType  # 8
 """madvise(2)."""
 OPERATION_KIND_FORK: OperationKind.ValueType  # 9
 """fork(2)."""
+OPERATION_KIND_BRK: OperationKind.ValueType  # 10
+"""brk(2)."""
+OPERATION_KIND_MREMAP: OperationKind.ValueType  # 11
+"""mremap(2)."""
+OPERATION_KIND_MLOCK: OperationKind.ValueType  # 12
+"""mlock(2)."""
+OPERATION_KIND_MUNLOCK: OperationKind.ValueType  # 13
+"""munlock(2)."""
+OPERATION_KIND_MBIND: OperationKind.ValueType  # 14
+"""mbind(2)."""
+OPERATION_KIND_PRCTL: OperationKind.ValueType  # 15
+"""prctl(2), to name memory."""
+OPERATION_KIND_EXEC: OperationKind.ValueType  # 16
+"""execve(2)."""
+OPERATION_KIND_EXIT: OperationKind.ValueType  # 17
+"""The end of a process, by its last thread: exit_mmap."""
+OPERATION_KIND_READ_SMAPS: OperationKind.ValueType  # 18
+"""A read of /proc/PID/smaps."""
+OPERATION_KIND_READ_MAPS: OperationKind.ValueType  # 19
+"""A read of /proc/PID/maps."""
+OPERATION_KIND_KHUGEPAGED: OperationKind.ValueType  # 20
+"""A round of khugepaged."""
+OPERATION_KIND_NUMA_SCAN: OperationKind.ValueType  # 21
+"""A scan of NUMA balancing."""
+OPERATION_KIND_CLEAR_REFS: OperationKind.ValueType  # 22
+"""A write to /proc/PID/clear_refs."""
+OPERATION_KIND_USERFAULTFD_REGISTER: OperationKind.ValueType  # 23
+"""UFFDIO_REGISTER."""
+OPERATION_KIND_USERFAULTFD_COPY: OperationKind.ValueType  # 24
+"""Reading from a userfaultfd, and UFFDIO_COPY."""
+OPERATION_KIND_USERFAULTFD_WRITEPROTECT: OperationKind.ValueType  # 25
+"""UFFDIO_WRITEPROTECT, after reading from a userfaultfd or not."""
+OPERATION_KIND_USERFAULTFD_CLOSE: OperationKind.ValueType  # 26
+"""Closing a userfaultfd."""
+OPERATION_KIND_MIGRATE: OperationKind.ValueType  # 27
+"""Compaction, or move_pages(2)."""
 Global___OperationKind: _TypeAlias = OperationKind  # noqa: Y015
 
 @_typing.final
@@ -190,6 +290,7 @@ class FaultBatch(_message.Message):
     WAIT_USERFAULTFD_NS_FIELD_NUMBER: _builtins.int
     WAIT_FALLOC_NS_FIELD_NUMBER: _builtins.int
     READS_LOST_FIELD_NUMBER: _builtins.int
+    WAIT_VMA_NS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def thread(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The thread that faulted: numbered through all groups in the order of the
@@ -347,6 +448,12 @@ class FaultBatch(_message.Message):
     def reads_lost(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """How often a page that it had waited for was gone when it came back."""
 
+    @_builtins.property
+    def wait_vma_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Time it waited for the readers of a VMA, as a fault that lets a stack
+        grow. Nanoseconds.
+        """
+
     def __init__(
         self,
         *,
@@ -384,10 +491,11 @@ class FaultBatch(_message.Message):
         wait_userfaultfd_ns: _abc.Iterable[_builtins.int] | None = ...,
         wait_falloc_ns: _abc.Iterable[_builtins.int] | None = ...,
         reads_lost: _abc.Iterable[_builtins.int] | None = ...,
+        wait_vma_ns: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "address", b"address", "attempts", b"attempts", "blocker", b"blocker", "cpu", b"cpu", "cpu_ns", b"cpu_ns", "duration_ns", b"duration_ns", "finished", b"finished", "kind", b"kind", "lock", b"lock", "major", b"major", "mmap_reads", b"mmap_reads", "process", b"process", "reads", b"reads", "reads_lost", b"reads_lost", "result", b"result", "retry_reasons", b"retry_reasons", "start_ns", b"start_ns", "thread", b"thread", "touch", b"touch", "vma", b"vma", "vma_retries", b"vma_retries", "wait_device_ns", b"wait_device_ns", "wait_falloc_ns", b"wait_falloc_ns", "wait_folio_ns", b"wait_folio_ns", "wait_invalidate_lock_ns", b"wait_invalidate_lock_ns", "wait_lock_word_ns", b"wait_lock_word_ns", "wait_mmap_lock_ns", b"wait_mmap_lock_ns", "wait_reclaim_ns", b"wait_reclaim_ns", "wait_run_queue_ns", b"wait_run_queue_ns", "wait_swap_cache_ns", b"wait_swap_cache_ns", "wait_throttle_ns", b"wait_throttle_ns", "wait_userfaultfd_ns", b"wait_userfaultfd_ns", "wait_writeback_ns", b"wait_writeback_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "address", b"address", "attempts", b"attempts", "blocker", b"blocker", "cpu", b"cpu", "cpu_ns", b"cpu_ns", "duration_ns", b"duration_ns", "finished", b"finished", "kind", b"kind", "lock", b"lock", "major", b"major", "mmap_reads", b"mmap_reads", "process", b"process", "reads", b"reads", "reads_lost", b"reads_lost", "result", b"result", "retry_reasons", b"retry_reasons", "start_ns", b"start_ns", "thread", b"thread", "touch", b"touch", "vma", b"vma", "vma_retries", b"vma_retries", "wait_device_ns", b"wait_device_ns", "wait_falloc_ns", b"wait_falloc_ns", "wait_folio_ns", b"wait_folio_ns", "wait_invalidate_lock_ns", b"wait_invalidate_lock_ns", "wait_lock_word_ns", b"wait_lock_word_ns", "wait_mmap_lock_ns", b"wait_mmap_lock_ns", "wait_reclaim_ns", b"wait_reclaim_ns", "wait_run_queue_ns", b"wait_run_queue_ns", "wait_swap_cache_ns", b"wait_swap_cache_ns", "wait_throttle_ns", b"wait_throttle_ns", "wait_userfaultfd_ns", b"wait_userfaultfd_ns", "wait_vma_ns", b"wait_vma_ns", "wait_writeback_ns", b"wait_writeback_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

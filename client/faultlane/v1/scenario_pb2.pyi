@@ -264,7 +264,68 @@ class _MadviceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Madvice.Value
     MADVICE_SEQUENTIAL: _Madvice.ValueType  # 3
     """MADV_SEQUENTIAL: as NORMAL."""
     MADVICE_DONTNEED: _Madvice.ValueType  # 4
-    """MADV_DONTNEED: takes mmap_lock for read, and unmaps the pages."""
+    """MADV_DONTNEED: takes mmap_lock for read, and unmaps the pages. A wait for
+    mmap_lock for read cannot be killed, here and in what follows. A VMA that
+    is locked (mlock) ends the call.
+    """
+    MADVICE_FREE: _Madvice.ValueType  # 5
+    """MADV_FREE: as DONTNEED, but pages of private anonymous memory stay until
+    they are reclaimed. Any other VMA ends the call.
+    """
+    MADVICE_DONTNEED_LOCKED: _Madvice.ValueType  # 6
+    """MADV_DONTNEED_LOCKED: as DONTNEED, of locked VMAs as well."""
+    MADVICE_COLD: _Madvice.ValueType  # 7
+    """MADV_COLD: as DONTNEED, but pages that are mapped are made old. A locked VMA
+    ends the call.
+    """
+    MADVICE_PAGEOUT: _Madvice.ValueType  # 8
+    """MADV_PAGEOUT: as COLD, but they are reclaimed, with mmap_lock held for read
+    all the time. In this version pages of files are, that are clean and mapped
+    nowhere else; anonymous memory stays.
+    """
+    MADVICE_WILLNEED: _Madvice.ValueType  # 9
+    """MADV_WILLNEED: takes mmap_lock for read to find each VMA, and lets it go
+    while its pages are read ahead. Nothing for anonymous memory.
+    """
+    MADVICE_REMOVE: _Madvice.ValueType  # 10
+    """MADV_REMOVE: takes mmap_lock for read to find each VMA, a shared mapping of
+    a file that can be written to, and lets it go while the hole is punched.
+    Any other VMA ends the call.
+    """
+    MADVICE_POPULATE_READ: _Madvice.ValueType  # 11
+    """MADV_POPULATE_READ: takes mmap_lock for read while pages are mapped. Pages
+    of a file that are not in the page cache are left out.
+    """
+    MADVICE_POPULATE_WRITE: _Madvice.ValueType  # 12
+    """MADV_POPULATE_WRITE: the same, as by writes. Shared mappings of files are
+    mapped as by reads.
+    """
+    MADVICE_COLLAPSE: _Madvice.ValueType  # 13
+    """MADV_COLLAPSE: makes huge pages at once, as khugepaged does, but waits for
+    mmap_lock instead of trying it.
+    """
+    MADVICE_HUGEPAGE: _Madvice.ValueType  # 14
+    """MADV_HUGEPAGE: as NORMAL."""
+    MADVICE_NOHUGEPAGE: _Madvice.ValueType  # 15
+    """MADV_NOHUGEPAGE: as NORMAL."""
+    MADVICE_DONTFORK: _Madvice.ValueType  # 16
+    """MADV_DONTFORK: as NORMAL. A fork write-locks the VMA and does not copy it."""
+    MADVICE_DOFORK: _Madvice.ValueType  # 17
+    """MADV_DOFORK: as NORMAL."""
+    MADVICE_WIPEONFORK: _Madvice.ValueType  # 18
+    """MADV_WIPEONFORK: as NORMAL, only for private anonymous memory. A fork copies
+    no pages of it.
+    """
+    MADVICE_KEEPONFORK: _Madvice.ValueType  # 19
+    """MADV_KEEPONFORK: as NORMAL."""
+    MADVICE_DONTDUMP: _Madvice.ValueType  # 20
+    """MADV_DONTDUMP: as NORMAL."""
+    MADVICE_DODUMP: _Madvice.ValueType  # 21
+    """MADV_DODUMP: as NORMAL."""
+    MADVICE_MERGEABLE: _Madvice.ValueType  # 22
+    """MADV_MERGEABLE: as NORMAL. No pages are merged."""
+    MADVICE_UNMERGEABLE: _Madvice.ValueType  # 23
+    """MADV_UNMERGEABLE: as NORMAL."""
 
 class Madvice(_Madvice, metaclass=_MadviceEnumTypeWrapper):
     """What madvise(2) is told."""
@@ -278,7 +339,68 @@ MADVICE_RANDOM: Madvice.ValueType  # 2
 MADVICE_SEQUENTIAL: Madvice.ValueType  # 3
 """MADV_SEQUENTIAL: as NORMAL."""
 MADVICE_DONTNEED: Madvice.ValueType  # 4
-"""MADV_DONTNEED: takes mmap_lock for read, and unmaps the pages."""
+"""MADV_DONTNEED: takes mmap_lock for read, and unmaps the pages. A wait for
+mmap_lock for read cannot be killed, here and in what follows. A VMA that
+is locked (mlock) ends the call.
+"""
+MADVICE_FREE: Madvice.ValueType  # 5
+"""MADV_FREE: as DONTNEED, but pages of private anonymous memory stay until
+they are reclaimed. Any other VMA ends the call.
+"""
+MADVICE_DONTNEED_LOCKED: Madvice.ValueType  # 6
+"""MADV_DONTNEED_LOCKED: as DONTNEED, of locked VMAs as well."""
+MADVICE_COLD: Madvice.ValueType  # 7
+"""MADV_COLD: as DONTNEED, but pages that are mapped are made old. A locked VMA
+ends the call.
+"""
+MADVICE_PAGEOUT: Madvice.ValueType  # 8
+"""MADV_PAGEOUT: as COLD, but they are reclaimed, with mmap_lock held for read
+all the time. In this version pages of files are, that are clean and mapped
+nowhere else; anonymous memory stays.
+"""
+MADVICE_WILLNEED: Madvice.ValueType  # 9
+"""MADV_WILLNEED: takes mmap_lock for read to find each VMA, and lets it go
+while its pages are read ahead. Nothing for anonymous memory.
+"""
+MADVICE_REMOVE: Madvice.ValueType  # 10
+"""MADV_REMOVE: takes mmap_lock for read to find each VMA, a shared mapping of
+a file that can be written to, and lets it go while the hole is punched.
+Any other VMA ends the call.
+"""
+MADVICE_POPULATE_READ: Madvice.ValueType  # 11
+"""MADV_POPULATE_READ: takes mmap_lock for read while pages are mapped. Pages
+of a file that are not in the page cache are left out.
+"""
+MADVICE_POPULATE_WRITE: Madvice.ValueType  # 12
+"""MADV_POPULATE_WRITE: the same, as by writes. Shared mappings of files are
+mapped as by reads.
+"""
+MADVICE_COLLAPSE: Madvice.ValueType  # 13
+"""MADV_COLLAPSE: makes huge pages at once, as khugepaged does, but waits for
+mmap_lock instead of trying it.
+"""
+MADVICE_HUGEPAGE: Madvice.ValueType  # 14
+"""MADV_HUGEPAGE: as NORMAL."""
+MADVICE_NOHUGEPAGE: Madvice.ValueType  # 15
+"""MADV_NOHUGEPAGE: as NORMAL."""
+MADVICE_DONTFORK: Madvice.ValueType  # 16
+"""MADV_DONTFORK: as NORMAL. A fork write-locks the VMA and does not copy it."""
+MADVICE_DOFORK: Madvice.ValueType  # 17
+"""MADV_DOFORK: as NORMAL."""
+MADVICE_WIPEONFORK: Madvice.ValueType  # 18
+"""MADV_WIPEONFORK: as NORMAL, only for private anonymous memory. A fork copies
+no pages of it.
+"""
+MADVICE_KEEPONFORK: Madvice.ValueType  # 19
+"""MADV_KEEPONFORK: as NORMAL."""
+MADVICE_DONTDUMP: Madvice.ValueType  # 20
+"""MADV_DONTDUMP: as NORMAL."""
+MADVICE_DODUMP: Madvice.ValueType  # 21
+"""MADV_DODUMP: as NORMAL."""
+MADVICE_MERGEABLE: Madvice.ValueType  # 22
+"""MADV_MERGEABLE: as NORMAL. No pages are merged."""
+MADVICE_UNMERGEABLE: Madvice.ValueType  # 23
+"""MADV_UNMERGEABLE: as NORMAL."""
 Global___Madvice: _TypeAlias = Madvice  # noqa: Y015
 
 class _DeviceKind:
@@ -339,6 +461,47 @@ LRU_KIND_MGLRU: LruKind.ValueType  # 2
 """Generations (multi-generational LRU)."""
 Global___LruKind: _TypeAlias = LruKind  # noqa: Y015
 
+class _ForkSkips:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ForkSkipsEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ForkSkips.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FORK_SKIPS_UNSPECIFIED: _ForkSkips.ValueType  # 0
+    """The same as NOTHING."""
+    FORK_SKIPS_NOTHING: _ForkSkips.ValueType  # 1
+    """None: what all kernels do."""
+    FORK_SKIPS_FILE_WITHOUT_ANON_VMA: _ForkSkips.ValueType  # 2
+    """Mappings of files that have no anon_vma: nothing of theirs is copied.
+    Rejected.
+    """
+    FORK_SKIPS_ALL_BUT_ANONYMOUS: _ForkSkips.ValueType  # 3
+    """All mappings of files, those with private copies of pages as well.
+    Rejected.
+    """
+
+class ForkSkips(_ForkSkips, metaclass=_ForkSkipsEnumTypeWrapper):
+    """Which VMAs a fork does not write-lock. No kernel skips any: these are ideas
+    from the list, made when phones were seen to wait in fork for the I/O of
+    faults that keep their VMA lock. They were rejected, because other code
+    relies on the write locks (the hierarchy of anon_vmas among it). What a fork
+    does with a VMA that it skips is the same otherwise.
+    """
+
+FORK_SKIPS_UNSPECIFIED: ForkSkips.ValueType  # 0
+"""The same as NOTHING."""
+FORK_SKIPS_NOTHING: ForkSkips.ValueType  # 1
+"""None: what all kernels do."""
+FORK_SKIPS_FILE_WITHOUT_ANON_VMA: ForkSkips.ValueType  # 2
+"""Mappings of files that have no anon_vma: nothing of theirs is copied.
+Rejected.
+"""
+FORK_SKIPS_ALL_BUT_ANONYMOUS: ForkSkips.ValueType  # 3
+"""All mappings of files, those with private copies of pages as well.
+Rejected.
+"""
+Global___ForkSkips: _TypeAlias = ForkSkips  # noqa: Y015
+
 class _RetryReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -373,6 +536,20 @@ class _RetryReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RetryReas
     """
     RETRY_REASON_OOM: _RetryReason.ValueType  # 8
     """filemap_fault: no memory for the page after the lock was let go."""
+    RETRY_REASON_USERFAULTFD: _RetryReason.ValueType  # 9
+    """handle_userfault: the fault was handed to a userfaultfd, or that is being
+    closed.
+    """
+    RETRY_REASON_FALLOC: _RetryReason.ValueType  # 10
+    """shmem_falloc_wait: a hole was being punched into the page."""
+    RETRY_REASON_DEVICE_EXCLUSIVE: _RetryReason.ValueType  # 11
+    """remove_device_exclusive_entry: the folio was locked
+    (folio_lock_or_retry).
+    """
+    RETRY_REASON_DEVICE_PRIVATE: _RetryReason.ValueType  # 12
+    """do_swap_page: a page in the memory of a device cannot be brought back under
+    the VMA lock.
+    """
 
 class RetryReason(_RetryReason, metaclass=_RetryReasonEnumTypeWrapper):
     """Where an attempt was that ended in VM_FAULT_RETRY."""
@@ -405,6 +582,20 @@ RETRY_REASON_S4: RetryReason.ValueType  # 7
 """
 RETRY_REASON_OOM: RetryReason.ValueType  # 8
 """filemap_fault: no memory for the page after the lock was let go."""
+RETRY_REASON_USERFAULTFD: RetryReason.ValueType  # 9
+"""handle_userfault: the fault was handed to a userfaultfd, or that is being
+closed.
+"""
+RETRY_REASON_FALLOC: RetryReason.ValueType  # 10
+"""shmem_falloc_wait: a hole was being punched into the page."""
+RETRY_REASON_DEVICE_EXCLUSIVE: RetryReason.ValueType  # 11
+"""remove_device_exclusive_entry: the folio was locked
+(folio_lock_or_retry).
+"""
+RETRY_REASON_DEVICE_PRIVATE: RetryReason.ValueType  # 12
+"""do_swap_page: a page in the memory of a device cannot be brought back under
+the VMA lock.
+"""
 Global___RetryReason: _TypeAlias = RetryReason  # noqa: Y015
 
 class _DropForIo:
@@ -642,6 +833,7 @@ class Memcg(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     HIGH_BYTES_FIELD_NUMBER: _builtins.int
     MAX_BYTES_FIELD_NUMBER: _builtins.int
+    OTHER_BYTES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique among memcgs; characters as in `File.name`."""
     high_bytes: _builtins.int
@@ -652,16 +844,21 @@ class Memcg(_message.Message):
     """memory.max: there is never more. Bytes, at least 64 pages; 0 means no
     limit.
     """
+    other_bytes: _builtins.int
+    """What else is charged to it all the time and cannot be reclaimed: page
+    tables, slabs, stacks. Bytes, less than `max_bytes`.
+    """
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         high_bytes: _builtins.int = ...,
         max_bytes: _builtins.int = ...,
+        other_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["high_bytes", b"high_bytes", "max_bytes", b"max_bytes", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["high_bytes", b"high_bytes", "max_bytes", b"max_bytes", "name", b"name", "other_bytes", b"other_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -679,6 +876,7 @@ class File(_message.Message):
     INITIAL_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     BAD_FIELD_NUMBER: _builtins.int
+    COPIES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique among files. 1 to 128 characters out of letters, digits, `_`, `-`
     and `.`.
@@ -693,6 +891,10 @@ class File(_message.Message):
     """
     kind: Global___FileKind.ValueType
     """Which vm_ops its mappings have. The default is REGULAR."""
+    copies: _builtins.int
+    """How many such files there are, each with pages of its own. 0 and 1 mean
+    one. The name means the first of them, but for `Mmap.own_file`.
+    """
     @_builtins.property
     def initial(self) -> _containers.RepeatedCompositeFieldContainer[Global___FileRange]:
         """What is in the page cache when the run begins, later entries over earlier
@@ -715,10 +917,11 @@ class File(_message.Message):
         initial: _abc.Iterable[Global___FileRange] | None = ...,
         kind: Global___FileKind.ValueType = ...,
         bad: _abc.Iterable[Global___ByteRange] | None = ...,
+        copies: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bad", b"bad", "device", b"device", "initial", b"initial", "kind", b"kind", "name", b"name", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bad", b"bad", "copies", b"copies", "device", b"device", "initial", b"initial", "kind", b"kind", "name", b"name", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -825,6 +1028,13 @@ class Vma(_message.Message):
     ADVICE_FIELD_NUMBER: _builtins.int
     MAPPED_FIELD_NUMBER: _builtins.int
     SWAPPED_FIELD_NUMBER: _builtins.int
+    GROWS_DOWN_BYTES_FIELD_NUMBER: _builtins.int
+    ROOM_FIELD_NUMBER: _builtins.int
+    DEVICE_PRIVATE_FIELD_NUMBER: _builtins.int
+    DEVICE_EXCLUSIVE_FIELD_NUMBER: _builtins.int
+    NUMA_HINTED_FIELD_NUMBER: _builtins.int
+    USERFAULTFD_FIELD_NUMBER: _builtins.int
+    ROOM_BYTES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique in the process; characters as in `File.name`."""
     address: _builtins.int
@@ -835,6 +1045,22 @@ class Vma(_message.Message):
     """Bytes; a multiple of the page size, at least one page."""
     advice: Global___Advice.ValueType
     """What madvise(2) was told of it."""
+    grows_down_bytes: _builtins.int
+    """How far below its start it may grow (VM_GROWSDOWN): a touch down there
+    makes it begin at the page that was touched. Bytes, a multiple of the page
+    size; 0 means that it does not grow. Only for anonymous memory. Nothing
+    else may lie there, and there is no stack guard gap.
+    """
+    room: _builtins.str
+    """The name under which steps refer to the room that it may grow into, from
+    its lowest page on. Unique among VMAs and rooms; characters as in
+    `File.name`. Required with `grows_down_bytes`, and only then.
+    """
+    room_bytes: _builtins.int
+    """How much address space behind it is kept free, for `brk` and `mremap` to
+    grow into. Bytes, a multiple of the page size. A mapping of a file with its
+    room must lie in the file.
+    """
     @_builtins.property
     def file(self) -> Global___FileMapping:
         """A mapping of a file."""
@@ -861,6 +1087,31 @@ class Vma(_message.Message):
         written and are in swap when the run begins. They keep clear of `mapped`.
         """
 
+    @_builtins.property
+    def device_private(self) -> _containers.RepeatedCompositeFieldContainer[Global___ByteRange]:
+        """Parts whose pages are in the memory of a device when the run begins
+        (device-private entries), over those of `mapped`. Only for anonymous
+        memory.
+        """
+
+    @_builtins.property
+    def device_exclusive(self) -> _containers.RepeatedCompositeFieldContainer[Global___ByteRange]:
+        """Parts whose pages a device has for itself when the run begins
+        (device-exclusive entries), over those before. Only for anonymous memory.
+        """
+
+    @_builtins.property
+    def numa_hinted(self) -> _containers.RepeatedCompositeFieldContainer[Global___ByteRange]:
+        """Parts whose pages, as far as they are mapped when the run begins, carry a
+        NUMA hint: the next access faults. Over those of `mapped`.
+        """
+
+    @_builtins.property
+    def userfaultfd(self) -> Global___UserfaultfdModes:
+        """What the userfaultfd of the process is told of. Not set means nothing. Only
+        for anonymous memory.
+        """
+
     def __init__(
         self,
         *,
@@ -873,16 +1124,49 @@ class Vma(_message.Message):
         advice: Global___Advice.ValueType = ...,
         mapped: _abc.Iterable[Global___ByteRange] | None = ...,
         swapped: _abc.Iterable[Global___ByteRange] | None = ...,
+        grows_down_bytes: _builtins.int = ...,
+        room: _builtins.str = ...,
+        device_private: _abc.Iterable[Global___ByteRange] | None = ...,
+        device_exclusive: _abc.Iterable[Global___ByteRange] | None = ...,
+        numa_hinted: _abc.Iterable[Global___ByteRange] | None = ...,
+        userfaultfd: Global___UserfaultfdModes | None = ...,
+        room_bytes: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["anonymous", b"anonymous", "backing", b"backing", "file", b"file"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["anonymous", b"anonymous", "backing", b"backing", "file", b"file", "userfaultfd", b"userfaultfd"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "advice", b"advice", "anonymous", b"anonymous", "backing", b"backing", "file", b"file", "length_bytes", b"length_bytes", "mapped", b"mapped", "name", b"name", "protection", b"protection", "swapped", b"swapped"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "advice", b"advice", "anonymous", b"anonymous", "backing", b"backing", "device_exclusive", b"device_exclusive", "device_private", b"device_private", "file", b"file", "grows_down_bytes", b"grows_down_bytes", "length_bytes", b"length_bytes", "mapped", b"mapped", "name", b"name", "numa_hinted", b"numa_hinted", "protection", b"protection", "room", b"room", "room_bytes", b"room_bytes", "swapped", b"swapped", "userfaultfd", b"userfaultfd"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_backing: _TypeAlias = _typing.Literal["file", "anonymous"]  # noqa: Y015
     _WhichOneofArgType_backing: _TypeAlias = _typing.Literal["backing", b"backing"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_backing) -> _WhichOneofReturnType_backing | None: ...
 
 Global___Vma: _TypeAlias = Vma  # noqa: Y015
+
+@_typing.final
+class UserfaultfdModes(_message.Message):
+    """What a userfaultfd is told of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MISSING_FIELD_NUMBER: _builtins.int
+    WRITE_PROTECT_FIELD_NUMBER: _builtins.int
+    missing: _builtins.bool
+    """Faults on pages that are not there (UFFDIO_REGISTER_MODE_MISSING)."""
+    write_protect: _builtins.bool
+    """Writes to pages that it has write-protected (UFFDIO_REGISTER_MODE_WP)."""
+    def __init__(
+        self,
+        *,
+        missing: _builtins.bool = ...,
+        write_protect: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["missing", b"missing", "write_protect", b"write_protect"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserfaultfdModes: _TypeAlias = UserfaultfdModes  # noqa: Y015
 
 @_typing.final
 class FileMapping(_message.Message):
@@ -1028,6 +1312,23 @@ class Step(_message.Message):
     KILL_FIELD_NUMBER: _builtins.int
     MADVISE_FIELD_NUMBER: _builtins.int
     FORK_FIELD_NUMBER: _builtins.int
+    MREMAP_FIELD_NUMBER: _builtins.int
+    BRK_FIELD_NUMBER: _builtins.int
+    MLOCK_FIELD_NUMBER: _builtins.int
+    MUNLOCK_FIELD_NUMBER: _builtins.int
+    MBIND_FIELD_NUMBER: _builtins.int
+    PRCTL_FIELD_NUMBER: _builtins.int
+    EXEC_FIELD_NUMBER: _builtins.int
+    READ_SMAPS_FIELD_NUMBER: _builtins.int
+    READ_MAPS_FIELD_NUMBER: _builtins.int
+    CLEAR_REFS_FIELD_NUMBER: _builtins.int
+    KHUGEPAGED_FIELD_NUMBER: _builtins.int
+    NUMA_SCAN_FIELD_NUMBER: _builtins.int
+    USERFAULTFD_REGISTER_FIELD_NUMBER: _builtins.int
+    USERFAULTFD_COPY_FIELD_NUMBER: _builtins.int
+    USERFAULTFD_WRITEPROTECT_FIELD_NUMBER: _builtins.int
+    USERFAULTFD_CLOSE_FIELD_NUMBER: _builtins.int
+    MIGRATE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def touch(self) -> Global___Touch:
         """Access pages of a VMA."""
@@ -1092,6 +1393,74 @@ class Step(_message.Message):
     def fork(self) -> Global___Fork:
         """Call fork(2)."""
 
+    @_builtins.property
+    def mremap(self) -> Global___Mremap:
+        """Call mremap(2)."""
+
+    @_builtins.property
+    def brk(self) -> Global___Brk:
+        """Call brk(2)."""
+
+    @_builtins.property
+    def mlock(self) -> Global___Mlock:
+        """Call mlock(2)."""
+
+    @_builtins.property
+    def munlock(self) -> Global___Munlock:
+        """Call munlock(2)."""
+
+    @_builtins.property
+    def mbind(self) -> Global___Mbind:
+        """Call mbind(2)."""
+
+    @_builtins.property
+    def prctl(self) -> Global___Prctl:
+        """Call prctl(2) to name memory."""
+
+    @_builtins.property
+    def exec(self) -> Global___Exec:
+        """Call execve(2)."""
+
+    @_builtins.property
+    def read_smaps(self) -> Global___ReadSmaps:
+        """Read /proc/PID/smaps."""
+
+    @_builtins.property
+    def read_maps(self) -> Global___ReadMaps:
+        """Read /proc/PID/maps."""
+
+    @_builtins.property
+    def clear_refs(self) -> Global___ClearRefs:
+        """Write to /proc/PID/clear_refs."""
+
+    @_builtins.property
+    def khugepaged(self) -> Global___Khugepaged:
+        """Do what khugepaged does."""
+
+    @_builtins.property
+    def numa_scan(self) -> Global___NumaScan:
+        """Do what NUMA balancing does."""
+
+    @_builtins.property
+    def userfaultfd_register(self) -> Global___UserfaultfdRegister:
+        """Register a VMA with the userfaultfd of the process."""
+
+    @_builtins.property
+    def userfaultfd_copy(self) -> Global___UserfaultfdCopy:
+        """Wait for a fault on a missing page, and give it one."""
+
+    @_builtins.property
+    def userfaultfd_writeprotect(self) -> Global___UserfaultfdWriteprotect:
+        """Write-protect pages, or wait for a write to one and let it go on."""
+
+    @_builtins.property
+    def userfaultfd_close(self) -> Global___UserfaultfdClose:
+        """Close the userfaultfd of the process."""
+
+    @_builtins.property
+    def migrate(self) -> Global___Migrate:
+        """Move pages to other memory."""
+
     def __init__(
         self,
         *,
@@ -1111,12 +1480,29 @@ class Step(_message.Message):
         kill: Global___Kill | None = ...,
         madvise: Global___Madvise | None = ...,
         fork: Global___Fork | None = ...,
+        mremap: Global___Mremap | None = ...,
+        brk: Global___Brk | None = ...,
+        mlock: Global___Mlock | None = ...,
+        munlock: Global___Munlock | None = ...,
+        mbind: Global___Mbind | None = ...,
+        prctl: Global___Prctl | None = ...,
+        exec: Global___Exec | None = ...,
+        read_smaps: Global___ReadSmaps | None = ...,
+        read_maps: Global___ReadMaps | None = ...,
+        clear_refs: Global___ClearRefs | None = ...,
+        khugepaged: Global___Khugepaged | None = ...,
+        numa_scan: Global___NumaScan | None = ...,
+        userfaultfd_register: Global___UserfaultfdRegister | None = ...,
+        userfaultfd_copy: Global___UserfaultfdCopy | None = ...,
+        userfaultfd_writeprotect: Global___UserfaultfdWriteprotect | None = ...,
+        userfaultfd_close: Global___UserfaultfdClose | None = ...,
+        migrate: Global___Migrate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "compute", b"compute", "fadvise_dontneed", b"fadvise_dontneed", "fork", b"fork", "ftruncate", b"ftruncate", "kill", b"kill", "kind", b"kind", "loop", b"loop", "madvise", b"madvise", "measure", b"measure", "mmap", b"mmap", "mprotect", b"mprotect", "munmap", b"munmap", "punch_hole", b"punch_hole", "sleep", b"sleep", "sync_file_range", b"sync_file_range", "touch", b"touch"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "brk", b"brk", "clear_refs", b"clear_refs", "compute", b"compute", "exec", b"exec", "fadvise_dontneed", b"fadvise_dontneed", "fork", b"fork", "ftruncate", b"ftruncate", "khugepaged", b"khugepaged", "kill", b"kill", "kind", b"kind", "loop", b"loop", "madvise", b"madvise", "mbind", b"mbind", "measure", b"measure", "migrate", b"migrate", "mlock", b"mlock", "mmap", b"mmap", "mprotect", b"mprotect", "mremap", b"mremap", "munlock", b"munlock", "munmap", b"munmap", "numa_scan", b"numa_scan", "prctl", b"prctl", "punch_hole", b"punch_hole", "read_maps", b"read_maps", "read_smaps", b"read_smaps", "sleep", b"sleep", "sync_file_range", b"sync_file_range", "touch", b"touch", "userfaultfd_close", b"userfaultfd_close", "userfaultfd_copy", b"userfaultfd_copy", "userfaultfd_register", b"userfaultfd_register", "userfaultfd_writeprotect", b"userfaultfd_writeprotect"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "compute", b"compute", "fadvise_dontneed", b"fadvise_dontneed", "fork", b"fork", "ftruncate", b"ftruncate", "kill", b"kill", "kind", b"kind", "loop", b"loop", "madvise", b"madvise", "measure", b"measure", "mmap", b"mmap", "mprotect", b"mprotect", "munmap", b"munmap", "punch_hole", b"punch_hole", "sleep", b"sleep", "sync_file_range", b"sync_file_range", "touch", b"touch"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "brk", b"brk", "clear_refs", b"clear_refs", "compute", b"compute", "exec", b"exec", "fadvise_dontneed", b"fadvise_dontneed", "fork", b"fork", "ftruncate", b"ftruncate", "khugepaged", b"khugepaged", "kill", b"kill", "kind", b"kind", "loop", b"loop", "madvise", b"madvise", "mbind", b"mbind", "measure", b"measure", "migrate", b"migrate", "mlock", b"mlock", "mmap", b"mmap", "mprotect", b"mprotect", "mremap", b"mremap", "munlock", b"munlock", "munmap", b"munmap", "numa_scan", b"numa_scan", "prctl", b"prctl", "punch_hole", b"punch_hole", "read_maps", b"read_maps", "read_smaps", b"read_smaps", "sleep", b"sleep", "sync_file_range", b"sync_file_range", "touch", b"touch", "userfaultfd_close", b"userfaultfd_close", "userfaultfd_copy", b"userfaultfd_copy", "userfaultfd_register", b"userfaultfd_register", "userfaultfd_writeprotect", b"userfaultfd_writeprotect"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["touch", "compute", "sleep", "mmap", "munmap", "mprotect", "barrier", "measure", "loop", "ftruncate", "punch_hole", "sync_file_range", "fadvise_dontneed", "kill", "madvise", "fork"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["touch", "compute", "sleep", "mmap", "munmap", "mprotect", "barrier", "measure", "loop", "ftruncate", "punch_hole", "sync_file_range", "fadvise_dontneed", "kill", "madvise", "fork", "mremap", "brk", "mlock", "munlock", "mbind", "prctl", "exec", "read_smaps", "read_maps", "clear_refs", "khugepaged", "numa_scan", "userfaultfd_register", "userfaultfd_copy", "userfaultfd_writeprotect", "userfaultfd_close", "migrate"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1508,8 +1894,8 @@ Global___Quantile: _TypeAlias = Quantile  # noqa: Y015
 
 @_typing.final
 class Mmap(_message.Message):
-    """Calls mmap(2): maps private anonymous memory, PROT_READ and PROT_WRITE, at a
-    place of its own.
+    """Calls mmap(2): maps private anonymous memory or a file, at a place of its own
+    or over a VMA of the process.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1517,32 +1903,147 @@ class Mmap(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     LENGTH_BYTES_FIELD_NUMBER: _builtins.int
     MERGE_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
+    OWN_FILE_FIELD_NUMBER: _builtins.int
+    PROTECTION_FIELD_NUMBER: _builtins.int
+    OVER_FIELD_NUMBER: _builtins.int
+    OVER_OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    POPULATE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The name under which the thread can munmap it. Local to the thread. Not
-    the name of a VMA of the process; characters as in `File.name`. Mapping it
-    again before it was unmapped is not allowed.
+    """The name under which the thread can touch and munmap it. Local to the
+    thread. Not the name of a VMA of the process; characters as in `File.name`.
+    Mapping it again before it was unmapped is not allowed. Empty with `over`.
     """
     length_bytes: _builtins.int
     """Bytes; a multiple of the page size, 1 page to 1 GiB."""
     merge: _builtins.bool
     """Whether the places of the group's threads lie side by side, without guard
     pages. Then the new mapping becomes one VMA with the neighbours that are
-    mapped, which are write-locked for that.
+    mapped, which are write-locked for that. Only for anonymous memory.
     """
+    own_file: _builtins.bool
+    """Whether each thread of the group maps a file of its own: the n-th one the
+    n-th of `File.copies`, which must be enough.
+    """
+    over: _builtins.str
+    """MAP_FIXED: the VMA of the process over which it is mapped, by name. What
+    was there is write-locked and unmapped first, and mmap_lock is not
+    downgraded for that. The new mapping is meant by the VMA's name from then
+    on.
+    """
+    over_offset_bytes: _builtins.int
+    """With `over`: first byte, from the start of that VMA; a multiple of the page
+    size.
+    """
+    populate: _builtins.bool
+    """MAP_POPULATE: its pages are mapped at once, in order, under mmap_lock for
+    read, which is taken anew when the mapping is made. Pages of a file that
+    are not in the page cache are left out.
+    """
+    @_builtins.property
+    def file(self) -> Global___FileMapping:
+        """The file that is mapped. Not set: private anonymous memory. Without `open`
+        each mmap makes a struct file of its own, with a new readahead state;
+        otherwise all mappings of the file with that `open` share one.
+        """
+
+    @_builtins.property
+    def protection(self) -> _containers.RepeatedScalarFieldContainer[Global___Protection.ValueType]:
+        """What may be done with it, as in `Vma.protection`. The default is PROT_READ
+        and PROT_WRITE.
+        """
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         length_bytes: _builtins.int = ...,
         merge: _builtins.bool = ...,
+        file: Global___FileMapping | None = ...,
+        own_file: _builtins.bool = ...,
+        protection: _abc.Iterable[Global___Protection.ValueType] | None = ...,
+        over: _builtins.str = ...,
+        over_offset_bytes: _builtins.int = ...,
+        populate: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["length_bytes", b"length_bytes", "merge", b"merge", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "length_bytes", b"length_bytes", "merge", b"merge", "name", b"name", "over", b"over", "over_offset_bytes", b"over_offset_bytes", "own_file", b"own_file", "populate", b"populate", "protection", b"protection"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Mmap: _TypeAlias = Mmap  # noqa: Y015
+
+@_typing.final
+class Mremap(_message.Message):
+    """Calls mremap(2) for all of a mapping. A call for what is not one VMA any more
+    fails (EFAULT), and so does growing where something else is mapped (ENOMEM).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VMA_FIELD_NUMBER: _builtins.int
+    LENGTH_BYTES_FIELD_NUMBER: _builtins.int
+    MOVE_FIELD_NUMBER: _builtins.int
+    vma: _builtins.str
+    """What it is about: a name bound by `mmap` in this thread, or a VMA of the
+    process. The name means the mapping wherever it goes.
+    """
+    length_bytes: _builtins.int
+    """The new length. Bytes, a multiple of the page size; for a VMA of the
+    process at most its length and its room. 0 means as long as it is.
+    Growing expands the VMA; shrinking unmaps the rest, and mmap_lock is
+    downgraded for that unless the mapping moves as well.
+    """
+    move: _builtins.bool
+    """Whether it moves to another place (MREMAP_MAYMOVE and MREMAP_FIXED): a new
+    VMA gets the page-table entries of the old one, one by one, and all of that
+    is done under mmap_lock for write.
+    """
+    def __init__(
+        self,
+        *,
+        vma: _builtins.str = ...,
+        length_bytes: _builtins.int = ...,
+        move: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["length_bytes", b"length_bytes", "move", b"move", "vma", b"vma"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Mremap: _TypeAlias = Mremap  # noqa: Y015
+
+@_typing.final
+class Brk(_message.Message):
+    """Calls brk(2): moves the end of the heap. To grow expands the VMA before, or
+    makes a new one; to shrink is munmap of the rest.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VMA_FIELD_NUMBER: _builtins.int
+    LENGTH_BYTES_FIELD_NUMBER: _builtins.int
+    vma: _builtins.str
+    """The heap: a VMA of the process, of anonymous memory, by name."""
+    length_bytes: _builtins.int
+    """How long the heap is from then on. Bytes, a multiple of the page size, at
+    most the length of the VMA and its room.
+    """
+    def __init__(
+        self,
+        *,
+        vma: _builtins.str = ...,
+        length_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["length_bytes", b"length_bytes", "vma", b"vma"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Brk: _TypeAlias = Brk  # noqa: Y015
 
 @_typing.final
 class Munmap(_message.Message):
@@ -1834,6 +2335,360 @@ class Madvise(_message.Message):
 Global___Madvise: _TypeAlias = Madvise  # noqa: Y015
 
 @_typing.final
+class Mlock(_message.Message):
+    """Calls mlock(2): VMAs are split and merged as their flags ask for, the pages
+    that are mapped are marked one by one under mmap_lock for write, and then the
+    rest of the range is populated under mmap_lock for read. Pages of a file that
+    are not in the page cache are left out.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VMA_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    LENGTH_BYTES_FIELD_NUMBER: _builtins.int
+    THREAD_OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    vma: _builtins.str
+    """A VMA of the process, by name."""
+    offset_bytes: _builtins.int
+    """First byte, from the start of the VMA; a multiple of the page size. The
+    group's n-th thread starts `n * thread_offset_bytes` later.
+    """
+    length_bytes: _builtins.int
+    """Bytes; a multiple of the page size, or 0 for "to the end"."""
+    thread_offset_bytes: _builtins.int
+    """Distance between the ranges of two threads of the group. Bytes, a multiple
+    of the page size.
+    """
+    def __init__(
+        self,
+        *,
+        vma: _builtins.str = ...,
+        offset_bytes: _builtins.int = ...,
+        length_bytes: _builtins.int = ...,
+        thread_offset_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["length_bytes", b"length_bytes", "offset_bytes", b"offset_bytes", "thread_offset_bytes", b"thread_offset_bytes", "vma", b"vma"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Mlock: _TypeAlias = Mlock  # noqa: Y015
+
+@_typing.final
+class Munlock(_message.Message):
+    """Calls munlock(2): as mlock, and nothing is populated."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VMA_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    LENGTH_BYTES_FIELD_NUMBER: _builtins.int
+    THREAD_OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    vma: _builtins.str
+    """A VMA of the process, by name."""
+    offset_bytes: _builtins.int
+    """First byte, from the start of the VMA; a multiple of the page size. The
+    group's n-th thread starts `n * thread_offset_bytes` later.
+    """
+    length_bytes: _builtins.int
+    """Bytes; a multiple of the page size, or 0 for "to the end"."""
+    thread_offset_bytes: _builtins.int
+    """Distance between the ranges of two threads of the group. Bytes, a multiple
+    of the page size.
+    """
+    def __init__(
+        self,
+        *,
+        vma: _builtins.str = ...,
+        offset_bytes: _builtins.int = ...,
+        length_bytes: _builtins.int = ...,
+        thread_offset_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["length_bytes", b"length_bytes", "offset_bytes", b"offset_bytes", "thread_offset_bytes", b"thread_offset_bytes", "vma", b"vma"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Munlock: _TypeAlias = Munlock  # noqa: Y015
+
+@_typing.final
+class Mbind(_message.Message):
+    """Calls mbind(2): all page-table entries of the range are looked at under
+    mmap_lock for write, which write-locks every VMA of it, and VMAs are split and
+    merged as their policies ask for. The wait for mmap_lock cannot be killed.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VMA_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    LENGTH_BYTES_FIELD_NUMBER: _builtins.int
+    THREAD_OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    MOVE_FIELD_NUMBER: _builtins.int
+    vma: _builtins.str
+    """A VMA of the process, by name."""
+    offset_bytes: _builtins.int
+    """First byte, from the start of the VMA; a multiple of the page size. The
+    group's n-th thread starts `n * thread_offset_bytes` later.
+    """
+    length_bytes: _builtins.int
+    """Bytes; a multiple of the page size, or 0 for "to the end"."""
+    thread_offset_bytes: _builtins.int
+    """Distance between the ranges of two threads of the group. Bytes, a multiple
+    of the page size.
+    """
+    policy: _builtins.int
+    """The memory policy: any number up to 65535 that stands for it. VMAs with
+    different ones stay apart. 0 is the default policy.
+    """
+    move: _builtins.bool
+    """Whether pages that are mapped are migrated (MPOL_MF_MOVE), after mmap_lock
+    was let go. It takes time and changes nothing else.
+    """
+    def __init__(
+        self,
+        *,
+        vma: _builtins.str = ...,
+        offset_bytes: _builtins.int = ...,
+        length_bytes: _builtins.int = ...,
+        thread_offset_bytes: _builtins.int = ...,
+        policy: _builtins.int = ...,
+        move: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["length_bytes", b"length_bytes", "move", b"move", "offset_bytes", b"offset_bytes", "policy", b"policy", "thread_offset_bytes", b"thread_offset_bytes", "vma", b"vma"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Mbind: _TypeAlias = Mbind  # noqa: Y015
+
+@_typing.final
+class Prctl(_message.Message):
+    """Calls prctl(2) with PR_SET_VMA_ANON_NAME: VMAs are split and merged as their
+    names ask for. The wait for mmap_lock cannot be killed.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VMA_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    LENGTH_BYTES_FIELD_NUMBER: _builtins.int
+    THREAD_OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    vma: _builtins.str
+    """A VMA of the process, by name."""
+    offset_bytes: _builtins.int
+    """First byte, from the start of the VMA; a multiple of the page size. The
+    group's n-th thread starts `n * thread_offset_bytes` later.
+    """
+    length_bytes: _builtins.int
+    """Bytes; a multiple of the page size, or 0 for "to the end"."""
+    thread_offset_bytes: _builtins.int
+    """Distance between the ranges of two threads of the group. Bytes, a multiple
+    of the page size.
+    """
+    name: _builtins.str
+    """The name. At most 80 characters; empty takes the name away."""
+    def __init__(
+        self,
+        *,
+        vma: _builtins.str = ...,
+        offset_bytes: _builtins.int = ...,
+        length_bytes: _builtins.int = ...,
+        thread_offset_bytes: _builtins.int = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["length_bytes", b"length_bytes", "name", b"name", "offset_bytes", b"offset_bytes", "thread_offset_bytes", b"thread_offset_bytes", "vma", b"vma"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Prctl: _TypeAlias = Prctl  # noqa: Y015
+
+@_typing.final
+class Exec(_message.Message):
+    """Calls execve(2): mmap_lock is taken for read for a moment, and the address
+    space goes as at an exit. The program goes on with an empty one, in which
+    names of VMAs mean nothing any more. Only in a process with one thread.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Exec: _TypeAlias = Exec  # noqa: Y015
+
+@_typing.final
+class ReadSmaps(_message.Message):
+    """Reads /proc/PID/smaps: VMA after VMA, each under mmap_lock for read, which is
+    let go in between. The wait for it can be killed. It is assumed that one
+    read(2) returns one VMA.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_FIELD_NUMBER: _builtins.int
+    process: _builtins.str
+    """The process that is looked at, by name. Empty means the thread's own."""
+    def __init__(
+        self,
+        *,
+        process: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["process", b"process"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadSmaps: _TypeAlias = ReadSmaps  # noqa: Y015
+
+@_typing.final
+class ReadMaps(_message.Message):
+    """Reads /proc/PID/maps: as smaps, without looking at pages. It is assumed that
+    one read(2) returns 32 VMAs.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_FIELD_NUMBER: _builtins.int
+    process: _builtins.str
+    """The process that is looked at, by name. Empty means the thread's own."""
+    def __init__(
+        self,
+        *,
+        process: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["process", b"process"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadMaps: _TypeAlias = ReadMaps  # noqa: Y015
+
+@_typing.final
+class ClearRefs(_message.Message):
+    """Writes to /proc/PID/clear_refs (1 to 4): under mmap_lock for write, every VMA
+    is write-locked in turn, and its pages are made old.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_FIELD_NUMBER: _builtins.int
+    process: _builtins.str
+    """The process that is looked at, by name. Empty means the thread's own."""
+    def __init__(
+        self,
+        *,
+        process: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["process", b"process"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClearRefs: _TypeAlias = ClearRefs  # noqa: Y015
+
+@_typing.final
+class Khugepaged(_message.Message):
+    """Does what khugepaged does with a range: of each part of private anonymous
+    memory that a page table has room for, and of which at least one page is
+    mapped, it makes a huge page. mmap_lock is tried for read to look at it, let
+    go while the huge page is allocated, taken for read to look again, and then
+    for write, with the VMA write-locked, while the pages are copied. None of
+    these waits can be killed.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VMA_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    LENGTH_BYTES_FIELD_NUMBER: _builtins.int
+    THREAD_OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    vma: _builtins.str
+    """A VMA of the process, by name."""
+    offset_bytes: _builtins.int
+    """First byte, from the start of the VMA; a multiple of the page size. The
+    group's n-th thread starts `n * thread_offset_bytes` later.
+    """
+    length_bytes: _builtins.int
+    """Bytes; a multiple of the page size, or 0 for "to the end"."""
+    thread_offset_bytes: _builtins.int
+    """Distance between the ranges of two threads of the group. Bytes, a multiple
+    of the page size.
+    """
+    def __init__(
+        self,
+        *,
+        vma: _builtins.str = ...,
+        offset_bytes: _builtins.int = ...,
+        length_bytes: _builtins.int = ...,
+        thread_offset_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["length_bytes", b"length_bytes", "offset_bytes", b"offset_bytes", "thread_offset_bytes", b"thread_offset_bytes", "vma", b"vma"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Khugepaged: _TypeAlias = Khugepaged  # noqa: Y015
+
+@_typing.final
+class NumaScan(_message.Message):
+    """Does what NUMA balancing does with a range (task_numa_work): if mmap_lock can
+    be had for read at once, the pages that are mapped become NUMA hints.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VMA_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    LENGTH_BYTES_FIELD_NUMBER: _builtins.int
+    THREAD_OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    vma: _builtins.str
+    """A VMA of the process, by name."""
+    offset_bytes: _builtins.int
+    """First byte, from the start of the VMA; a multiple of the page size. The
+    group's n-th thread starts `n * thread_offset_bytes` later.
+    """
+    length_bytes: _builtins.int
+    """Bytes; a multiple of the page size, or 0 for "to the end"."""
+    thread_offset_bytes: _builtins.int
+    """Distance between the ranges of two threads of the group. Bytes, a multiple
+    of the page size.
+    """
+    def __init__(
+        self,
+        *,
+        vma: _builtins.str = ...,
+        offset_bytes: _builtins.int = ...,
+        length_bytes: _builtins.int = ...,
+        thread_offset_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["length_bytes", b"length_bytes", "offset_bytes", b"offset_bytes", "thread_offset_bytes", b"thread_offset_bytes", "vma", b"vma"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NumaScan: _TypeAlias = NumaScan  # noqa: Y015
+
+@_typing.final
 class Fork(_message.Message):
     """Calls fork(2): every VMA of the process is write-locked in turn, and stays so
     until all are duplicated. Its anonymous memory is shared with the child from
@@ -1861,6 +2716,164 @@ class Fork(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Fork: _TypeAlias = Fork  # noqa: Y015
+
+@_typing.final
+class UserfaultfdRegister(_message.Message):
+    """Calls UFFDIO_REGISTER on the userfaultfd of the process, of which there is
+    one: takes mmap_lock for write; VMAs are split and merged.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VMA_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    LENGTH_BYTES_FIELD_NUMBER: _builtins.int
+    MODES_FIELD_NUMBER: _builtins.int
+    vma: _builtins.str
+    """A VMA of the process, by name, of anonymous memory."""
+    offset_bytes: _builtins.int
+    """First byte, from the start of the VMA; a multiple of the page size."""
+    length_bytes: _builtins.int
+    """Bytes; a multiple of the page size, or 0 for "to the end"."""
+    @_builtins.property
+    def modes(self) -> Global___UserfaultfdModes:
+        """What the userfaultfd is told of from then on: at least one of both."""
+
+    def __init__(
+        self,
+        *,
+        vma: _builtins.str = ...,
+        offset_bytes: _builtins.int = ...,
+        length_bytes: _builtins.int = ...,
+        modes: Global___UserfaultfdModes | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["modes", b"modes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["length_bytes", b"length_bytes", "modes", b"modes", "offset_bytes", b"offset_bytes", "vma", b"vma"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserfaultfdRegister: _TypeAlias = UserfaultfdRegister  # noqa: Y015
+
+@_typing.final
+class UserfaultfdCopy(_message.Message):
+    """Reads the next fault on a missing page from the userfaultfd of the process,
+    waiting for one if need be, and resolves it by UFFDIO_COPY: maps a page, and
+    wakes who waits for it. That takes the VMA lock where it can be had, and
+    mmap_lock for read before 6.9. A signal ends the wait, and with it the step.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VMA_FIELD_NUMBER: _builtins.int
+    vma: _builtins.str
+    """A VMA of the process, by name, of anonymous memory: faults elsewhere are
+    left to others.
+    """
+    def __init__(
+        self,
+        *,
+        vma: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["vma", b"vma"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserfaultfdCopy: _TypeAlias = UserfaultfdCopy  # noqa: Y015
+
+@_typing.final
+class UserfaultfdWriteprotect(_message.Message):
+    """Calls UFFDIO_WRITEPROTECT under mmap_lock for read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VMA_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    LENGTH_BYTES_FIELD_NUMBER: _builtins.int
+    RESOLVE_FIELD_NUMBER: _builtins.int
+    vma: _builtins.str
+    """A VMA of the process, by name, of anonymous memory."""
+    offset_bytes: _builtins.int
+    """First byte, from the start of the VMA; a multiple of the page size."""
+    length_bytes: _builtins.int
+    """Bytes; a multiple of the page size, or 0 for "to the end"."""
+    resolve: _builtins.bool
+    """Whether to read the next fault on a write-protected page of the range,
+    waiting for one as in UserfaultfdCopy, to take the protection from that
+    page, and to wake who waits for it. Otherwise all pages of the range that
+    are mapped, where the userfaultfd is told of writes, become write-protected.
+    """
+    def __init__(
+        self,
+        *,
+        vma: _builtins.str = ...,
+        offset_bytes: _builtins.int = ...,
+        length_bytes: _builtins.int = ...,
+        resolve: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["length_bytes", b"length_bytes", "offset_bytes", b"offset_bytes", "resolve", b"resolve", "vma", b"vma"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserfaultfdWriteprotect: _TypeAlias = UserfaultfdWriteprotect  # noqa: Y015
+
+@_typing.final
+class UserfaultfdClose(_message.Message):
+    """Closes the userfaultfd of the process: no VMA is registered any more, which
+    takes mmap_lock for write, and who waits is woken. A fault in between is
+    retried without waiting. Registering opens it anew.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserfaultfdClose: _TypeAlias = UserfaultfdClose  # noqa: Y015
+
+@_typing.final
+class Migrate(_message.Message):
+    """Moves the pages of a range to other memory, as compaction and move_pages(2)
+    do: one folio after another is locked, unmapped everywhere (migration
+    entries), copied and mapped again. It takes neither mmap_lock nor a VMA lock.
+    A page that is not mapped, or that somebody refers to, stays where it is.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VMA_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    LENGTH_BYTES_FIELD_NUMBER: _builtins.int
+    vma: _builtins.str
+    """A VMA of the process, by name; not one of a SPECIAL file."""
+    offset_bytes: _builtins.int
+    """First byte, from the start of the VMA; a multiple of the page size."""
+    length_bytes: _builtins.int
+    """Bytes; a multiple of the page size, or 0 for "to the end"."""
+    def __init__(
+        self,
+        *,
+        vma: _builtins.str = ...,
+        offset_bytes: _builtins.int = ...,
+        length_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["length_bytes", b"length_bytes", "offset_bytes", b"offset_bytes", "vma", b"vma"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Migrate: _TypeAlias = Migrate  # noqa: Y015
 
 @_typing.final
 class Barrier(_message.Message):
@@ -2163,6 +3176,8 @@ class Kernel(_message.Message):
     LRU_GEN_ENABLED_FIELD_NUMBER: _builtins.int
     SWAPPINESS_FIELD_NUMBER: _builtins.int
     PAGE_CLUSTER_FIELD_NUMBER: _builtins.int
+    FORK_SKIPS_FIELD_NUMBER: _builtins.int
+    MADVISE_VMA_LOCK_FIELD_NUMBER: _builtins.int
     generation: _builtins.str
     """The generation, by its name in ListKernels. Empty means `6.12`."""
     policy_id: _builtins.str
@@ -2203,6 +3218,15 @@ class Kernel(_message.Message):
     """vm.page_cluster: readahead of swap is 2 to the power of this many pages. 0
     to 6. Not set means 3.
     """
+    fork_skips: Global___ForkSkips.ValueType
+    """Which VMAs a fork does not write-lock. The default is NOTHING: all of them
+    are, one after another.
+    """
+    madvise_vma_lock: _builtins.bool
+    """Whether madvise(2) with DONTNEED, DONTNEED_LOCKED or FREE, for a range
+    inside one VMA, takes that VMA's lock for read instead of mmap_lock, as
+    kernels after 6.18 do.
+    """
     @_builtins.property
     def retry_policy(self) -> Global___RetryPolicy:
         """A policy by its columns."""
@@ -2221,10 +3245,12 @@ class Kernel(_message.Message):
         lru_gen_enabled: _builtins.int | None = ...,
         swappiness: _builtins.int | None = ...,
         page_cluster: _builtins.int | None = ...,
+        fork_skips: Global___ForkSkips.ValueType = ...,
+        madvise_vma_lock: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_fault_around_bytes", b"_fault_around_bytes", "_lru_gen_enabled", b"_lru_gen_enabled", "_page_cluster", b"_page_cluster", "_swappiness", b"_swappiness", "fault_around_bytes", b"fault_around_bytes", "lru_gen_enabled", b"lru_gen_enabled", "page_cluster", b"page_cluster", "policy", b"policy", "policy_id", b"policy_id", "retry_policy", b"retry_policy", "swappiness", b"swappiness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fault_around_bytes", b"_fault_around_bytes", "_lru_gen_enabled", b"_lru_gen_enabled", "_page_cluster", b"_page_cluster", "_swappiness", b"_swappiness", "dirty_background_bytes", b"dirty_background_bytes", "dirty_bytes", b"dirty_bytes", "fault_around_bytes", b"fault_around_bytes", "generation", b"generation", "hz", b"hz", "lru", b"lru", "lru_gen_enabled", b"lru_gen_enabled", "page_cluster", b"page_cluster", "policy", b"policy", "policy_id", b"policy_id", "retry_policy", b"retry_policy", "swappiness", b"swappiness"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fault_around_bytes", b"_fault_around_bytes", "_lru_gen_enabled", b"_lru_gen_enabled", "_page_cluster", b"_page_cluster", "_swappiness", b"_swappiness", "dirty_background_bytes", b"dirty_background_bytes", "dirty_bytes", b"dirty_bytes", "fault_around_bytes", b"fault_around_bytes", "fork_skips", b"fork_skips", "generation", b"generation", "hz", b"hz", "lru", b"lru", "lru_gen_enabled", b"lru_gen_enabled", "madvise_vma_lock", b"madvise_vma_lock", "page_cluster", b"page_cluster", "policy", b"policy", "policy_id", b"policy_id", "retry_policy", b"retry_policy", "swappiness", b"swappiness"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__fault_around_bytes: _TypeAlias = _typing.Literal["fault_around_bytes"]  # noqa: Y015
     _WhichOneofArgType__fault_around_bytes: _TypeAlias = _typing.Literal["_fault_around_bytes", b"_fault_around_bytes"]  # noqa: Y015

@@ -18,6 +18,8 @@ class ArchProfile(NamedTuple):
     read_needs_read: bool  # a load needs VM_READ or VM_WRITE; else any of R, W, X will do
     exec_needs_exec: bool  # an instruction fetch of an absent page needs VM_EXEC
     fetch_fails_early: bool  # a fetch from a page that is mapped without the right takes no lock
+    hardware_young: bool  # the hardware makes an entry young; else an access to an old one faults
+    old_prefaulted: bool  # what fault-around maps beside the page is old (until it is accessed)
     prot_fault_fails: bool  # a load or fetch from a page that is mapped without the right fails
     lru_gen_walks: bool  # CONFIG_LRU_GEN_WALKS_MMU: aging can walk page tables
     nonleaf_young: bool  # arch_has_hw_nonleaf_pmd_young()

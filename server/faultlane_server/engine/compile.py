@@ -11,7 +11,13 @@ import numpy as np
 from faultlane_server.arch import ARCHITECTURES
 from faultlane_server.codes import NOBODY, DeviceKind, FaultClass, FileKind, PageState
 from faultlane_server.engine.draw import Law
-from faultlane_server.engine.layout import Space, lay_programs
+from faultlane_server.engine.layout import (
+    Space,
+    lay_programs,
+    mapped_over,
+    steps_of,
+    uffd_bits,
+)
 from faultlane_server.engine.memory import page_table, rmap
 from faultlane_server.engine.memory_layer import MemoryLayer
 from faultlane_server.engine.queue import prepare
@@ -23,8 +29,12 @@ from faultlane_server.engine.world import (
     PAGES_MAX,
     PRESENT,
     PTE_ANON,
+    PTE_DEVICE_EXCLUSIVE,
+    PTE_DEVICE_PRIVATE,
+    PTE_NUMA,
     PTE_PRESENT,
     PTE_SWAP,
+    PTE_YOUNG,
     READAHEAD,
     SWAPPED,
     UPTODATE,
@@ -49,6 +59,7 @@ from faultlane_server.scenario import (
     Process,
     Scenario,
     Vma,
+    reach_bytes,
 )
 
 PLACE_FIRST = 1 << 40  # bytes: where VMAs without an address are placed from
@@ -58,6 +69,8 @@ LRU_GEN_MM_WALK = 2  # of lru_gen_enabled
 LRU_GEN_NONLEAF_YOUNG = 4
 FRAMES_WITHOUT_LIMIT = 1 << 40
 WATERMARK_SCALE = 10  # vm.watermark_scale_factor: parts of 10000
+UFFD_VMA_LOCK_SINCE = (6, 9)  # uffd_lock_vma()
+STACKS_WRITE_SINCE = (6, 5)  # lock_mm_and_find_vma(), which takes mmap_lock for write
 RWSEM_WAIT_DIVISOR = 250  # RWSEM_WAIT_TIMEOUT is ceil(HZ / 250) jiffies
 
 STATE_BITS = {
@@ -82,9 +95,13 @@ class Compiler:
         self.sections: dict[str, int] = {}
         self.devices: dict[str, int] = {}
         self.files: dict[str, int] = {}
+        self.files_laid = 0
+        self.mms: dict[str, int] = {}
+        self.anon_names: dict[str, int] = {"": 0}
         self.opens: dict[tuple[str, str], int] = {}
         self.memcgs: dict[str, int] = {"": 0}  # 0 is the root
         self.own_vmas: list[tuple[int, int, int]] = []  # first entry, slot, entries
+        self.opens_made = 0
         self.crowds: dict[tuple[str, str], range] = {}  # threads, by process and group
         self.points = 0
         self.folios = 0
@@ -103,12 +120,15 @@ class Compiler:
         self._machine()
         self._memory()
         for file in self.scenario.workload.files:
-            self._file(file)
+            self.files[file.name] = self.files_laid
+            for _ in range(file.copies):
+                self._file(file)
         self._number_threads()
+        self.world.regions_used = 1  # the first one stands for names that keep their places
         for mm, process in enumerate(self.scenario.workload.processes):
             self._process(mm, process)
         self.world.config.processes = len(self.scenario.workload.processes)
-        self.world.config.files = len(self.files)
+        self.world.config.files = self.files_laid
         self._own_folios()
         self._swapped()
         self._threads()
@@ -118,7 +138,8 @@ class Compiler:
     def _number_threads(self) -> None:
         """Number the threads of all groups, in the order of the scenario."""
         number = 0
-        for process in self.scenario.workload.processes:
+        for mm, process in enumerate(self.scenario.workload.processes):
+            self.mms[process.name] = mm
             first = number
             for group in process.groups:
                 self.crowds[process.name, group.name] = range(number, number + group.threads)
@@ -154,12 +175,18 @@ class Compiler:
         config.anon_vma_trylock = kernel.anon_vma_trylock
         config.major_sets_tried = kernel.major_sets_tried
         config.pgfault_per_attempt = kernel.pgfault_per_attempt
+        config.fork_skips = scenario.kernel.fork_skips
+        config.madvise_vma_lock = scenario.kernel.madvise_vma_lock
         config.mmap_trylock = kernel.release >= arch.mmap_trylock_since
         config.mmap_killable = kernel.release >= arch.mmap_killable_since
         config.read_needs_read = arch.read_needs_read
         config.exec_needs_exec = arch.exec_needs_exec
         config.prot_fault_fails = arch.prot_fault_fails
         config.fetch_fails_early = arch.fetch_fails_early
+        config.young_bit = 0 if arch.hardware_young else PTE_YOUNG
+        config.prefaulted = 0 if arch.old_prefaulted else PTE_YOUNG
+        config.uffd_vma_lock = config.vma_path and kernel.release >= UFFD_VMA_LOCK_SINCE
+        config.stack_writes = kernel.release >= STACKS_WRITE_SINCE
         for fault_class in FaultClass:
             self._rule(config.rules[fault_class], getattr(policy, fault_class.name.lower()))
         config.dirty_limit = scenario.kernel.dirty_bytes // self.page_bytes
@@ -252,6 +279,7 @@ class Compiler:
         row.error_ppm = device.error_ppm
         row.stable_writes = device.stable_writes
         bandwidth = device.bandwidth_bytes_per_s
+        row.ra_pages = device.readahead_bytes // self.page_bytes
         row.page_ns = self.page_bytes * 10**9 // bandwidth if bandwidth else 0
         row.channels = device.channels
         row.first = -1
@@ -273,8 +301,8 @@ class Compiler:
                 self.points += 1
 
     def _file(self, file: File) -> None:
-        number = len(self.files)
-        self.files[file.name] = number
+        number = self.files_laid
+        self.files_laid += 1
         row = self.world.files[number]
         row.first = self.folios
         row.pages = self.pages(file.size_bytes)
@@ -282,6 +310,7 @@ class Compiler:
         row.device_id = self.devices.get(file.device, NOBODY)
         row.first_vma = NOBODY
         free_rwsem(row.invalidate_lock)
+        row.falloc_first = NOBODY
         self.folios += int(row.pages)
         folios = self.world.folios[row.first : self.folios]
         for name in NOBODY_AT_FIRST:
@@ -308,19 +337,23 @@ class Compiler:
 
     def _process(self, mm: int, process: Process) -> None:
         row = self.world.mms[mm]
+        row.users = sum(group.threads for group in process.groups)
         free_rwsem(row.mmap_lock)
         row.word.cpu = NOBODY
         row.memcg = self.memcgs[process.memcg]
         row.unkillable = process.oom_unkillable
-        row.threads_left = sum(group.threads for group in process.groups)
+        row.uffd_first, row.uffd_last = NOBODY, NOBODY
+        row.uffd_readers_first, row.uffd_readers_last = NOBODY, NOBODY
         row.order_first = self.world.mms[mm - 1].order_first if mm else 0
         row.order_first += self.world.mms[mm - 1].order_room if mm else 0
-        placed = [v.address + v.length_bytes for v in process.vmas if v.address]
+        placed = [v.address + reach_bytes(v) for v in process.vmas if v.address]
         space = Space(mm, self, self._align(max([PLACE_FIRST, *placed]) // self.page_bytes + 1))
         starts = [self._start_of(space, vma) for vma in process.vmas]
-        ptes = self._ptes_by_address(process.vmas, starts)
+        steps = steps_of(process)
+        ptes = self._ptes_by_address(process.vmas, starts, mapped_over(steps))
         for vma, start, pte in zip(process.vmas, starts, ptes, strict=True):
             self._vma(space, vma, start, pte)
+            space.name(vma, start, pte, steps)
         order = self.world.vma_order[row.order_first : row.order_first + row.order_count]
         order[:] = sorted(order, key=lambda slot: self.world.vmas[slot].start)
         row.order_room = row.order_count + lay_programs(self, space, process)
@@ -330,20 +363,31 @@ class Compiler:
     def _start_of(self, space: Space, vma: Vma) -> int:
         if vma.address:
             return vma.address // self.page_bytes
-        return self.place(space, vma.length_bytes // self.page_bytes)
+        room = vma.grows_down_bytes // self.page_bytes
+        return self.place(space, room + reach_bytes(vma) // self.page_bytes) + room
 
-    def _ptes_by_address(self, vmas: tuple[Vma, ...], starts: list[int]) -> list[int]:
-        """Return the first page-table entry of each VMA: neighbours can become one VMA."""
+    def _ptes_by_address(
+        self, vmas: tuple[Vma, ...], starts: list[int], mapped_over: set[str]
+    ) -> list[int]:
+        """Return the first page-table entry of each VMA: neighbours can become one VMA.
+
+        Those over which something else is mapped can have pages of their own.
+        """
         ptes = [0] * len(vmas)
-        pages = [vma.length_bytes // self.page_bytes for vma in vmas]
-        shared = {number for number, vma in enumerate(vmas) if _is_shared(vma)}
+        pages = [reach_bytes(vma) // self.page_bytes for vma in vmas]
+        shared = {
+            number
+            for number, vma in enumerate(vmas)
+            if _is_shared(vma) and vma.name not in mapped_over
+        }
         next_shared = self.take_shared_ptes(sum(pages[number] for number in shared))
         for number in sorted(range(len(vmas)), key=starts.__getitem__):
             if number in shared:
                 ptes[number] = next_shared
                 next_shared += pages[number]
             else:
-                ptes[number] = self.take_ptes(pages[number])
+                room = vmas[number].grows_down_bytes // self.page_bytes
+                ptes[number] = self.take_ptes(room + pages[number]) + room
         return ptes
 
     def _align(self, page: int) -> int:
@@ -381,8 +425,9 @@ class Compiler:
         folios, ptes = self.world.folios[first : self.folios], self.world.ptes[: self.ptes]
         folios["file"] = NOBODY
         is_mapped = ptes & (PTE_PRESENT | PTE_ANON) == PTE_PRESENT | PTE_ANON
-        folios["state"][is_mapped] = PRESENT | UPTODATE
         folios["mapcount"][is_mapped] = 1
+        is_there = is_mapped | (ptes & PTE_DEVICE_EXCLUSIVE != 0)
+        folios["state"][is_there] = PRESENT | UPTODATE
         folios["state"][ptes & PTE_SWAP != 0] = SWAPPED
         for pte, slot, pages in self.own_vmas:
             folios["vma"][pte : pte + pages] = slot
@@ -399,19 +444,23 @@ class Compiler:
         row.advice = vma.advice
         row.seq, row.reader, row.drainer, row.word.cpu = -1, NOBODY, NOBODY, NOBODY
         row.open, row.private = NOBODY, True
+        row.uffd = uffd_bits(vma.userfaultfd)
+        row.lowest = -1
         if isinstance(vma.backing, FileMapping):
-            row.open = self._open(vma.backing)
+            row.open = self.open(vma.backing)
             row.offset = vma.backing.offset_bytes // self.page_bytes
             row.private = vma.backing.map_private
             rmap.link(self.world, slot)
             self._mapped(row, slot, vma)
-        elif vma.mapped or vma.swapped:
+        elif vma.mapped or vma.swapped or vma.device_private or vma.device_exclusive:
             self._mapped_anonymous(row, slot, vma)
         if vma.swapped:
-            self._swapped_out(row, vma)
+            self._swapped_out(row, slot, vma)
+        self._hinted(row, vma)
         self.world.vma_order[mm.order_first + mm.order_count] = slot
         mm.order_count += 1
-        space.name(vma.name, start, pages, pte)
+        if vma.grows_down_bytes:
+            row.lowest = start - vma.grows_down_bytes // self.page_bytes
 
     def _mapped(self, row: np.record, slot: int, vma: Vma) -> None:
         """Let entries map their pages from the start."""
@@ -429,39 +478,60 @@ class Compiler:
             self.world.mms[row.mm].pages += len(chosen)
             ptes[chosen] = page_table.entry(self.world, row, int(row.protection))
 
-    def _swapped_out(self, row: np.record, vma: Vma) -> None:
+    def _swapped_out(self, row: np.record, slot: int, vma: Vma) -> None:
         """Let entries say that their pages are in swap; the pages are known when all are laid."""
         if row.anon_vma == 0:
             self.world.anon_vmas += 1
             row.anon_vma = self.world.anon_vmas
         ptes = self.world.ptes[row.pte : row.pte + int(row.end - row.start)]
+        self.own_vmas.append((int(row.pte), slot, len(ptes)))
         for part in vma.swapped:
-            self._part(ptes, part)[:] = PTE_SWAP
+            self._part(ptes, part)[:] = PTE_ANON | PTE_SWAP
 
     def _mapped_anonymous(self, row: np.record, slot: int, vma: Vma) -> None:
         """Let entries map pages that were written before."""
         self.world.anon_vmas += 1
         row.anon_vma = self.world.anon_vmas
         ptes = self.world.ptes[row.pte : row.pte + int(row.end - row.start)]
-        for part in vma.mapped:
-            self._part(ptes, part)[:] = page_table.copied_entry(self.world, row)
-        mapped = np.flatnonzero(ptes)
+        states = (
+            (vma.mapped, page_table.copied_entry(self.world, row)),
+            (vma.device_private, page_table.ABSENT_ANON | PTE_DEVICE_PRIVATE),
+            (vma.device_exclusive, page_table.ABSENT_ANON | PTE_DEVICE_EXCLUSIVE),
+        )
+        for parts, bits in states:
+            for part in parts:
+                self._part(ptes, part)[:] = bits
         self.own_vmas.append((int(row.pte), slot, len(ptes)))
-        self.world.mms[row.mm].pages += len(mapped)
+        self.world.mms[row.mm].pages += np.count_nonzero(ptes & PTE_PRESENT)
 
-    def _open(self, mapping: FileMapping) -> int:
-        """Return the struct file of a mapping, with a readahead state of its own."""
+    def _hinted(self, row: np.record, vma: Vma) -> None:
+        """Let the next access to some pages that are mapped be a NUMA hint fault."""
+        ptes = self.world.ptes[row.pte : row.pte + int(row.end - row.start)]
+        for part in vma.numa_hinted:
+            chosen = self._part(ptes, part)
+            chosen[chosen & PTE_PRESENT != 0] |= PTE_NUMA
+
+    def open(self, mapping: FileMapping, files: int = 1) -> int:
+        """Return the struct file of a mapping, or of each of some copies of the file in turn."""
         key = (mapping.file, mapping.open)
+        if files > 1:
+            key = (mapping.file, f"{files} of {mapping.open}")
         if key not in self.opens:
-            assert len(self.opens) < OPENS_MAX, "more struct files than the record has"
-            self.opens[key] = len(self.opens)
-            row = self.world.opens[self.opens[key]]
-            row.file = self.files[mapping.file]
+            self.opens[key] = self.new_open(mapping, files)
+        return self.opens[key]
+
+    def new_open(self, mapping: FileMapping, files: int = 1, times: int = 1) -> int:
+        """Return the first of some new struct files, each with a readahead state of its own."""
+        first = self.opens_made
+        self.opens_made += max(files, times)
+        assert self.opens_made <= OPENS_MAX, "the check has counted the struct files"
+        for number in range(max(files, times)):
+            row = self.world.opens[first + number]
+            row.file = self.files[mapping.file] + (number if files > 1 else 0)
             device = int(self.world.files[row.file].device_id)
             if device != NOBODY:
-                window_bytes = self.scenario.machine.devices[device].readahead_bytes
-                row.ra_pages = window_bytes // self.page_bytes
-        return self.opens[key]
+                row.ra_pages = self.world.devices[device].ra_pages
+        return first
 
     def _threads(self) -> None:
         """Number the threads: they were laid out, group by group, by `lay_programs`."""

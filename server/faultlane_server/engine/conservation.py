@@ -68,6 +68,8 @@ def _assert_counters(counters: np.ndarray) -> None:
         + counters[Counter.VMA_LOCK_ABORT]
         + counters[Counter.VMA_LOCK_RETRY]
         - counters[Counter.VMA_RETRIES]
+        - counters[Counter.USERFAULTFD_ABORTS]
+        - counters[Counter.MADVISE_ABORTS]
     )
     elsewhere = counters[Counter.KERNEL_FAULTS] + counters[Counter.REFUSED_EARLY]
     faults = counters[Counter.PERF_PAGE_FAULTS] - elsewhere

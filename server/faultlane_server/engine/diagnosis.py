@@ -19,6 +19,8 @@ WHAT_FOR = {
     Cause.INVALIDATE_LOCK: "an invalidate_lock",
     Cause.WRITEBACK: "the writeback of a page",
     Cause.THROTTLE: "dirty pages to be written",
+    Cause.USERFAULTFD: "a userfaultfd",
+    Cause.FALLOC: "a hole to be punched",
 }
 
 

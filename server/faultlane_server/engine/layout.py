@@ -4,30 +4,62 @@ All threads of a group share their instructions; what differs between them is re
 from the thread's number in its group.
 """
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from faultlane_server.codes import NOBODY
+from faultlane_server.codes import NOBODY, Madvice
 from faultlane_server.engine.draw import zipf_table
-from faultlane_server.engine.world import Op, Pattern
+from faultlane_server.engine.world import (
+    UFFD_MISSING,
+    UFFD_WP,
+    VM_DONTCOPY,
+    VM_DONTDUMP,
+    VM_HUGEPAGE,
+    VM_LOCKED,
+    VM_MERGEABLE,
+    VM_NAME,
+    VM_NOHUGEPAGE,
+    VM_POLICY,
+    VM_WIPEONFORK,
+    Op,
+    Pattern,
+    Populates,
+)
 from faultlane_server.scenario import (
     Barrier,
+    Brk,
+    ClearRefs,
     Compute,
+    Exec,
     Explicit,
     FadviseDontneed,
+    FileMapping,
     FileStep,
     Fork,
     Ftruncate,
+    Khugepaged,
     Kill,
     Loop,
     Madvise,
+    Mbind,
     Measure,
+    Migrate,
+    Mlock,
     Mmap,
     Mprotect,
+    Mremap,
+    Munlock,
     Munmap,
+    NumaScan,
+    Prctl,
     Process,
+    ProcessStep,
     PunchHole,
+    RangeStep,
+    ReadMaps,
+    ReadSmaps,
     Sequential,
     Sleep,
     Step,
@@ -36,7 +68,15 @@ from faultlane_server.scenario import (
     ThreadGroup,
     Touch,
     Uniform,
+    UserfaultfdClose,
+    UserfaultfdCopy,
+    UserfaultfdModes,
+    UserfaultfdRegister,
+    UserfaultfdStep,
+    UserfaultfdWriteprotect,
+    Vma,
     Zipf,
+    reach_bytes,
 )
 
 if TYPE_CHECKING:
@@ -51,6 +91,58 @@ FILE_OP_OF: dict[type, Op] = {
 }
 
 
+SPECIAL_OP_OF: dict[type, Op] = {
+    UserfaultfdRegister: Op.USERFAULTFD_REGISTER,
+    UserfaultfdCopy: Op.USERFAULTFD_COPY,
+    UserfaultfdWriteprotect: Op.USERFAULTFD_WRITEPROTECT,
+    UserfaultfdClose: Op.USERFAULTFD_CLOSE,
+    Migrate: Op.MIGRATE,
+}
+
+
+def uffd_bits(modes: UserfaultfdModes) -> int:
+    """Return what a userfaultfd is told of as the engine has it."""
+    return UFFD_MISSING * modes.missing + UFFD_WP * modes.write_protect
+
+
+RANGE_OP_OF: dict[type, Op] = {
+    Mprotect: Op.MPROTECT,
+    Madvise: Op.MADVISE,
+    Mlock: Op.MLOCK,
+    Munlock: Op.MUNLOCK,
+    Mbind: Op.MBIND,
+    Prctl: Op.PRCTL,
+    Khugepaged: Op.KHUGEPAGED,
+    NumaScan: Op.NUMA_SCAN,
+}
+
+PROCESS_OP_OF: dict[type, Op] = {
+    ReadSmaps: Op.READ_SMAPS,
+    ReadMaps: Op.READ_MAPS,
+    ClearRefs: Op.CLEAR_REFS,
+}
+
+# Which bits of `Vma.traits` are set, and which go.
+TRAITS_OF: dict[type, tuple[int, int]] = {Mlock: (VM_LOCKED, 0), Munlock: (0, VM_LOCKED)}
+TRAITS_OF_ADVICE = {
+    Madvice.HUGEPAGE: (VM_HUGEPAGE, VM_NOHUGEPAGE),
+    Madvice.NOHUGEPAGE: (VM_NOHUGEPAGE, VM_HUGEPAGE),
+    Madvice.DONTFORK: (VM_DONTCOPY, 0),
+    Madvice.DOFORK: (0, VM_DONTCOPY),
+    Madvice.WIPEONFORK: (VM_WIPEONFORK, 0),
+    Madvice.KEEPONFORK: (0, VM_WIPEONFORK),
+    Madvice.DONTDUMP: (VM_DONTDUMP, 0),
+    Madvice.DODUMP: (0, VM_DONTDUMP),
+    Madvice.MERGEABLE: (VM_MERGEABLE, 0),
+    Madvice.UNMERGEABLE: (0, VM_MERGEABLE),
+}
+
+POPULATES_OF_ADVICE = {
+    Madvice.POPULATE_READ: Populates.AS_BY_READS,
+    Madvice.POPULATE_WRITE: Populates.AS_BY_WRITES,
+}
+
+
 class Region(NamedTuple):
     """A part of an address space: a VMA of the scenario, or the places of an mmap step."""
 
@@ -58,6 +150,7 @@ class Region(NamedTuple):
     pages: int
     pte: int
     thread_pages: int  # distance to the place of the group's next thread
+    number: int = 0  # of the record that knows where it is now, that of the group's first thread
 
 
 class Space:
@@ -70,9 +163,70 @@ class Space:
         self.regions: dict[str, Region] = {}
         self.barriers: dict[str, int] = {}
 
-    def name(self, name: str, start: int, pages: int, pte: int) -> None:
+    def name(self, vma: Vma, start: int, pte: int, steps: list[Step]) -> None:
         """Let programs refer to a VMA."""
-        self.regions[name] = Region(start, pages, pte, 0)
+        pages = vma.length_bytes // self.compiler.page_bytes
+        room = reach_bytes(vma) // self.compiler.page_bytes
+        changes = [step for step in steps if isinstance(step, Mremap | Brk)]
+        number = 0
+        if any(step.vma == vma.name for step in changes):
+            number = self.new_region(start, room, 1, pages)
+        self.regions[vma.name] = Region(start, pages, pte, 0, number)
+        below = vma.grows_down_bytes // self.compiler.page_bytes
+        if below:
+            self.regions[vma.room] = Region(start - below, below, pte - below, 0)
+
+    def new_region(self, start: int, room: int, threads: int, pages: int = 0) -> int:
+        """Return the first record of some names that can move or change their length."""
+        world = self.compiler.world
+        first = int(world.regions_used)
+        world.regions_used += threads
+        rows = world.regions[first : first + threads]
+        rows["away"] = self.compiler.place(self, (room + 1) * threads) - start
+        rows["pages"] = pages
+        rows["room"] = room
+        return first
+
+
+class _Need(NamedTuple):
+    """What the mappings of a name need, all of them together."""
+
+    pages: int = 0
+    merges: bool = False
+    is_shared: bool = True  # they are all shared mappings of files
+    changes: bool = False  # they move, or change their length
+
+    def __or__(self, other: "_Need") -> "_Need":
+        return _Need(
+            max(self.pages, other.pages),
+            self.merges or other.merges,
+            self.is_shared and other.is_shared,
+            self.changes or other.changes,
+        )
+
+
+def steps_of(process: Process) -> list[Step]:
+    """Return all steps of a process, those inside others as well."""
+    return [step for group in process.groups for step in _flat(group.program)]
+
+
+def _flat(steps: tuple[Step, ...]) -> Iterator[Step]:
+    """Go through steps in their order, and into those that have steps inside."""
+    left = list(reversed(steps))
+    while left:
+        step = left.pop()
+        yield step
+        if isinstance(step, Loop | Measure):
+            left += reversed(step.steps)
+
+
+def mapped_over(steps: list[Step]) -> set[str]:
+    """Return the names of VMAs over which something else is mapped."""
+    return {step.over for step in steps if isinstance(step, Mmap) and step.over}
+
+
+def _is_shared(step: Mmap) -> bool:
+    return step.file is not None and not step.file.map_private
 
 
 def lay_programs(compiler: "Compiler", space: Space, process: Process) -> int:
@@ -112,6 +266,7 @@ class _Layer:
         world.config.threads += threads
         rows = world.threads[first : first + threads]
         rows["mm"] = self.space.mm
+        rows["process"] = self.space.mm
         rows["pc"] = first_instruction
         rows["index"] = np.arange(threads)
         rows["daemon"] = self.group.daemon
@@ -127,6 +282,7 @@ class _Layer:
         row.depth = depth
         row.cursor = -1
         row.parties = self.group.threads
+        row.target = NOBODY
         return row
 
     def _steps(self, steps: tuple[Step, ...], depth: int) -> None:
@@ -164,14 +320,22 @@ class _Layer:
             self._mmap(self._instruction(Op.MMAP, depth), step)
         elif isinstance(step, Munmap):
             self._munmap(self._instruction(Op.MUNMAP, depth), step)
-        elif isinstance(step, Mprotect):
-            self._mprotect(self._instruction(Op.MPROTECT, depth), step)
-        elif isinstance(step, Madvise):
-            self._madvise(self._instruction(Op.MADVISE, depth), step)
+        elif isinstance(step, Mremap | Brk):
+            op = Op.MREMAP if isinstance(step, Mremap) else Op.BRK
+            self._change(self._instruction(op, depth), step)
+        elif isinstance(step, RangeStep):
+            self._range_step(self._instruction(RANGE_OP_OF[type(step)], depth), step)
+        elif isinstance(step, ProcessStep):
+            row = self._instruction(PROCESS_OP_OF[type(step)], depth)
+            row.target = self.compiler.mms[step.process]
+        elif isinstance(step, Exec):
+            self._instruction(Op.EXEC, depth)
         elif isinstance(step, Fork):
             self.compiler.duration(self._instruction(Op.FORK, depth).duration, step.child)
         elif isinstance(step, FileStep):
             self._file_step(self._instruction(FILE_OP_OF[type(step)], depth), step)
+        elif isinstance(step, UserfaultfdStep | Migrate):
+            self._special(self._instruction(SPECIAL_OP_OF[type(step)], depth), step)
         elif isinstance(step, Kill):
             self._kill(self._instruction(Op.KILL, depth), step)
         else:
@@ -187,6 +351,8 @@ class _Layer:
         row.start = region.start + offset
         row.pte = region.pte + offset
         row.pages = self._pages(length_bytes) if length_bytes else region.pages - offset
+        row.region = region.number
+        row.own_region = region.number > 0 and region.thread_pages > 0
 
     def _touch(self, row: np.record, step: Touch) -> None:
         region = self.places.get(step.vma) or self.space.regions[step.vma]
@@ -237,56 +403,100 @@ class _Layer:
         row.first_entry = first
         row.entries = len(table)
 
+    def _region(self, name: str) -> Region:
+        return self.places.get(name) or self.space.regions[name]
+
     def _mmap(self, row: np.record, step: Mmap) -> None:
         """Map in the thread's own place for the name, which has room for the longest mapping."""
-        region = self.places[step.name]
-        self._range(row, region, 0, step.length_bytes)
+        region = self._region(step.over or step.name)
+        self._range(row, region, step.over_offset_bytes, step.length_bytes)
         row.thread_pages = region.thread_pages
         row.merges = step.merge
+        row.protection = sum(1 << bit for bit in step.protection)
+        row.fixed = bool(step.over)
+        row.populates = Populates.AS_IT_IS if step.populate else Populates.NOTHING
+        row.open, row.private = NOBODY, True
+        if step.file is not None:
+            self._map_file(row, step, step.file)
+        if step.over:
+            self.vmas_more += 2
 
-    def _find_places(self, steps: tuple[Step, ...]) -> dict[str, tuple[int, bool]]:
-        """Return how many pages the longest mapping of each name has, and whether any merges."""
-        pages: dict[str, tuple[int, bool]] = {}
-        for step in steps:
-            inner = self._find_places(step.steps) if isinstance(step, Loop | Measure) else {}
-            if isinstance(step, Mmap):
-                inner = {step.name: (self._pages(step.length_bytes), step.merge)}
-            for name, (longest, merges) in inner.items():
-                before, merged = pages.get(name, (0, False))
-                pages[name] = max(before, longest), merged or merges
-        return pages
+    def _map_file(self, row: np.record, step: Mmap, mapping: FileMapping) -> None:
+        """Choose the struct files of a mapping: shared by their name, or made anew each time."""
+        threads = self.group.threads
+        files = threads if step.own_file else 1
+        row.offset = self._pages(mapping.offset_bytes)
+        row.private = mapping.map_private
+        row.opens = not mapping.open
+        row.own_open = step.own_file or not mapping.open
+        if mapping.open:
+            row.open = self.compiler.open(mapping, files)
+        else:
+            row.open = self.compiler.new_open(mapping, files, threads)
 
     def _take_places(self) -> None:
         """Give each thread a place of its own for each name.
 
         There is a guard page behind it, unless its mappings merge with their neighbours.
         """
-        for name, (pages, merges) in self._find_places(self.group.program).items():
-            distance = pages if merges else pages + 1
-            start = self.compiler.place(self.space, distance * self.group.threads)
-            pte = self.compiler.take_ptes(distance * self.group.threads)
-            self.places[name] = Region(start, pages, pte, distance)
-            self.vmas_more += 1
+        needs: dict[str, _Need] = {}
+        for step in _flat(self.group.program):
+            if isinstance(step, Mmap) and not step.over:
+                need = _Need(self._pages(step.length_bytes), step.merge, _is_shared(step))
+                needs[step.name] = needs.get(step.name, _Need()) | need
+            elif isinstance(step, Mremap) and step.vma in needs:
+                need = _Need(self._pages(step.length_bytes), changes=True)
+                needs[step.vma] = needs[step.vma] | need
+        for name, need in needs.items():
+            self._take_place(name, need)
+
+    def _take_place(self, name: str, need: _Need) -> None:
+        threads, compiler = self.group.threads, self.compiler
+        distance = need.pages if need.merges else need.pages + 1
+        start = compiler.place(self.space, distance * threads)
+        take = compiler.take_shared_ptes if need.is_shared else compiler.take_ptes
+        pte = take(distance * threads)
+        number = self.space.new_region(start, need.pages, threads) if need.changes else 0
+        self.places[name] = Region(start, need.pages, pte, distance, number)
+        self.vmas_more += 1
 
     def _munmap(self, row: np.record, step: Munmap) -> None:
-        region = self.places.get(step.vma) or self.space.regions[step.vma]
+        region = self._region(step.vma)
         self._range(row, region, step.offset_bytes, step.length_bytes)
         row.thread_pages = region.thread_pages
         self.vmas_more += 2
 
-    def _mprotect(self, row: np.record, step: Mprotect) -> None:
-        region = self.space.regions[step.vma]
-        self._range(row, region, step.offset_bytes, step.length_bytes)
-        row.thread_pages = self._pages(step.thread_offset_bytes)
-        row.protection = sum(1 << bit for bit in step.protection)
+    def _change(self, row: np.record, step: Mremap | Brk) -> None:
+        """Set what moves a region, or changes its length."""
+        region = self._region(step.vma)
+        self._range(row, region, 0, 0)
+        row.thread_pages = region.thread_pages
+        row.new_pages = self._pages(step.length_bytes)
+        row.moves = isinstance(step, Mremap) and step.move
         self.vmas_more += 2
 
-    def _madvise(self, row: np.record, step: Madvise) -> None:
+    def _range_step(self, row: np.record, step: RangeStep) -> None:
+        """Set what is about a range of a VMA, in which each thread can have its own."""
         region = self.space.regions[step.vma]
         self._range(row, region, step.offset_bytes, step.length_bytes)
         row.thread_pages = self._pages(step.thread_offset_bytes)
-        row.advice = step.advice
         self.vmas_more += 2
+        row.sets, row.clears = TRAITS_OF.get(type(step), (0, 0))
+        if isinstance(step, Mprotect):
+            row.protection = sum(1 << bit for bit in step.protection)
+        elif isinstance(step, Madvise):
+            row.advice = step.advice
+            row.populates = POPULATES_OF_ADVICE.get(step.advice, Populates.NOTHING)
+            row.sets, row.clears = TRAITS_OF_ADVICE.get(step.advice, (0, 0))
+        elif isinstance(step, Mbind):
+            row.sets, row.clears = step.policy << 32, VM_POLICY
+            row.moves = step.move
+        elif isinstance(step, Prctl):
+            names = self.compiler.anon_names
+            row.sets = names.setdefault(step.name, len(names)) << 16
+            row.clears = VM_NAME
+        elif isinstance(step, Mlock):
+            row.populates = Populates.AS_IT_IS
 
     def _file_step(self, row: np.record, step: FileStep) -> None:
         row.id = self.compiler.files[step.file]
@@ -297,6 +507,21 @@ class _Layer:
         row.start = self._pages(step.offset_bytes)
         row.pages = self.compiler.pages(step.length_bytes) if step.length_bytes else end - row.start
         row.wait = isinstance(step, SyncFileRange) and step.wait
+
+    def _special(self, row: np.record, step: UserfaultfdStep | Migrate) -> None:
+        if isinstance(step, UserfaultfdClose):
+            return
+        region = self.space.regions[step.vma]
+        if isinstance(step, UserfaultfdCopy):
+            row.modes = UFFD_MISSING
+            self._range(row, region, 0, 0)
+            return
+        self._range(row, region, step.offset_bytes, step.length_bytes)
+        if isinstance(step, UserfaultfdRegister):
+            row.modes = uffd_bits(step.modes)
+            self.vmas_more += 2
+        elif isinstance(step, UserfaultfdWriteprotect):
+            row.modes = UFFD_WP * step.resolve
 
     def _kill(self, row: np.record, step: Kill) -> None:
         crowd = self.compiler.crowds[step.process, step.group]

@@ -56,6 +56,9 @@ class MemoryLayer:
         rows["pages_max"] = rows["pages_high"] = NO_LIMIT
         for memcg in self.compiler.scenario.workload.memcgs:
             row = rows[self.compiler.memcgs[memcg.name]]
+            row.others = memcg.other_bytes // self.compiler.page_bytes
+            row.usage = row.others
+            self.world.frames_free -= row.others
             if memcg.max_bytes:
                 row.pages_max = memcg.max_bytes // self.compiler.page_bytes
             if memcg.high_bytes:

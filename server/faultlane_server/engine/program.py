@@ -9,12 +9,16 @@ from faultlane_server.codes import NOBODY, Access
 from faultlane_server.engine import draw, sched, signals
 from faultlane_server.engine.draw import Purpose
 from faultlane_server.engine.jit import compiled
-from faultlane_server.engine.memory.page_table import pte_bit
+from faultlane_server.engine.memory.page_table import needed
+from faultlane_server.engine.ops import end as end_of_mm
 from faultlane_server.engine.ops import entry
 from faultlane_server.engine.queue import Kind, push
 from faultlane_server.engine.tally import collect, count
 from faultlane_server.engine.world import (
+    PTE_DIRTY,
+    PTE_NUMA,
     PTE_PRESENT,
+    PTE_YOUNG,
     Cause,
     Counter,
     Histograms,
@@ -32,7 +36,7 @@ INSTRUCTIONS_AT_ONCE_MAX = 64  # before the loop of events gets its turn again
 def proceed(world, thread, now_ns):
     """Go on with a thread's program until something takes time; signals come first."""
     runner = world.threads[thread]
-    if runner.killed:
+    if runner.killed or runner.ending:
         _end(world, thread, now_ns)
         return
     if runner.signalled:
@@ -89,6 +93,10 @@ def _is_operation(op):
         return True
     if op == Op.MADVISE or op == Op.FORK:
         return True
+    if op >= Op.USERFAULTFD_REGISTER and op <= Op.MIGRATE:
+        return True
+    if op >= Op.MREMAP and op <= Op.NUMA_SCAN:
+        return True
     return op >= Op.FTRUNCATE and op <= Op.FADVISE_DONTNEED
 
 
@@ -122,15 +130,19 @@ def _touch(world, thread, instruction, now_ns):
     runner = world.threads[thread]
     if runner.left < 0:
         runner.left = instruction.count
-    bit = pte_bit(instruction.access)
+    bits = needed(world, instruction.access)
+    marks = PTE_YOUNG | PTE_DIRTY if instruction.access == Access.WRITE else PTE_YOUNG
     spent_ns = runner.carried_ns
     runner.carried_ns = 0
     ptes = instruction.pte + runner.index * instruction.own_pages
     while runner.left > 0 and spent_ns < HITS_NS_MAX:
         page = _page(world, thread, instruction)
-        if not world.ptes[ptes + page] & bit:
+        pte = world.ptes[ptes + page]
+        if pte & (bits | PTE_NUMA) != bits:
             _begin_fault(world, thread, instruction, page, now_ns, spent_ns)
             return True
+        if pte & marks != marks:
+            world.ptes[ptes + page] = pte | marks
         spent_ns += world.config.cost.touch_ns
         _touched(world, thread, instruction, now_ns + spent_ns)
     if runner.left == 0:
@@ -183,7 +195,9 @@ def _begin_fault(world, thread, instruction, page, now_ns, spent_ns):
     cost = world.config.cost
     sched.begin_account(world, thread, now_ns, spent_ns)
     fault.in_fault = 1
+    region = instruction.region + fault.index * instruction.own_region
     fault.page = instruction.start + fault.index * instruction.own_pages + page
+    fault.page += world.regions[region].shift
     fault.access = instruction.access
     fault.kernel_mode = instruction.kernel_mode
     fault.vma_id = NOBODY
@@ -222,7 +236,8 @@ def _is_refused_early(world, fault, instruction, page):
     if not world.config.fetch_fails_early or instruction.access != Access.EXEC:
         return False
     pte = instruction.pte + fault.index * instruction.own_pages + page
-    return world.ptes[pte] & PTE_PRESENT != 0
+    mapped = PTE_PRESENT | PTE_YOUNG
+    return world.ptes[pte] & (mapped | PTE_NUMA) == mapped
 
 
 @compiled
@@ -344,10 +359,19 @@ def _join_barrier(world, barrier, thread):
 
 @compiled
 def _end(world, thread, now_ns):
-    """End a thread."""
+    """End a thread; the last one of its process ends the address space first.
+
+    The run does not wait for that, if no other program goes on.
+    """
     runner = world.threads[thread]
+    if not runner.ending:
+        runner.ending = 1
+        if not runner.daemon:
+            world.running -= 1
+        mm = world.mms[runner.mm]
+        mm.users -= 1
+        if mm.users == 0 and mm.order_count > 0 and world.running > 0:
+            end_of_mm.begin(world, thread, now_ns)
+            return
     runner.state = ThreadState.DONE
-    world.mms[runner.mm].threads_left -= 1
-    if not runner.daemon:
-        world.running -= 1
     sched.leave_cpu(world, runner.cpu, now_ns)

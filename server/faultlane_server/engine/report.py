@@ -76,6 +76,19 @@ COUNTER_NAMES = {
     Counter.READAHEAD_STOPPED: "readahead.stopped",
     Counter.AGING_WALKS: "lru_gen.walks",
     Counter.AGING_SKIPPED: "lru_gen.walks_skipped",
+    Counter.STACKS_GROWN: "stacks.grown",
+    Counter.MIGRATED: "migration.pages",
+    Counter.NOT_MIGRATED: "migration.pages_in_use",
+    Counter.USERFAULTS: "userfaultfd.faults",
+    Counter.USERFAULTS_RESOLVED: "userfaultfd.resolved",
+    Counter.USERFAULTFD_ABORTS: "userfaultfd.vma_lock_abort",
+    Counter.NUMA_HINT_FAULTS: "vmstat.numa_hint_faults",
+    Counter.YOUNG_FAULTS: "faults.young",
+    Counter.HUGE_PAGES: "vmstat.thp_collapse_alloc",
+    Counter.NUMA_HINTS: "vmstat.numa_pte_updates",
+    Counter.PAGED_OUT: "madvise.pages_out",
+    Counter.MADVISE_ABORTS: "madvise.vma_lock_aborts",
+    Counter.ADDRESS_SPACES_ENDED: "address_spaces.ended",
 }
 
 CAUSE_NAMES = {
@@ -92,6 +105,7 @@ CAUSE_NAMES = {
     Cause.SWAP_CACHE: "wait.swap_cache_ns",
     Cause.USERFAULTFD: "wait.userfaultfd_ns",
     Cause.FALLOC: "wait.falloc_ns",
+    Cause.VMA: "wait.vma_ns",
 }
 
 HISTOGRAM_NAMES = {

@@ -7,10 +7,30 @@ import numpy as np
 from faultlane_server.codes import NOBODY
 from faultlane_server.engine import device, program, sched
 from faultlane_server.engine.draw import mix
-from faultlane_server.engine.fault import anon, file, finish, handler, swap, wp
+from faultlane_server.engine.fault import (
+    anon,
+    file,
+    finish,
+    handler,
+    moved,
+    swap,
+    userfault,
+    wp,
+)
 from faultlane_server.engine.jit import compiled, entry_point, prefetch
 from faultlane_server.engine.memory import kswapd, mglru, writeback
-from faultlane_server.engine.ops import dontneed, entry, writer
+from faultlane_server.engine.ops import (
+    advise,
+    entry,
+    khugepaged,
+    migrate,
+    numa,
+    populate,
+    proc,
+    userfaultfd,
+    writer,
+)
+from faultlane_server.engine.ops import end as end_of_mm
 from faultlane_server.engine.ops import file as file_operation
 from faultlane_server.engine.queue import NEVER_NS, Kind, id_of, kind_of, pop, soonest_ns
 from faultlane_server.engine.tally import clear, fault_ended, operation_ended
@@ -61,10 +81,15 @@ def step(worlds, events):
 
 @compiled
 def _nothing_is_left(world):
-    """Tell whether threads wait for what will not happen, or daemons alone have all ended."""
+    """Tell whether threads wait for what will not happen, or daemons alone have all ended.
+
+    A daemon that is there to resolve faults may wait for one for ever.
+    """
     for thread in range(world.config.threads):
-        state = world.threads[thread].state
-        if state != ThreadState.DONE:
+        row = world.threads[thread]
+        state = row.state
+        is_idle = row.daemon and row.in_operation and row.cause == Cause.USERFAULTFD
+        if state != ThreadState.DONE and not is_idle:
             assert state == ThreadState.BLOCKED, "in a deadlock all threads sleep"
             return Stop.DEADLOCK
     world.now_ns = world.config.horizon_ns
@@ -190,6 +215,14 @@ def _advance_memory(world, thread, now_ns, step):
         mglru.walk_on(world, thread, now_ns)
     elif step == Step.AGE_WALKED:
         mglru.walked(world, thread, now_ns)
+    elif step >= Step.MIGRATION_OVER:
+        _advance_special(world, thread, now_ns, step)
+    elif step >= Step.POPULATE_HELD:
+        _advance_walker(world, thread, now_ns, step)
+    elif step == Step.DEVICE_CHARGE:
+        moved.get_page(world, thread, now_ns)
+    elif step == Step.UFFD_CHARGE:
+        userfaultfd.pay(world, thread, now_ns)
     elif step == Step.SHMEM_READ:
         file.read_from_swap(world, thread, now_ns)
     else:
@@ -220,6 +253,67 @@ def _advance_rarely(world, thread, now_ns, step):
         file.zeroed(world, thread, now_ns)
     else:
         _advance_write(world, thread, now_ns, step)
+
+
+@compiled
+def _advance_special(world, thread, now_ns, step):
+    """Let a thread do what few programs ask for."""
+    if step == Step.FALLOC_OVER:
+        file.hole_is_punched(world, thread, now_ns)
+    elif step == Step.UFFD_QUEUE:
+        userfault.queue(world, thread, now_ns)
+    elif step == Step.UFFD_WOKEN:
+        userfault.woken(world, thread, now_ns)
+    elif step == Step.EXCLUSIVE_WAITED:
+        moved.exclusive_waited(world, thread, now_ns)
+    elif step == Step.EXCLUSIVE_WOKEN:
+        moved.exclusive_woken(world, thread, now_ns)
+    elif step == Step.EXCLUSIVE_KILLED:
+        moved.exclusive_killed(world, thread, now_ns)
+    elif step >= Step.MIGRATE:
+        _advance_special_operation(world, thread, now_ns, step)
+    else:
+        _end_special_fault(world, thread, now_ns, step)
+
+
+@compiled
+def _end_special_fault(world, thread, now_ns, step):
+    if step == Step.YOUNG:
+        handler.make_young(world, thread)
+    elif step == Step.BROUGHT_BACK:
+        moved.brought_back(world, thread)
+    elif step == Step.EXCLUSIVE_RESTORED:
+        moved.exclusive_restored(world, thread, now_ns)
+    else:
+        assert step == Step.MIGRATION_OVER, "a step of no known kind"
+    handler.release(world, thread, now_ns)
+
+
+@compiled
+def _advance_special_operation(world, thread, now_ns, step):
+    if step == Step.MIGRATE:
+        migrate.begin(world, thread, now_ns)
+    elif step == Step.MIGRATE_NEXT:
+        migrate.go_on(world, thread, now_ns)
+    elif step == Step.MIGRATE_WOKEN:
+        migrate.woken(world, thread, now_ns)
+    elif step == Step.MIGRATE_STABLE:
+        migrate.locked(world, thread, now_ns)
+    elif step == Step.MIGRATE_COPIED:
+        migrate.copied(world, thread, now_ns)
+    elif step == Step.UFFD_READ:
+        userfaultfd.read(world, thread, now_ns)
+    elif step == Step.UFFD_READ_ENDED:
+        entry.leave(world, thread, now_ns)
+    elif step == Step.UFFD_LOCK:
+        userfaultfd.lock(world, thread, now_ns)
+    elif step == Step.UFFD_LOCKED:
+        userfaultfd.locked(world, thread, now_ns)
+    elif step == Step.UFFD_RESOLVE:
+        userfaultfd.resolve(world, thread, now_ns)
+    else:
+        assert step == Step.UFFD_CLOSE, "a step of no known kind"
+        userfaultfd.close(world, thread, now_ns)
 
 
 @compiled
@@ -262,18 +356,90 @@ def _advance_file_operation(world, thread, now_ns, step):
     elif step == Step.WRITE_BACK:
         file_operation.write_back(world, thread, now_ns)
     elif step == Step.READ_LOCK:
-        dontneed.lock(world, thread, now_ns)
+        advise.lock(world, thread, now_ns)
     elif step == Step.READ_HELD:
-        dontneed.held(world, thread, now_ns)
+        advise.held(world, thread, now_ns)
     elif step == Step.READ_DONE:
-        dontneed.apply(world, thread, now_ns)
+        advise.apply(world, thread, now_ns)
     elif step == Step.WRITE_BACK_WOKEN:
         file_operation.folio_woken(world, thread, now_ns)
     elif step == Step.WRITTEN:
         file_operation.written(world, thread, now_ns)
     else:
         assert step == Step.WRITE_KILLED, "a step of no known kind"
-        entry.leave(world, thread, now_ns)
+        writer.killed(world, thread, now_ns)
+
+
+@compiled
+def _advance_walker(world, thread, now_ns, step):
+    """Let a thread do what goes through pages or VMAs."""
+    if step >= Step.EXEC_LOCK:
+        _advance_end(world, thread, now_ns, step)
+    elif step >= Step.COLLAPSE_SCAN:
+        _advance_collapse(world, thread, now_ns, step)
+    elif step == Step.POPULATE_HELD:
+        populate.held(world, thread, now_ns)
+    elif step == Step.POPULATED:
+        populate.mapped(world, thread, now_ns)
+    elif step == Step.PROC_LOCK:
+        proc.lock(world, thread, now_ns)
+    elif step == Step.PROC_HELD:
+        proc.held(world, thread, now_ns)
+    elif step == Step.PROC_DONE:
+        proc.done(world, thread, now_ns)
+    elif step == Step.NUMA_SCAN:
+        numa.scan(world, thread, now_ns)
+    elif step == Step.NUMA_SCANNED:
+        numa.scanned(world, thread, now_ns)
+    else:
+        _advance_advice(world, thread, now_ns, step)
+
+
+@compiled
+def _advance_advice(world, thread, now_ns, step):
+    if step == Step.ADVICE_READ:
+        advise.read(world, thread, now_ns)
+    elif step == Step.ADVICE_READ_LOCKED:
+        advise.read_locked(world, thread, now_ns)
+    elif step == Step.ADVICE_RELOCK:
+        advise.relock(world, thread, now_ns)
+    else:
+        assert step == Step.ADVICE_RELOCKED, "a step of no known kind"
+        advise.relocked(world, thread, now_ns)
+
+
+@compiled
+def _advance_collapse(world, thread, now_ns, step):
+    if step == Step.COLLAPSE_SCAN:
+        khugepaged.scan(world, thread, now_ns)
+    elif step == Step.COLLAPSE_SCAN_HELD:
+        khugepaged.scan_held(world, thread, now_ns)
+    elif step == Step.COLLAPSE_SCANNED:
+        khugepaged.scanned(world, thread, now_ns)
+    elif step == Step.COLLAPSE_RELOCK:
+        khugepaged.relock(world, thread, now_ns)
+    elif step == Step.COLLAPSE_RELOCKED:
+        khugepaged.relocked(world, thread, now_ns)
+    else:
+        assert step == Step.COLLAPSE_CHECKED, "a step of no known kind"
+        khugepaged.checked(world, thread, now_ns)
+
+
+@compiled
+def _advance_end(world, thread, now_ns, step):
+    if step == Step.EXEC_LOCK:
+        end_of_mm.exec_lock(world, thread, now_ns)
+    elif step == Step.EXEC_HELD:
+        end_of_mm.exec_held(world, thread, now_ns)
+    elif step == Step.EXEC_DONE:
+        end_of_mm.exec_done(world, thread, now_ns)
+    elif step == Step.EXIT_LOCK:
+        end_of_mm.lock(world, thread, now_ns)
+    elif step == Step.EXIT_HELD:
+        end_of_mm.held(world, thread, now_ns)
+    else:
+        assert step == Step.EXIT_UNMAPPED, "a step of no known kind"
+        end_of_mm.unmapped(world, thread, now_ns)
 
 
 @compiled

@@ -1,12 +1,12 @@
 """Signals: who gets one notices it in user mode, or when its fault is to be retried.
 
 A fatal one ends the waits that can be killed: for mmap_lock, for a folio that is read, in
-balance_dirty_pages, and all of the program's own. The thread leaves whatever line it waits in
-and goes on with the step that it has for that case.
+balance_dirty_pages, and all of the program's own. Either ends a wait for a userfaultfd. The
+thread leaves whatever line it waits in and goes on with the step that it has for that case.
 """
 
 from faultlane_server.codes import SignalKind
-from faultlane_server.engine import sched
+from faultlane_server.engine import sched, userfaultfd
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.locks import folio_lock, mmap_lock
 from faultlane_server.engine.world import Cause, Step, ThreadState
@@ -18,6 +18,7 @@ def send(world, thread, signal, now_ns):
     row = world.threads[thread]
     if signal == SignalKind.HANDLED:
         row.signalled = 1
+        _end_interruptible_wait(world, thread, now_ns)
     elif not row.killed and row.state != ThreadState.DONE:
         row.killed = 1
         _end_wait(world, thread, now_ns)
@@ -39,6 +40,18 @@ def _end_wait(world, thread, now_ns):
 
 
 @compiled
+def _end_interruptible_wait(world, thread, now_ns):
+    """End a wait for a userfaultfd. In kernel mode the fault would only queue again at once."""
+    row = world.threads[thread]
+    if row.state != ThreadState.BLOCKED or row.cause != Cause.USERFAULTFD:
+        return
+    if not (row.in_fault and row.kernel_mode):
+        _leave_line(world, thread, now_ns)
+        row.step = row.killed_step
+        sched.wake(world, thread, now_ns, 0)
+
+
+@compiled
 def _is_in_user_mode(row):
     return row.step == Step.PROGRAM and not row.in_fault and not row.in_operation
 
@@ -50,6 +63,8 @@ def _leave_line(world, thread, now_ns):
         mmap_lock.leave_queue(world, thread, now_ns)
     elif row.cause == Cause.THROTTLE:
         row.timer = -1
+    elif row.cause == Cause.USERFAULTFD:
+        userfaultfd.leave(world, thread)
     else:
         assert row.cause == Cause.FOLIO or row.cause == Cause.DEVICE, "a wait that can be killed"
         folio_lock.leave(world.folios[row.folio], world.threads, thread)

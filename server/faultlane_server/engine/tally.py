@@ -183,6 +183,7 @@ def _write_fault(world, thread, duration_ns, finished):
     rows.wait_userfaultfd_ns[row] = fault.wait_ns[Cause.USERFAULTFD]
     rows.wait_falloc_ns[row] = fault.wait_ns[Cause.FALLOC]
     rows.reads_lost[row] = fault.reads_lost
+    rows.wait_vma_ns[row] = fault.wait_ns[Cause.VMA]
     rows.rows += 1
 
 
@@ -205,7 +206,7 @@ def _write_operation(world, thread, duration_ns, finished):
     row = rows.rows
     rows.thread[row] = thread
     rows.ordinal[row] = caller.operations
-    rows.process[row] = caller.mm
+    rows.process[row] = caller.process
     rows.cpu[row] = caller.cpu
     rows.kind[row] = caller.op_kind
     rows.address[row] = caller.op_start << world.config.page_shift

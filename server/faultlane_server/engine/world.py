@@ -34,6 +34,7 @@ CURSORS_MAX = 4 * 2**20  # threads times their sequential touches
 ZIPF_MAX = 4 * 2**20  # entries of all zipf tables
 QUANTILES_MAX = 65536
 BARRIERS_MAX = 4096
+REGIONS_MAX = VMAS_MAX + 1
 SECTIONS_MAX = 16
 NESTING_MAX = 8
 QUEUE_MAX = 2**19  # sleepers and device channels
@@ -155,6 +156,36 @@ class Step(IntEnum):
     READ_LOCK = 51  # an operation: take mmap_lock for read
     READ_HELD = 52  # mmap_lock is held for read
     READ_DONE = 53  # the work under it is done
+    WRITE_KILLED = 45  # a fatal signal has ended the wait for mmap_lock of an operation
+    # Populating, after mmap(MAP_POPULATE) or mlock, or for madvise.
+    POPULATE_HELD = 120  # mmap_lock is held for read
+    POPULATED = 121  # the next pages are ready to be mapped
+    # madvise that works on files.
+    ADVICE_READ = 122  # WILLNEED: read the next pages ahead
+    ADVICE_READ_LOCKED = 123  # the same: invalidate_lock was granted
+    ADVICE_RELOCK = 124  # WILLNEED and REMOVE: take mmap_lock again for the next VMA
+    ADVICE_RELOCKED = 125  # the same: it was granted
+    # smaps and maps.
+    PROC_LOCK = 126  # the next read(2)
+    PROC_HELD = 127  # mmap_lock is held for read
+    PROC_DONE = 128  # the VMAs were looked at
+    # NUMA balancing.
+    NUMA_SCAN = 129  # begin
+    NUMA_SCANNED = 130  # the entries were looked at
+    # khugepaged.
+    COLLAPSE_SCAN = 131  # look at the next part
+    COLLAPSE_SCAN_HELD = 132  # mmap_lock is held for read, for that
+    COLLAPSE_SCANNED = 133  # it was looked at
+    COLLAPSE_RELOCK = 134  # the huge page is there: take mmap_lock for read again
+    COLLAPSE_RELOCKED = 135  # the same: it was granted
+    COLLAPSE_CHECKED = 136  # the VMA is still there
+    # The end of an address space.
+    EXEC_LOCK = 137  # exec: take mmap_lock for read
+    EXEC_HELD = 138  # the same: it was granted
+    EXEC_DONE = 139  # exec: the old address space is left
+    EXIT_LOCK = 140  # exit_mmap: take mmap_lock for read
+    EXIT_HELD = 141  # the same: it was granted
+    EXIT_UNMAPPED = 142  # exit_mmap: its pages are unmapped
     # Memory.
     ANON_CHARGE = 60  # do_anonymous_page: ask for a page again
     COPY_CHARGE = 61  # a private write: ask for the copy's page again
@@ -170,8 +201,32 @@ class Step(IntEnum):
     AGE = 71  # MGLRU: walk the page tables of the next process
     AGE_WALKED = 72  # the same: a part was walked
     KSWAPD = 73
+    DEVICE_CHARGE = 75  # migrate_to_ram: ask for a page again
+    UFFD_CHARGE = 76  # UFFDIO_COPY: the same
     SHMEM_READ = 74  # shmem_swapin_folio: the page was read at once
-    WRITE_KILLED = 45  # a fatal signal has ended the wait for mmap_lock for write
+    # Faults that few programs have.
+    MIGRATION_OVER = 161  # the migration of the page is over
+    BROUGHT_BACK = 162  # migrate_to_ram: the page is in memory again
+    EXCLUSIVE_WAITED = 163  # folio_lock_or_retry: the folio was unlocked
+    EXCLUSIVE_WOKEN = 164  # the same with the fault lock held: somebody let go of the folio
+    EXCLUSIVE_KILLED = 165  # the same: a fatal signal has ended the wait for it
+    EXCLUSIVE_RESTORED = 166  # the entry is made normal
+    UFFD_QUEUE = 167  # handle_userfault: queue, and wait until the fault is resolved
+    UFFD_WOKEN = 168  # the same: it was, or a signal has ended the wait
+    YOUNG = 169  # the entry is made young
+    FALLOC_OVER = 170  # shmem_falloc_wait: the hole is punched
+    # Operations that few programs call.
+    MIGRATE = 180  # begin
+    MIGRATE_NEXT = 181  # lock the next folio of the range
+    MIGRATE_WOKEN = 182  # the same: somebody let go of it
+    MIGRATE_STABLE = 189  # the same: some page was written
+    MIGRATE_COPIED = 190  # the folio was copied: restore its entries
+    UFFD_READ = 183  # read the next fault from a userfaultfd
+    UFFD_READ_ENDED = 184  # a signal has ended the wait for one
+    UFFD_LOCK = 185  # take mmap_lock for read to resolve it
+    UFFD_LOCKED = 186  # mmap_lock is held
+    UFFD_RESOLVE = 187  # it is resolved
+    UFFD_CLOSE = 188  # userfaultfd_release
 
 
 class Lru(IntEnum):
@@ -216,6 +271,32 @@ class Op(IntEnum):
     KILL = 17
     MADVISE = 18
     FORK = 19
+    USERFAULTFD_REGISTER = 50
+    USERFAULTFD_COPY = 51
+    USERFAULTFD_WRITEPROTECT = 52
+    USERFAULTFD_CLOSE = 53
+    MIGRATE = 54
+    MREMAP = 20
+    BRK = 21
+    MLOCK = 22
+    MUNLOCK = 23
+    MBIND = 24
+    PRCTL = 25
+    EXEC = 26
+    READ_SMAPS = 27
+    READ_MAPS = 28
+    CLEAR_REFS = 29
+    KHUGEPAGED = 30
+    NUMA_SCAN = 31
+
+
+class Populates(IntEnum):
+    """How pages are mapped before they are touched."""
+
+    NOTHING = 0
+    AS_IT_IS = 1  # as by writes where private memory may be written to, else as by reads
+    AS_BY_READS = 2
+    AS_BY_WRITES = 3
 
 
 class Pattern(IntEnum):
@@ -259,9 +340,14 @@ Mm = _record(
     ("order_room", i64),  # how many it can have
     ("write_since_ns", i64),  # since when mmap_lock is held for write
     ("children_until_ns", i64),  # until when a child has its copy
+    ("uffd_first", i64),  # whose fault its userfaultfd has, linked by Thread.behind, or NOBODY
+    ("uffd_last", i64),
+    ("uffd_readers_first", i64),  # who waits to read from it, or NOBODY
+    ("uffd_readers_last", i64),
+    ("uffd_released", i64),  # 1: it is being closed, or is closed
     ("memcg", i64),
     ("pages", i64),  # that its entries map
-    ("threads_left", i64),
+    ("users", i64),  # threads whose programs go on
     ("unkillable", i64),  # 1: not chosen when memory is out
 )
 
@@ -273,6 +359,7 @@ LruList = _record(
 
 Memcg = _record(
     ("usage", i64),  # pages that are charged, those in stocks of CPUs as well
+    ("others", i64),  # pages of it that are not of files or anonymous memory
     ("pages_high", i64),
     ("pages_max", i64),
     ("age", i64),  # nonresident_age: evictions and activations
@@ -302,6 +389,9 @@ Vma = _record(
     ("pte", i64),  # index of the page-table entry of `start`
     ("protection", i64),  # bits 1 << Protection
     ("advice", i64),  # Advice
+    ("uffd", i64),  # bits UFFD_MISSING and UFFD_WP: what a userfaultfd is told of
+    ("lowest", i64),  # the page number down to which it grows, or -1: it does not
+    ("traits", i64),  # bits VM_LOCKED, ..., its name and its memory policy
     ("seq", i64),  # vm_lock_seq: equal to Mm.seq while write-locked
     ("readers", i64),
     ("drain", i64),  # Drain: what the writer does that waits for the readers
@@ -315,6 +405,20 @@ Vma = _record(
     ("swap_window", i64),  # how many pages that one read
     ("swap_hits", i64),  # of pages that readahead of swap has brought in
 )
+
+# What a userfaultfd is told of.
+UFFD_MISSING = 1
+UFFD_WP = 2
+# Bits of `Vma.traits`: VMAs that differ in one of them stay apart.
+VM_LOCKED = 1
+VM_DONTCOPY = 2
+VM_WIPEONFORK = 4
+VM_DONTDUMP = 8
+VM_HUGEPAGE = 16
+VM_NOHUGEPAGE = 32
+VM_MERGEABLE = 64
+VM_NAME = 0xFFFF << 16  # the number of the name that prctl has given it, or 0
+VM_POLICY = 0xFFFF << 32  # the number of its memory policy, or 0
 
 # Bits of a page-table entry.
 PTE_PRESENT = 1
@@ -375,6 +479,7 @@ SWAPPED = 8192  # of the page: it has a copy in swap
 SHADOW = 16384  # of the page: it was evicted, and `shadow` tells when
 BUSY = 32768  # claimed by who swaps it in from a synchronous device
 ZSWAP = 65536  # of the page: its copy is in zswap
+LAZYFREE = 262144  # given up by MADV_FREE: freed by reclaim, unless it was written again
 HELD_BACK = 131072  # the request that begins here waits before its device
 OF_THE_PAGE = HOLE | BAD | SHADOW | WORKINGSET | SWAPPED | ZSWAP  # stays when the folio leaves
 
@@ -398,6 +503,9 @@ File = _record(
     ("dirty", i64),  # pages
     ("write_next", i64),  # the page from which background writeback goes on
     ("first_vma", i64),  # of those that map it, or NOBODY
+    ("falloc_start", i64),  # pages that a hole is being punched into: of tmpfs only
+    ("falloc_end", i64),
+    ("falloc_first", i64),  # who waits until that is over, linked by Thread.behind, or NOBODY
 )
 
 Device = _record(
@@ -409,6 +517,7 @@ Device = _record(
     ("iops_ns", i64),  # the time between two requests that io.max lets through; 0: any
     ("passes_ns", i64),  # when the next one may come
     ("stable_writes", i64),
+    ("ra_pages", i64),  # the readahead window of its files
     ("channels", i64),
     ("busy", i64),  # channels at work
     ("first", i64),  # the first folio of the request that waits longest, or -1
@@ -456,7 +565,31 @@ Instruction = _record(
     ("wait", i64),  # of SYNC_FILE_RANGE
     ("advice", i64),  # Madvice
     ("merges", i64),  # of MMAP
+    ("modes", i64),  # of USERFAULTFD_*: bits UFFD_MISSING and UFFD_WP
     ("duration", DurationSpec),
+    ("region", i64),  # the Region of the name, or that of the group's first thread
+    ("own_region", i64),  # 1: each thread of the group has one
+    ("open", i64),  # of MMAP: the struct file, that of the group's first thread; or NOBODY
+    ("own_open", i64),  # 1: each thread of the group has one
+    ("opens", i64),  # 1: it is opened anew
+    ("offset", i64),  # of MMAP: page of the file at `start`
+    ("private", i64),  # of MMAP
+    ("fixed", i64),  # of MMAP: over what is there
+    ("populates", i64),  # of MMAP
+    ("new_pages", i64),  # of MREMAP and BRK: how long it is to be
+    ("moves", i64),  # of MREMAP, and of MBIND for pages
+    ("sets", i64),  # bits of Vma.traits
+    ("clears", i64),  # the same: those that go, or make room for what is set
+    ("target", i64),  # the mm of the process that is looked at, or NOBODY
+)
+
+# What a name stands for that can move, or change its length. The first one stands for all
+# names that do neither.
+Region = _record(
+    ("shift", i64),  # pages from where it was laid to where it is
+    ("away", i64),  # pages from where it was laid to its other place
+    ("pages", i64),  # how long the program knows it to be: mm->brk for a heap
+    ("room", i64),  # how long it can be
 )
 
 Barrier = _record(
@@ -582,6 +715,25 @@ Thread = _record(
     # Its program's loops and measures.
     ("loops_left", i64, NESTING_MAX),
     ("measured_since_ns", i64, NESTING_MAX),
+    # Faults and operations that few programs have.
+    ("uffd_mode", i64),  # what its fault is to a userfaultfd: UFFD_MISSING, UFFD_WP, or 0
+    ("uffd_is_read", i64),  # 1: somebody has read of its fault
+    ("op_modes", i64),  # what a userfaultfd is to be told of
+    ("op_folio", i64),  # the folio that is migrated
+    # More of its operation.
+    ("op_pc", i64),  # the instruction that asked for it
+    ("op_base", i64),  # page number where its range was laid
+    ("op_region", i64),  # the Region of the name that it is about
+    ("op_resolved", i64),  # 1: under the lock it was found out what there is to do
+    ("op_downgrades", i64),  # 1: it ends as a munmap does
+    ("op_populates", i64),  # 1: its range is populated when it is done
+    ("op_next", i64),  # up to where the present step goes
+    ("op_killable", i64),  # 1: a fatal signal ends its waits for mmap_lock
+    ("op_migrates", i64),  # pages that it will migrate when mmap_lock was let go
+    ("op_first", i64),  # its range, while op_start and op_end are pages of a file
+    ("op_last", i64),
+    ("process", i64),  # its own mm, while it looks at another one
+    ("ending", i64),  # 1: its program is over
 )
 
 
@@ -648,8 +800,23 @@ class Counter(IntEnum):
     AGING_SKIPPED = 57  # processes whose mmap_lock could not be had for a walk
     HIGH_DELAYS = 58  # sleeps over memory.high
     SWAP_COLLISIONS = 59  # faults that found their page being read from a synchronous device
+    STACKS_GROWN = 80
+    MIGRATED = 81  # pages
+    NOT_MIGRATED = 82  # pages that were in use
+    USERFAULTS = 83  # faults that were handed to a userfaultfd, each time
+    USERFAULTS_RESOLVED = 84
+    NUMA_HINT_FAULTS = 85
+    YOUNG_FAULTS = 86  # faults that only made an entry young
+    USERFAULTFD_ABORTS = 87  # of VMA_LOCK_ABORT, those of userfaultfd operations
+
     READAHEAD_STOPPED = 100  # pages of readahead that could not be charged
     FAULTS_OOM = 101
+
+    HUGE_PAGES = 60  # that khugepaged and MADV_COLLAPSE have made
+    NUMA_HINTS = 61  # entries that were made hints
+    PAGED_OUT = 62  # pages that MADV_PAGEOUT has reclaimed
+    MADVISE_ABORTS = 63  # of the VMA lock, by madvise
+    ADDRESS_SPACES_ENDED = 64  # by exit_mmap, each with a read acquisition of mmap_lock
 
 
 COUNTERS = 102
@@ -750,12 +917,18 @@ Config = _record(
     ("anon_vma_trylock", i64),  # 1: __vmf_anon_prepare tries mmap_lock under the VMA lock
     ("major_sets_tried", i64),  # 1: VM_FAULT_MAJOR under the VMA lock sets TRIED
     ("pgfault_per_attempt", i64),
+    ("fork_skips", i64),  # ForkSkips
+    ("madvise_vma_lock", i64),  # 1: madvise that zaps takes the VMA lock if it can
     ("mmap_killable", i64),  # 1: a fatal signal ends the wait of a fault for mmap_lock
     ("mmap_trylock", i64),  # 1: a fault tries mmap_lock before it waits for it
     ("read_needs_read", i64),
     ("exec_needs_exec", i64),
     ("prot_fault_fails", i64),
     ("fetch_fails_early", i64),
+    ("young_bit", i64),  # PTE_YOUNG if an access needs it, or 0 if the hardware sets it
+    ("prefaulted", i64),  # PTE_YOUNG if fault-around makes it so, or 0
+    ("uffd_vma_lock", i64),  # 1: UFFDIO_COPY takes the VMA lock, if it can
+    ("stack_writes", i64),  # 1: a stack grows under mmap_lock for write; else for read
     ("rules", Rule, len(FaultClass)),
     ("cost", Costs),
     ("dirty_limit", i64),  # pages; 0: none
@@ -816,6 +989,7 @@ World = _record(
     ("anon_vmas", i64),  # how many anon_vmas were made
     ("vma_free", i64),  # the first free slot
     ("vma_slots", i64),  # slots that were ever used
+    ("regions_used", i64),
     ("idle_first", i64),
     ("queued", i64),  # threads in all run queues
     ("dirty", i64),  # pages of files on devices
@@ -846,6 +1020,7 @@ World = _record(
     ("vmas", Vma, VMAS_MAX),
     ("vma_order", u32, VMA_ORDER_MAX),  # slots of each process by address
     ("instructions", Instruction, INSTRUCTIONS_MAX),
+    ("regions", Region, REGIONS_MAX),
     ("barriers", Barrier, BARRIERS_MAX),
     ("cursors", i64, CURSORS_MAX),
     ("pages_listed", i64, LIST_MAX),

@@ -2,7 +2,8 @@
 
 The rows are those of a harness that runs as init in a small guest: fault threads touch cold
 pages of a file in a closed loop (S1, S2), the same one of them all at once and round after
-round (S3), or pages of anonymous memory that they write (S6); and writers change the address
+round (S3), pages of anonymous memory that are in swap (S4) or that they write (S6), or random
+pages of a file that does not fit a memory cgroup, for a time (S5); and writers change the address
 space and sleep. A row's columns are all that is read here; costs come from the machine profile.
 """
 
@@ -24,6 +25,7 @@ from faultlane_server.scenario import (
     Loop,
     Machine,
     Measure,
+    Memcg,
     Mmap,
     Mprotect,
     Munmap,
@@ -32,6 +34,7 @@ from faultlane_server.scenario import (
     Scenario,
     Sleep,
     Step,
+    Swap,
     ThreadGroup,
     Touch,
     Vma,
@@ -49,10 +52,24 @@ LOOP_NS = 70  # assumed: what the harness's loop does between two touches
 HORIZON_NS = 60 * 10**9
 CHANNELS = 1024  # of the null block device: as good as unlimited
 WORD = (1 << 64) - 1
+THRASH_NS = 2 * 10**9  # for how long S5 goes on
+THRASH_NS_BY_INSTRUCTIONS = 10**9  # the same in the set that counts instructions
+READER_SEED = 88172645463325252  # of the harness's random pages; each thread adds its number times
+READER_SEED_STEP = 7919
+READER_WORDS_SKIPPED = 8
+
+# What a memory cgroup is charged for besides the pages of the file, per page: a buffer head
+# (104 bytes) and its share of a page table; and per 64 pages that have a node of the xarray,
+# which for random pages are all: 576 bytes.
+BUFFER_HEAD_BYTES = 104
+XARRAY_NODE_BYTES = 576
+XARRAY_NODE_PAGES = 64
+TABLE_PAGES = 512
 
 # What the two mprotects of a pair ask for.
 UNRELATED = ((Protection.READ,), (Protection.READ, Protection.WRITE))
 SAME_VMA = ((Protection.READ, Protection.EXEC), (Protection.READ,))
+SAME_VMA_OF_SWAP = ((Protection.READ, Protection.EXEC), (Protection.READ, Protection.WRITE))
 
 POLICY_OF = {
     "base": "mainline",
@@ -63,7 +80,7 @@ POLICY_OF = {
     "hold": "hold",
     "mmaponly": "mmap_lock_only",
 }
-SCENARIOS = ("S1", "S2", "S3", "S6")
+SCENARIOS = ("S1", "S2", "S3", "S4", "S5", "S6")
 READ_WRITE = (Protection.READ, Protection.WRITE)
 READAHEAD_BYTES = {"advise_random": 131072, "readahead_1page": 4096, "readahead_128k": 131072}
 
@@ -84,11 +101,18 @@ def scenario_of(row: Row, *, profile: str, cpus: int, seed: int = 0) -> Scenario
         Scenario(
             workload=Workload(
                 files=harness.files(),
-                processes=(Process("harness", (*harness.vmas(), *harness.areas()), groups),),
+                processes=(harness.process(groups),),
+                memcgs=harness.memcgs(),
             ),
-            machine=Machine(arch="x86", cpus=cpus, profile=profile, devices=harness.devices()),
-            kernel=Kernel(policy=POLICY_OF[row["variant"]], hz=250),
-            horizon_ns=HORIZON_NS,
+            machine=Machine(
+                arch="x86",
+                cpus=cpus,
+                profile=profile,
+                devices=harness.devices(),
+                swap=harness.swap(),
+            ),
+            kernel=Kernel(policy=POLICY_OF[row["variant"]], hz=250, page_cluster=0),
+            horizon_ns=harness.horizon_ns(),
             seed=seed,
             recording=Recording(RecordingKind.SUMMARY_ONLY),
         )
@@ -100,7 +124,9 @@ class _Harness:
 
     def __init__(self, row: Row, repetition: int) -> None:
         self.row = row
-        self.is_anonymous = row["scenario"] == "S6"
+        self.is_anonymous = row["scenario"] in ("S4", "S6")
+        self.is_swapped = row["scenario"] == "S4"
+        self.is_limited = row["scenario"] == "S5"
         self.all_at_once = row["scenario"] == "S3"
         self.access = Access.WRITE if row.get("write_fault") == "1" else Access.READ
         stride_pages = 1 if self.is_anonymous else STRIDE_PAGES
@@ -112,11 +138,49 @@ class _Harness:
         self.writer_count = int(row["writers"] or 0)
         self.writer_op = row["writer_op"]
         self.writer_think_us = int(row["writer_think_us"] or 0)
-        touched = self.touches * (1 if self.all_at_once else self.threads)
-        self.used_pages = -(-touched * stride_pages // self.vma_count)  # of each VMA
+        touched = self.touches * (1 if self.all_at_once else self.threads) * stride_pages
+        if self.is_limited:
+            touched = int(row["file_pages"])
+        self.used_pages = -(-touched // self.vma_count)  # of each VMA
         self.vma_bytes = (self.used_pages + TAIL_PAGES) * PAGE_BYTES
-        windows = self.used_pages * self.vma_count // stride_pages
-        self.pages = _shuffled_pages(windows, stride_pages, repetition)
+        if self.is_limited:
+            self.pages = self._random_pages(self.used_pages * self.vma_count)
+        else:
+            windows = self.used_pages * self.vma_count // stride_pages
+            self.pages = _shuffled_pages(windows, stride_pages, repetition)
+
+    def _random_pages(self, among: int) -> list[int]:
+        """Return what each thread touches, one thread after the other, as the harness draws it."""
+        pages: list[int] = []
+        for thread in range(self.threads):
+            words = _xorshift(READER_SEED + thread * READER_SEED_STEP)
+            drawn = islice(words, READER_WORDS_SKIPPED, READER_WORDS_SKIPPED + self.touches)
+            pages += [word % among for word in drawn]
+        return pages
+
+    def horizon_ns(self) -> int:
+        if not self.is_limited:
+            return HORIZON_NS
+        return THRASH_NS_BY_INSTRUCTIONS if self.row["set"] == "icount" else THRASH_NS
+
+    def process(self, groups: tuple[ThreadGroup, ...]) -> Process:
+        memcg = "limited" if self.is_limited else ""
+        vmas = (*self.vmas(), *self.areas())
+        return Process("harness", vmas, groups, memcg, oom_unkillable=self.is_limited)
+
+    def memcgs(self) -> tuple[Memcg, ...]:
+        """Return the memory cgroup, with what the kernel charges to it besides the pages."""
+        if not self.is_limited:
+            return ()
+        max_bytes = int(self.row["memcg_limit_kib"]) * 1024
+        nodes = min(self.used_pages // XARRAY_NODE_PAGES, max_bytes // PAGE_BYTES)
+        buffer_heads = max_bytes // PAGE_BYTES * BUFFER_HEAD_BYTES
+        tables = -(-self.used_pages // TABLE_PAGES) * PAGE_BYTES
+        others = (nodes * XARRAY_NODE_BYTES + buffer_heads + tables) // PAGE_BYTES
+        return (Memcg("limited", max_bytes=max_bytes, other_bytes=others * PAGE_BYTES),)
+
+    def swap(self) -> Swap | None:
+        return Swap("nullb", self.vma_bytes * self.vma_count) if self.is_swapped else None
 
     def files(self) -> tuple[File, ...]:
         """Return the file that is mapped, which is the device itself."""
@@ -125,17 +189,21 @@ class _Harness:
         return (File("file", self.vma_bytes * self.vma_count, "nullb"),)
 
     def devices(self) -> tuple[Device, ...]:
-        if self.is_anonymous:
+        if self.is_anonymous and not self.is_swapped:
             return ()
         latency = Fixed(int(self.row["device_latency_ns"]))
-        window_bytes = READAHEAD_BYTES[self.row["readahead"]]
+        window_bytes = READAHEAD_BYTES.get(self.row["readahead"], 0)
         return (Device("nullb", latency, CHANNELS, readahead_bytes=window_bytes),)
 
     def vmas(self) -> Iterator[Vma]:
         """Map the file piece by piece, or memory that has an anon_vma: a page was written."""
         for number in range(self.vma_count):
             name = f"vma{number}"
-            if self.is_anonymous:
+            if self.is_swapped:
+                swapped = (ByteRange(0, self.used_pages * PAGE_BYTES),)
+                memory = AnonymousMapping()
+                yield Vma(name, self.vma_bytes, memory, 0, READ_WRITE, swapped=swapped)
+            elif self.is_anonymous:
                 written = (ByteRange(self.used_pages * PAGE_BYTES, PAGE_BYTES),)
                 memory = AnonymousMapping()
                 yield Vma(name, self.vma_bytes, memory, 0, READ_WRITE, mapped=written)
@@ -191,7 +259,8 @@ class _Harness:
             pair = (Mmap("area", 32 * PAGE_BYTES), Munmap("area"))
         else:
             at = self.used_pages + TAIL_WRITTEN_FROM
-            pair = self._pair("vma0", at, 2, SAME_VMA, thread_pages=4)
+            protections = SAME_VMA_OF_SWAP if self.is_swapped else SAME_VMA
+            pair = self._pair("vma0", at, 2, protections, thread_pages=4)
         yield self._writer("writers", self.writer_count, pair)
 
     def _writer(self, name: str, threads: int, pair: tuple[Step, ...]) -> ThreadGroup:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from faultlane_server.scenario.machine import Hardware
-from faultlane_server.scenario.tree import File, Process, Vma
+from faultlane_server.scenario.tree import File, FileMapping, Process, Vma
 
 
 @dataclass(slots=True)
@@ -15,11 +15,13 @@ class Needs:
     pages: int = 0  # of what threads map, each with a guard page
     vmas: int = 0  # that they map, or split off
     vma_places: int = 0
+    opens: int = 0  # struct files that mmaps make
     list_entries: int = 0
     cursors: int = 0  # a place in a walk, for each thread and each touch that walks
     quantile_points: int = 0
     zipf_pages: int = 0  # each has its weight, for each touch
     sections: set[str] = field(default_factory=set)
+    anon_names: set[str] = field(default_factory=set)
     barriers: set[tuple[str, str]] = field(default_factory=set)  # process, name
 
 
@@ -35,4 +37,5 @@ class Author:
     hardware: Hardware
     needs: Needs
     mapped_bytes: dict[str, int] = field(default_factory=dict)  # now, by the name mmap gave
+    mapped_files: dict[str, FileMapping | None] = field(default_factory=dict)  # by the same
     reserved_bytes: dict[str, int] = field(default_factory=dict)  # at most, by the same

@@ -14,6 +14,7 @@ from faultlane_server.scenario.limits import (
     HORIZON_NS_MAX,
     INT32_MAX,
     LISTS_ALL_MAX,
+    OPENS_MAX,
     PAGES_MAX,
     PAGES_SET_MAX,
     PROCESSES_MAX,
@@ -21,6 +22,7 @@ from faultlane_server.scenario.limits import (
     SECTIONS_MAX,
     STEPS_MAX,
     THREADS_MAX,
+    TRAIT_MAX,
     UINT64_MAX,
     VMA_PLACES_MAX,
     VMAS_MAX,
@@ -32,8 +34,11 @@ from faultlane_server.scenario.memory import (
     check_file,
     check_mapped,
     check_no_overlaps,
+    check_room_names,
     check_vma,
     pages,
+    reach_bytes,
+    rooms,
 )
 from faultlane_server.scenario.programs import check_program
 from faultlane_server.scenario.tree import (
@@ -102,7 +107,8 @@ def _recording(place: Place, recording: Recording) -> Recording:
 def _workload(place: Place, scenario: Scenario, hardware: Hardware) -> Workload:
     workload = scenario.workload
     files = place.field("files")
-    files.want_at_most(FILES_MAX, len(workload.files), "files")
+    copies = sum(max(file.copies, 1) for file in workload.files)
+    files.want_at_most(FILES_MAX, copies, "files")
     files.want_unique_names([file.name for file in workload.files])
     processes = place.field("processes")
     processes.want_between(1, PROCESSES_MAX, len(workload.processes))
@@ -143,11 +149,12 @@ def _process(
     vmas = tuple(
         check_vma(at.item(index), vma, files, hardware) for index, vma in enumerate(process.vmas)
     )
+    check_room_names(at, vmas)
     check_no_overlaps(at, vmas)
     if not process.groups:
         groups.refuse("at least one group", 0)
     groups.want_unique_names([group.name for group in process.groups])
-    named = {vma.name: vma for vma in vmas}
+    named = rooms(vmas) | {vma.name: vma for vma in vmas}
     others = {each.name: each for each in workload.processes}
     filled = (
         _group(
@@ -169,15 +176,18 @@ def _check_totals(place: Place, workload: Workload, needs: Needs, page_bytes: in
     processes = workload.processes
     groups = [group for process in processes for group in process.groups]
     vmas = [vma for process in processes for vma in process.vmas]
-    lengths = [file.size_bytes for file in workload.files] + [vma.length_bytes for vma in vmas]
-    pages_all = sum(pages(length, page_bytes) for length in lengths) + needs.pages
+    of_files = (pages(file.size_bytes, page_bytes) * file.copies for file in workload.files)
+    of_vmas = (pages(reach_bytes(vma) + vma.grows_down_bytes, page_bytes) for vma in vmas)
+    pages_all = sum(of_files) + sum(of_vmas) + needs.pages
     place.want_at_most(PAGES_MAX, pages_all, "pages of files and VMAs together")
     place.want_at_most(PAGES_SET_MAX, _pages_set(workload, page_bytes), "pages with initial states")
     counts = (
         (THREADS_MAX, sum(group.threads for group in groups), "threads"),
         (VMAS_MAX, len(vmas) + needs.vmas, "VMAs, with those that threads map or split off,"),
         (VMA_PLACES_MAX, len(vmas) + needs.vma_places, "VMAs and ends of munmaps and mprotects"),
+        (OPENS_MAX, len(vmas) + needs.opens, "VMAs and mmaps of files, times their threads,"),
         (STEPS_MAX, needs.steps, "steps of programs"),
+        (TRAIT_MAX, len(needs.anon_names), "names of memory"),
         (SECTIONS_MAX, len(needs.sections), "names of measures"),
         (BARRIERS_MAX, len(needs.barriers), "barriers"),
         (LISTS_ALL_MAX, needs.list_entries, "entries of explicit lists"),
@@ -191,13 +201,18 @@ def _check_totals(place: Place, workload: Workload, needs: Needs, page_bytes: in
 
 def _pages_set(workload: Workload, page_bytes: int) -> int:
     """Return how many pages get a state from their ranges, each as often as it gets one."""
-    states = [part for file in workload.files for part in file.initial]
-    mapped = [part for process in workload.processes for vma in process.vmas for part in vma.mapped]
-    bad = [part for file in workload.files for part in file.bad]
-    return (
-        sum(part.length_bytes // page_bytes // max(part.every_pages, 1) for part in states)
-        + sum(part.length_bytes for part in (*mapped, *bad)) // page_bytes
-    )
+    vmas = [vma for process in workload.processes for vma in process.vmas]
+    parts = [part for vma in vmas for part in (*vma.mapped, *vma.swapped, *vma.numa_hinted)]
+    parts += [part for vma in vmas for part in (*vma.device_private, *vma.device_exclusive)]
+    of_vmas = sum(part.length_bytes for part in parts) // page_bytes
+    return of_vmas + sum(_pages_set_in(file, page_bytes) for file in workload.files)
+
+
+def _pages_set_in(file: File, page_bytes: int) -> int:
+    """Return the same for a file, with its copies."""
+    states = (part.length_bytes // page_bytes // max(part.every_pages, 1) for part in file.initial)
+    bad = sum(part.length_bytes for part in file.bad) // page_bytes
+    return (sum(states) + bad) * file.copies
 
 
 def _check_mapped(place: Place, workload: Workload, page_bytes: int) -> None:

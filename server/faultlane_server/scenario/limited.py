@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from faultlane_server.codes import FileKind, PageState
 from faultlane_server.scenario.limits import INT64_MAX, MEMCG_PAGES_LEAST, MEMCGS_MAX
 from faultlane_server.scenario.memory import PRESENT, cached_pages
-from faultlane_server.scenario.tree import File, FileMapping, Scenario, Workload
+from faultlane_server.scenario.tree import File, FileMapping, Scenario, Vma, Workload
 from faultlane_server.scenario.violations import Place
 
 
@@ -20,6 +20,8 @@ def check_memcgs(place: Place, workload: Workload, page_bytes: int) -> None:
         if memcg.max_bytes:
             least = MEMCG_PAGES_LEAST * page_bytes
             at.item(index).field("max_bytes").want_between(least, INT64_MAX, memcg.max_bytes)
+        most = (memcg.max_bytes or INT64_MAX) - 1
+        at.item(index).field("other_bytes").want_between(0, most, memcg.other_bytes)
         at.item(index).field("high_bytes").want_between(0, INT64_MAX, memcg.high_bytes)
     for index, process in enumerate(workload.processes):
         if process.memcg:
@@ -76,12 +78,27 @@ def payer_of(workload: Workload, file: File) -> str:
 def charged_pages(workload: Workload, page_bytes: int) -> Counter[str]:
     """Return how many pages each memcg pays for when the run begins; the name of none is empty."""
     charged: Counter[str] = Counter()
+    for memcg in workload.memcgs:
+        charged[memcg.name] += memcg.other_bytes // page_bytes
     for file in workload.files:
         if file.kind != FileKind.SPECIAL:
             charged[payer_of(workload, file)] += sum(cached_pages(file, page_bytes, PRESENT))
     for process in workload.processes:
         for vma in process.vmas:
             if not isinstance(vma.backing, FileMapping):
-                mapped = sum(part.length_bytes for part in vma.mapped)
-                charged[process.memcg] += mapped // page_bytes
+                charged[process.memcg] += _own_pages(vma, page_bytes)
     return charged
+
+
+def _own_pages(vma: Vma, page_bytes: int) -> int:
+    """Return how many pages of anonymous memory are there: each was given its last state."""
+    if not vma.device_private and not vma.device_exclusive:
+        return sum(part.length_bytes for part in vma.mapped) // page_bytes
+    there = bytearray(vma.length_bytes // page_bytes)
+    states = ((vma.mapped, 1), (vma.device_private, 0), (vma.device_exclusive, 1))
+    for parts, is_there in states:
+        for part in parts:
+            first = part.offset_bytes // page_bytes
+            pages = part.length_bytes // page_bytes
+            there[first : first + pages] = bytes([is_there]) * pages
+    return sum(there)

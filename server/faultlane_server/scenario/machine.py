@@ -7,6 +7,7 @@ from faultlane_server.codes import (
     DeviceKind,
     DropForIo,
     FaultClass,
+    ForkSkips,
     LruKind,
     RelockAndMap,
     RetryReason,
@@ -104,6 +105,7 @@ def check_kernel(place: Place, kernel: Kernel, hardware: Hardware) -> Kernel:
         hz=kernel.hz or hardware.hz,
         dirty_background_bytes=kernel.dirty_background_bytes or kernel.dirty_bytes // 2,
         lru=kernel.lru or LruKind.CLASSIC,
+        fork_skips=kernel.fork_skips or ForkSkips.NOTHING,
     )
     place.field("lru").want_one_of(list(LruKind), filled.lru)
     place.field("lru_gen_enabled").want_one_of(LRU_GEN_CHOICES, kernel.lru_gen_enabled)
@@ -114,6 +116,7 @@ def check_kernel(place: Place, kernel: Kernel, hardware: Hardware) -> Kernel:
         _check_vma_lock(place.field("generation"), filled, hardware.arch)
     _check_dirty(place, filled, hardware.page_bytes)
     place.field("hz").want_one_of(HZ_CHOICES, filled.hz)
+    place.field("fork_skips").want_one_of(list(ForkSkips), filled.fork_skips)
     _check_fault_around(place.field("fault_around_bytes"), filled, hardware.page_bytes)
     return filled
 

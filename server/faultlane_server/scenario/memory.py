@@ -4,13 +4,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from faultlane_server.codes import Advice, FileKind, PageState, Protection
-from faultlane_server.scenario.limits import ADDRESS_MAX, OPEN_CHARACTERS_MAX, UINT64_MAX
+from faultlane_server.scenario.limits import (
+    ADDRESS_MAX,
+    FILES_MAX,
+    OPEN_CHARACTERS_MAX,
+    UINT64_MAX,
+)
 from faultlane_server.scenario.machine import Hardware
-from faultlane_server.scenario.tree import ByteRange, File, FileMapping, FileRange, Vma
+from faultlane_server.scenario.tree import (
+    AnonymousMapping,
+    ByteRange,
+    File,
+    FileMapping,
+    FileRange,
+    UserfaultfdModes,
+    Vma,
+)
 from faultlane_server.scenario.violations import Place
 
 CACHED = (PageState.CACHED, PageState.CACHED_READAHEAD, PageState.DIRTY)
 PRESENT = (*CACHED, PageState.NOT_UPTODATE)
+ONLY_ANONYMOUS = ("grows_down_bytes", "device_private", "device_exclusive", "userfaultfd")
 IN_MEMORY = (PageState.ABSENT, PageState.CACHED, PageState.SWAPPED)  # without a device
 
 
@@ -48,7 +62,8 @@ def check_protection(place: Place, protection: Sequence[Protection]) -> None:
 def check_file(place: Place, file: File, hardware: Hardware) -> File:
     """Check one file and return it filled in."""
     place.field("size_bytes").want_between(1, UINT64_MAX, file.size_bytes)
-    file = replace(file, kind=file.kind or FileKind.REGULAR)
+    file = replace(file, kind=file.kind or FileKind.REGULAR, copies=file.copies or 1)
+    place.field("copies").want_between(1, FILES_MAX, file.copies)
     if place.field("kind").want_one_of(list(FileKind), file.kind):
         _check_kind(place, file, hardware)
     end_bytes = file_end(file, hardware.page_bytes)
@@ -116,11 +131,15 @@ def check_vma(place: Place, vma: Vma, files: Mapping[str, File], hardware: Hardw
         vma,
         protection=vma.protection or (Protection.READ,),
         advice=vma.advice or Advice.NORMAL,
-        mapped=check_ranges(place.field("mapped"), vma.mapped, vma.length_bytes, page_bytes),
-        swapped=check_ranges(place.field("swapped"), vma.swapped, vma.length_bytes, page_bytes),
+        mapped=_parts(place, vma, "mapped", page_bytes),
+        swapped=_parts(place, vma, "swapped", page_bytes),
+        device_private=_parts(place, vma, "device_private", page_bytes),
+        device_exclusive=_parts(place, vma, "device_exclusive", page_bytes),
+        numa_hinted=_parts(place, vma, "numa_hinted", page_bytes),
     )
     _check_swapped(place.field("swapped"), filled, hardware)
-    _check_backing(place, filled, files, page_bytes)
+    check_backing(place, filled, files, page_bytes)
+    _check_room(place, filled, page_bytes)
     return filled
 
 
@@ -140,6 +159,52 @@ def _check_swapped(place: Place, vma: Vma, hardware: Hardware) -> None:
         end_bytes = part.offset_bytes + part.length_bytes
 
 
+def _parts(place: Place, vma: Vma, name: str, page_bytes: int) -> tuple[ByteRange, ...]:
+    """Check the parts of a VMA that have a state when the run begins."""
+    return check_ranges(place.field(name), getattr(vma, name), vma.length_bytes, page_bytes)
+
+
+def _check_room(place: Place, vma: Vma, page_bytes: int) -> None:
+    """Check the room that a VMA may grow into: it has a name if and only if it is there."""
+    size, name = place.field("grows_down_bytes"), place.field("room")
+    if not vma.grows_down_bytes:
+        if vma.room:
+            name.refuse("nothing without grows_down_bytes", vma.room)
+        return
+    name.want_name(vma.room)
+    most = vma.address - page_bytes if vma.address else ADDRESS_MAX // 2
+    if size.want_multiple(page_bytes, vma.grows_down_bytes):
+        size.want_between(page_bytes, most, vma.grows_down_bytes)
+
+
+def rooms(vmas: Sequence[Vma]) -> dict[str, Vma]:
+    """Return the rooms that VMAs may grow into, by name."""
+    return {
+        vma.room: Vma(vma.room, vma.grows_down_bytes, AnonymousMapping())
+        for vma in vmas
+        if vma.room and vma.grows_down_bytes
+    }
+
+
+def check_room_names(place: Place, vmas: Sequence[Vma]) -> None:
+    """Check that no room has the name of a VMA, or of another room."""
+    taken = {vma.name for vma in vmas}
+    for index, vma in enumerate(vmas):
+        if vma.room and vma.room in taken:
+            place.item(index).field("room").refuse("a name that is not taken", vma.room)
+        taken.add(vma.room)
+
+
+def reach_bytes(vma: Vma) -> int:
+    """Return how long a VMA can become."""
+    return vma.length_bytes + vma.room_bytes
+
+
+def without_room(vma: Vma, offset_bytes: int, length_bytes: int) -> int:
+    """Return how long a range without a length is that ends where the VMA ends at first, or 0."""
+    return 0 if length_bytes else max(vma.length_bytes - offset_bytes, 0)
+
+
 def check_no_overlaps(place: Place, vmas: Sequence[Vma]) -> None:
     """Check that the VMAs whose addresses are given keep clear of each other."""
     placed = [(vma.address, index) for index, vma in enumerate(vmas) if vma.address > 0]
@@ -150,8 +215,12 @@ def check_no_overlaps(place: Place, vmas: Sequence[Vma]) -> None:
             place.item(index).field("address").refuse(
                 f"at least {end:#x}, where VMA {before} ends", address
             )
-        if address + vma.length_bytes > end:
-            end, before = address + vma.length_bytes, vma.name
+        elif address - vma.grows_down_bytes < end:
+            place.item(index).field("grows_down_bytes").refuse(
+                f"at most {address - end}, down to where VMA {before} ends", vma.grows_down_bytes
+            )
+        if address + reach_bytes(vma) > end:
+            end, before = address + reach_bytes(vma), vma.name
 
 
 def check_mapped(place: Place, vma: Vma, cached: bytearray, page_bytes: int) -> None:
@@ -189,16 +258,24 @@ def _check_place(place: Place, vma: Vma, page_bytes: int) -> None:
     length = place.field("length_bytes")
     if length.want_multiple(page_bytes, vma.length_bytes):
         length.want_between(page_bytes, ADDRESS_MAX - page_bytes, vma.length_bytes)
+    room = place.field("room_bytes")
+    if room.want_multiple(page_bytes, vma.room_bytes):
+        room.want_between(0, ADDRESS_MAX - page_bytes, vma.room_bytes)
     address = place.field("address")
     if address.want_multiple(page_bytes, vma.address) and vma.address:
-        last = ADDRESS_MAX - max(vma.length_bytes, page_bytes)
+        last = ADDRESS_MAX - max(reach_bytes(vma), page_bytes)
         address.want_between(page_bytes, last, vma.address)
 
 
-def _check_backing(place: Place, vma: Vma, files: Mapping[str, File], page_bytes: int) -> None:
+def check_backing(place: Place, vma: Vma, files: Mapping[str, File], page_bytes: int) -> None:
+    """Check what is behind a VMA: it lies in its file, with its room."""
     mapping = vma.backing
     if not isinstance(mapping, FileMapping):
         return
+    for name in ONLY_ANONYMOUS:
+        got = getattr(vma, name)
+        if got not in (0, (), UserfaultfdModes()):
+            place.field(name).refuse("nothing for a mapping of a file", name)
     at = place.field("file")
     if len(mapping.open) > OPEN_CHARACTERS_MAX:
         want = f"at most {OPEN_CHARACTERS_MAX} characters"
@@ -219,3 +296,6 @@ def _check_in_file(
     elif vma.length_bytes > rest_bytes:
         want = f"at most {rest_bytes}, what file {file.name} has from offset_bytes on"
         place.field("length_bytes").refuse(want, vma.length_bytes)
+    elif reach_bytes(vma) > rest_bytes:
+        want = f"at most {rest_bytes - vma.length_bytes}, what file {file.name} has behind it"
+        place.field("room_bytes").refuse(want, vma.room_bytes)

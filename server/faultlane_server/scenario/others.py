@@ -5,7 +5,7 @@ from dataclasses import replace
 from faultlane_server.codes import FileKind, SignalKind
 from faultlane_server.scenario.author import Author
 from faultlane_server.scenario.memory import check_range, file_end
-from faultlane_server.scenario.tree import File, FileStep, Ftruncate, Kill
+from faultlane_server.scenario.tree import File, FileStep, Ftruncate, Kill, ProcessStep
 from faultlane_server.scenario.violations import Place
 
 
@@ -42,4 +42,11 @@ def check_kill(place: Place, step: Kill, author: Author) -> Kill:
         group.want_known(groups, step.group)
     elif step.group:
         group.refuse("nothing for a FATAL signal, which ends the whole process", step.group)
+    return step
+
+
+def check_process_step(place: Place, step: ProcessStep, author: Author) -> ProcessStep:
+    """Check a step that looks at a process, and return it filled in."""
+    step = replace(step, process=step.process or author.process)
+    place.field("process").want_known(author.processes, step.process)
     return step

@@ -3,36 +3,60 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from faultlane_server.codes import Madvice
+from faultlane_server.scenario.address_space import (
+    check_brk,
+    check_exec,
+    check_mmap,
+    check_mremap,
+    check_munmap,
+    check_range_step,
+)
 from faultlane_server.scenario.author import Author
 from faultlane_server.scenario.durations import can_be_positive, check_duration, points_of
 from faultlane_server.scenario.limits import (
     IDLE_ROUNDS_MAX,
     INT64_MAX,
-    MMAP_BYTES_MAX,
     NESTING_MAX,
 )
-from faultlane_server.scenario.memory import check_protection, check_range, pages
-from faultlane_server.scenario.others import check_file_step, check_kill
+from faultlane_server.scenario.memory import pages
+from faultlane_server.scenario.others import check_file_step, check_kill, check_process_step
+from faultlane_server.scenario.special import check_on_a_vma
 from faultlane_server.scenario.touches import check_touch
 from faultlane_server.scenario.tree import (
     Barrier,
+    Brk,
+    ClearRefs,
     Compute,
+    Exec,
     FadviseDontneed,
     Fork,
     Ftruncate,
+    Khugepaged,
     Kill,
     Loop,
     Madvise,
+    Mbind,
     Measure,
+    Migrate,
+    Mlock,
     Mmap,
     Mprotect,
+    Mremap,
+    Munlock,
     Munmap,
+    NumaScan,
+    Prctl,
     PunchHole,
+    ReadMaps,
+    ReadSmaps,
     Sleep,
     Step,
     SyncFileRange,
     Touch,
+    UserfaultfdClose,
+    UserfaultfdCopy,
+    UserfaultfdRegister,
+    UserfaultfdWriteprotect,
 )
 from faultlane_server.scenario.violations import Place
 
@@ -43,13 +67,30 @@ _FIELD_OF: dict[type, str] = {
     Sleep: "sleep",
     Mmap: "mmap",
     Munmap: "munmap",
+    Mremap: "mremap",
+    Brk: "brk",
     Mprotect: "mprotect",
     Madvise: "madvise",
+    Mlock: "mlock",
+    Munlock: "munlock",
+    Mbind: "mbind",
+    Prctl: "prctl",
+    Exec: "exec",
+    ReadSmaps: "read_smaps",
+    ReadMaps: "read_maps",
+    ClearRefs: "clear_refs",
+    Khugepaged: "khugepaged",
+    NumaScan: "numa_scan",
     Fork: "fork",
     Ftruncate: "ftruncate",
     PunchHole: "punch_hole",
     SyncFileRange: "sync_file_range",
     FadviseDontneed: "fadvise_dontneed",
+    UserfaultfdRegister: "userfaultfd_register",
+    UserfaultfdCopy: "userfaultfd_copy",
+    UserfaultfdWriteprotect: "userfaultfd_writeprotect",
+    UserfaultfdClose: "userfaultfd_close",
+    Migrate: "migrate",
     Kill: "kill",
     Barrier: "barrier",
     Measure: "measure",
@@ -85,19 +126,27 @@ def _step(place: Place, step: Step, author: Author, depth: int) -> Step:
             author.needs.quantile_points += points_of(step.duration)
             return step
         case Mmap():
-            return _mmap(place, step, author)
+            return check_mmap(place, step, author)
         case Munmap():
-            return _munmap(place, step, author)
-        case Mprotect():
-            return _mprotect(place, step, author)
-        case Madvise():
-            return _madvise(place, step, author)
+            return check_munmap(place, step, author)
+        case Mremap():
+            return check_mremap(place, step, author)
+        case Brk():
+            return check_brk(place, step, author)
+        case Exec():
+            return check_exec(place, step, author)
+        case ReadSmaps() | ReadMaps() | ClearRefs():
+            return check_process_step(place, step, author)
         case Fork():
             check_duration(place.field("child"), step.child)
             author.needs.quantile_points += points_of(step.child)
             return step
         case Kill():
             return check_kill(place, step, author)
+        case UserfaultfdRegister() | UserfaultfdCopy() | UserfaultfdWriteprotect() | Migrate():
+            return check_on_a_vma(place, step, author)
+        case UserfaultfdClose():
+            return step
         case Ftruncate() | PunchHole() | SyncFileRange() | FadviseDontneed():
             return check_file_step(place, step, author)
         case Barrier():
@@ -110,6 +159,8 @@ def _step(place: Place, step: Step, author: Author, depth: int) -> Step:
             return replace(step, steps=_inner_steps(place, step, author, depth))
         case Loop():
             return _loop(place, step, author, depth)
+        case _:
+            return check_range_step(place, step, author)
 
 
 def _inner_steps(
@@ -164,71 +215,3 @@ def _idle_steps(step: Step) -> int:
         return 1
     rounds = step.count if isinstance(step, Loop) else 1
     return rounds * sum(map(_idle_steps, step.steps))
-
-
-def _mmap(place: Place, step: Mmap, author: Author) -> Mmap:
-    name, length = place.field("name"), place.field("length_bytes")
-    name.want_name(step.name)
-    if step.name in author.vmas:
-        name.refuse("a name that no VMA of the process has", step.name)
-    if step.name in author.mapped_bytes:
-        name.refuse("a name that was unmapped before it is mapped again", step.name)
-    page_bytes = author.hardware.page_bytes
-    if length.want_multiple(page_bytes, step.length_bytes):
-        length.want_between(page_bytes, MMAP_BYTES_MAX, step.length_bytes)
-    author.mapped_bytes[step.name] = step.length_bytes
-    reserved_bytes = max(step.length_bytes, author.reserved_bytes.get(step.name, 0))
-    author.reserved_bytes[step.name] = reserved_bytes
-    return step
-
-
-def _munmap(place: Place, step: Munmap, author: Author) -> Munmap:
-    author.needs.vma_places += 2 * author.threads
-    if step.vma in author.mapped_bytes:
-        return _munmap_all(place, step, author.mapped_bytes.pop(step.vma))
-    if not place.field("vma").want_known(author.vmas, step.vma):
-        return step
-    author.needs.vmas += 2 * author.threads
-    return replace(step, length_bytes=_length_in_vma(place, step, author))
-
-
-def _munmap_all(place: Place, step: Munmap, length_bytes: int) -> Munmap:
-    """Check the munmap of what the thread has mapped, which goes as a whole."""
-    if step.offset_bytes != 0:
-        place.field("offset_bytes").refuse("0 for a name bound by mmap", step.offset_bytes)
-    if step.length_bytes not in (0, length_bytes):
-        want = f"0 or {length_bytes}, all that was mapped"
-        place.field("length_bytes").refuse(want, step.length_bytes)
-    return replace(step, length_bytes=length_bytes)
-
-
-def _mprotect(place: Place, step: Mprotect, author: Author) -> Mprotect:
-    author.needs.vmas += 2 * author.threads
-    author.needs.vma_places += 2 * author.threads
-    check_protection(place.field("protection"), step.protection)
-    return replace(step, length_bytes=_length_for_threads(place, step, author))
-
-
-def _madvise(place: Place, step: Madvise, author: Author) -> Madvise:
-    author.needs.vmas += 2 * author.threads
-    author.needs.vma_places += 2 * author.threads
-    place.field("advice").want_one_of(list(Madvice), step.advice)
-    return replace(step, length_bytes=_length_for_threads(place, step, author))
-
-
-def _length_for_threads(place: Place, step: Mprotect | Madvise, author: Author) -> int:
-    """Check the ranges of all threads, and return the length of each."""
-    distance = place.field("thread_offset_bytes")
-    is_whole = distance.want_multiple(author.hardware.page_bytes, step.thread_offset_bytes)
-    if not place.field("vma").want_known(author.vmas, step.vma):
-        return step.length_bytes
-    length_bytes = _length_in_vma(place, step, author)
-    last_bytes = step.offset_bytes + step.thread_offset_bytes * (author.threads - 1) + length_bytes
-    if is_whole and step.thread_offset_bytes and last_bytes > author.vmas[step.vma].length_bytes:
-        distance.refuse("the ranges of all threads inside the VMA", step.thread_offset_bytes)
-    return length_bytes
-
-
-def _length_in_vma(place: Place, step: Munmap | Mprotect | Madvise, author: Author) -> int:
-    end_bytes, page_bytes = author.vmas[step.vma].length_bytes, author.hardware.page_bytes
-    return check_range(place, step.offset_bytes, step.length_bytes, end_bytes, page_bytes)

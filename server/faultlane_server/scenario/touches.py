@@ -6,7 +6,7 @@ from itertools import accumulate
 from faultlane_server.codes import Access
 from faultlane_server.scenario.author import Author
 from faultlane_server.scenario.limits import ADDRESS_MAX, INT64_MAX, LIST_MAX, THETA_PPM_MAX
-from faultlane_server.scenario.memory import check_range
+from faultlane_server.scenario.memory import check_range, reach_bytes, without_room
 from faultlane_server.scenario.tree import (
     Explicit,
     Sequential,
@@ -38,7 +38,7 @@ def _end(place: Place, name: str, author: Author) -> int:
         return author.mapped_bytes[name]
     if not place.want_known(author.vmas, name):
         return ADDRESS_MAX
-    return author.vmas[name].length_bytes
+    return reach_bytes(author.vmas[name])
 
 
 def _list(place: Place, touch: Touch, explicit: Explicit, end_bytes: int, author: Author) -> Touch:
@@ -70,6 +70,9 @@ def _check_list(place: Place, explicit: Explicit, pages: int, author: Author) ->
 def _walk(place: Place, touch: Touch, end_bytes: int, author: Author) -> Touch:
     page_bytes = author.hardware.page_bytes
     length_bytes = check_range(place, touch.offset_bytes, touch.length_bytes, end_bytes, page_bytes)
+    if touch.vma in author.vmas:
+        vma = author.vmas[touch.vma]
+        length_bytes = without_room(vma, touch.offset_bytes, touch.length_bytes) or length_bytes
     pages = length_bytes // page_bytes
     match touch.pattern:
         case Sequential(divided):

@@ -12,6 +12,7 @@ from faultlane_server.codes import (
     Advice,
     DeviceKind,
     FileKind,
+    ForkSkips,
     LruKind,
     Madvice,
     PageState,
@@ -108,6 +109,25 @@ class Mmap:
     name: str
     length_bytes: int
     merge: bool = False
+    file: "FileMapping | None" = None
+    own_file: bool = False
+    protection: tuple[Protection, ...] = (Protection.READ, Protection.WRITE)
+    over: str = ""
+    over_offset_bytes: int = 0
+    populate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mremap:
+    vma: str
+    length_bytes: int = 0
+    move: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Brk:
+    vma: str
+    length_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +153,77 @@ class Madvise:
     offset_bytes: int = 0
     length_bytes: int = 0
     thread_offset_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Mlock:
+    vma: str
+    offset_bytes: int = 0
+    length_bytes: int = 0
+    thread_offset_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Munlock:
+    vma: str
+    offset_bytes: int = 0
+    length_bytes: int = 0
+    thread_offset_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Mbind:
+    vma: str
+    offset_bytes: int = 0
+    length_bytes: int = 0
+    thread_offset_bytes: int = 0
+    policy: int = 0
+    move: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Prctl:
+    vma: str
+    offset_bytes: int = 0
+    length_bytes: int = 0
+    thread_offset_bytes: int = 0
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Khugepaged:
+    vma: str
+    offset_bytes: int = 0
+    length_bytes: int = 0
+    thread_offset_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NumaScan:
+    vma: str
+    offset_bytes: int = 0
+    length_bytes: int = 0
+    thread_offset_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Exec:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSmaps:
+    process: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadMaps:
+    process: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClearRefs:
+    process: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +267,45 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True)
+class UserfaultfdModes:
+    missing: bool = False
+    write_protect: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UserfaultfdRegister:
+    vma: str
+    modes: UserfaultfdModes
+    offset_bytes: int = 0
+    length_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class UserfaultfdCopy:
+    vma: str
+
+
+@dataclass(frozen=True, slots=True)
+class UserfaultfdWriteprotect:
+    vma: str
+    offset_bytes: int = 0
+    length_bytes: int = 0
+    resolve: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UserfaultfdClose:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Migrate:
+    vma: str
+    offset_bytes: int = 0
+    length_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Barrier:
     name: str
 
@@ -195,16 +325,29 @@ class Loop:
 # What changes the pages of a file, by name.
 FileStep = Ftruncate | PunchHole | SyncFileRange | FadviseDontneed
 
+# What is about a userfaultfd.
+UserfaultfdStep = UserfaultfdRegister | UserfaultfdCopy | UserfaultfdWriteprotect | UserfaultfdClose
+# What is about a range of a VMA, of which each thread can have its own.
+RangeStep = Mprotect | Madvise | Mlock | Munlock | Mbind | Prctl | Khugepaged | NumaScan
+
+# What looks at a whole process, its own or another one.
+ProcessStep = ReadSmaps | ReadMaps | ClearRefs
+
 Step = (
     Touch
     | Compute
     | Sleep
     | Mmap
     | Munmap
-    | Mprotect
-    | Madvise
+    | Mremap
+    | Brk
+    | RangeStep
+    | ProcessStep
     | Fork
+    | Exec
     | FileStep
+    | UserfaultfdStep
+    | Migrate
     | Kill
     | Barrier
     | Measure
@@ -249,6 +392,13 @@ class Vma:
     advice: Advice = Advice.NORMAL
     mapped: tuple[ByteRange, ...] = ()
     swapped: tuple[ByteRange, ...] = ()
+    grows_down_bytes: int = 0
+    room: str = ""
+    device_private: tuple[ByteRange, ...] = ()
+    device_exclusive: tuple[ByteRange, ...] = ()
+    numa_hinted: tuple[ByteRange, ...] = ()
+    userfaultfd: UserfaultfdModes = UserfaultfdModes()
+    room_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +426,7 @@ class File:
     initial: tuple[FileRange, ...] = ()
     kind: FileKind = FileKind.REGULAR
     bad: tuple[ByteRange, ...] = ()
+    copies: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +434,7 @@ class Memcg:
     name: str
     high_bytes: int = 0
     max_bytes: int = 0
+    other_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +489,8 @@ class Kernel:
     lru_gen_enabled: int = 7
     swappiness: int = 60
     page_cluster: int = 3
+    fork_skips: ForkSkips = ForkSkips.NOTHING
+    madvise_vma_lock: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from faultlane_server.codes import Access
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.memory.page_table import EXEC, READ, WRITE, pte_bit
-from faultlane_server.engine.world import PTE_PRESENT
+from faultlane_server.engine.world import PTE_NUMA, PTE_PRESENT
 
 
 @compiled
@@ -13,7 +13,8 @@ def is_allowed(world, vma, fault):
     if fault.access == Access.WRITE:
         return vma.protection & WRITE != 0
     pte = world.ptes[vma.pte + (fault.page - vma.start)]
-    if config.prot_fault_fails and pte & PTE_PRESENT and not pte & pte_bit(fault.access):
+    is_mapped = pte & (PTE_PRESENT | PTE_NUMA) == PTE_PRESENT
+    if config.prot_fault_fails and is_mapped and not pte & pte_bit(fault.access):
         return False
     if fault.access == Access.EXEC and config.exec_needs_exec:
         return vma.protection & EXEC != 0

@@ -45,12 +45,14 @@ from faultlane_server.engine.world import (
     HOLE,
     LOCKED,
     PTE_PRESENT,
+    PTE_YOUNG,
     READAHEAD,
     SWAP_CACHE,
     SWAPPED,
     UPTODATE,
     WORKINGSET,
     WRITEBACK,
+    Cause,
     Counter,
     Step,
 )
@@ -121,6 +123,8 @@ def _may_map_around(world, vma):
 def _fault_around(world, thread):
     """Map every ready page of the window around a fault; returns how many.
 
+    Only the page of the fault is young on all architectures.
+
     Pages of the working set, which were evicted and came back, do not count as hits: a file that
     thrashes is soon read without read-around.
     """
@@ -134,7 +138,7 @@ def _fault_around(world, thread):
     end = min(min(first + window, vma.end), min(table + world.config.table_pages, file_end))
     folios = file.first + vma.offset - vma.start
     ptes = vma.pte - vma.start
-    bits = page_table.entry(world, vma, vma.protection)
+    bits = page_table.entry(world, vma, vma.protection) & ~PTE_YOUNG
     mapped = 0
     visited = 0
     for page in range(first, end):
@@ -144,7 +148,9 @@ def _fault_around(world, thread):
         if not folio.state & WORKINGSET:
             visited += 1
         if world.ptes[ptes + page] == 0:
-            page_table.map_folio(world, fault.vma, ptes + page, folio, bits)
+            folio = world.folios[folios + page]
+            young = PTE_YOUNG if page == fault.page else world.config.prefaulted
+            page_table.map_folio(world, fault.vma, ptes + page, folio, bits | young)
             mapped += 1
     opened = world.opens[fault.open]
     opened.mmap_miss = max(0, opened.mmap_miss - visited)
@@ -175,6 +181,9 @@ def _without_device(world, thread, now_ns):
     """
     fault = world.threads[thread]
     folio = world.folios[fault.folio]
+    if world.files[fault.file].falloc_start <= fault.file_page < world.files[fault.file].falloc_end:
+        _wait_for_hole(world, thread, now_ns)
+        return
     if page_cache.is_present(folio):
         charges.give_back(world, thread)
         if folio.state & SWAP_CACHE and folio.state & WRITEBACK:
@@ -225,6 +234,28 @@ def read_from_swap(world, thread, now_ns):
     fault.rounds = 0
     fault.wait_is_killable = 0
     page_cache.wait_for(world, thread, folio, True, now_ns, Step.FOLIO_WOKEN)
+
+
+@compiled
+def _wait_for_hole(world, thread, now_ns):
+    """Wait until a hole is punched, without the fault lock if it may go (shmem_falloc_wait)."""
+    fault = world.threads[thread]
+    file = world.files[fault.file]
+    drop_if_allowed(world, thread, now_ns)
+    fault.behind = file.falloc_first
+    file.falloc_first = thread
+    sched.block(world, thread, now_ns, Cause.FALLOC, NOBODY, Step.FALLOC_OVER)
+
+
+@compiled
+def hole_is_punched(world, thread, now_ns):
+    """Try again; with the fault lock held the access is made again instead."""
+    fault = world.threads[thread]
+    if fault.dropped:
+        end_in_retry(world, thread, now_ns, RetryReason.FALLOC)
+        return
+    fault.result |= VmFault.NOPAGE
+    sched.burst(world, thread, now_ns, 0, Step.RELEASE)
 
 
 @compiled

@@ -129,8 +129,8 @@ def _map_written(world, thread, now_ns):
     fault = world.threads[thread]
     vma = world.vmas[fault.vma]
     pte = pte_of(world, fault)
-    is_mapped = world.ptes[pte] & PTE_PRESENT != 0
-    if is_mapped != (fault.kind == FaultKind.WP) or world.ptes[pte] & PTE_WRITE:
+    is_mapped = world.ptes[pte] & (PTE_PRESENT | PTE_WRITE) == PTE_PRESENT
+    if is_mapped != (fault.kind == FaultKind.WP) or (world.ptes[pte] != 0 and not is_mapped):
         page_cache.unlock_and_put(world, thread, now_ns)
         fault.result |= VmFault.NOPAGE
         return True

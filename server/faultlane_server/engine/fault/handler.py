@@ -14,17 +14,35 @@ from faultlane_server.codes import (
     FaultKind,
     FaultLock,
     FileKind,
+    RetryReason,
     VmaLockFaults,
     VmFault,
 )
 from faultlane_server.engine import program, sched
-from faultlane_server.engine.fault import access, anon, file, swap, wp
+from faultlane_server.engine.fault import (
+    access,
+    anon,
+    file,
+    moved,
+    stack,
+    swap,
+    userfault,
+    wp,
+)
 from faultlane_server.engine.fault.attempt import give_back_pages, pte_of
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.locks import fault_lock, mmap_lock
 from faultlane_server.engine.memory import address_space, memcg, page_table
 from faultlane_server.engine.tally import count, count_most, fault_ended, trace
-from faultlane_server.engine.world import PTE_PRESENT, PTE_SWAP, PTE_WRITE, Counter, Step
+from faultlane_server.engine.world import (
+    PTE_NUMA,
+    PTE_PRESENT,
+    PTE_SWAP,
+    PTE_WRITE,
+    UFFD_MISSING,
+    Counter,
+    Step,
+)
 
 ATTEMPTS_WITHOUT_VMA_RETRY = 3
 ERROR = int(VmFault.OOM | VmFault.SIGBUS | VmFault.SIGSEGV)
@@ -81,10 +99,36 @@ def mmap_granted(world, thread, now_ns):
     count(world, Counter.FAULTS_VIA_MMAP_LOCK, 1)
     slot = address_space.find(world, fault.mm, fault.page)
     if slot == NOBODY:
-        fault.vma_id = NOBODY
-        fault_lock.release(world, thread, now_ns)
-        bad_area(world, thread, now_ns)
+        _find_stack(world, thread, now_ns)
         return
+    _attempt(world, thread, slot, now_ns, world.config.cost.vma_find_ns)
+
+
+@compiled
+def _find_stack(world, thread, now_ns):
+    """Let a stack grow down to the fault, or refuse the access (lock_mm_and_find_vma).
+
+    Kernels before 6.5 do it under mmap_lock for read.
+    """
+    if stack.can_grow(world, thread) and not world.config.stack_writes:
+        stack.grow(world, thread)
+        sched.owe(world, thread, world.config.cost.stack_grow_ns)
+        stack_has_grown(world, thread, now_ns)
+        return
+    fault_lock.release(world, thread, now_ns)
+    if stack.can_grow(world, thread):
+        spent_ns = world.config.cost.vma_find_ns + world.config.cost.mmap_lock_ns
+        sched.burst(world, thread, now_ns, spent_ns, Step.WRITE_LOCK)
+        return
+    world.threads[thread].vma_id = NOBODY
+    bad_area(world, thread, now_ns)
+
+
+@compiled
+def stack_has_grown(world, thread, now_ns):
+    """Go on with mmap_lock held for read: there is a VMA now."""
+    fault = world.threads[thread]
+    slot = address_space.find(world, fault.mm, fault.page)
     _attempt(world, thread, slot, now_ns, world.config.cost.vma_find_ns)
 
 
@@ -125,27 +169,76 @@ def _handle(world, thread, now_ns, spent_ns):
     fault = world.threads[thread]
     vma = world.vmas[fault.vma]
     pte = np.int64(world.ptes[pte_of(world, fault)])
-    if fault.access == Access.WRITE and pte & PTE_PRESENT and not pte & PTE_WRITE:
-        fault.kind = FaultKind.WP
-        wp.attempt(world, thread, now_ns, spent_ns)
+    if pte:
+        _handle_entry(world, thread, now_ns, spent_ns, pte)
         return
+    fault.kind = _kind_of(fault, vma)
+    if fault.kind != FaultKind.ANON:
+        file.attempt(world, thread, now_ns, spent_ns)
+    elif vma.uffd & UFFD_MISSING:
+        userfault.missing(world, thread, now_ns, spent_ns)
+    else:
+        anon.attempt(world, thread, now_ns, spent_ns)
+
+
+@compiled
+def _kind_of(fault, vma):
+    """Return the kind of a fault on a page that is not mapped."""
+    if fault.fault_class == FaultClass.ANONYMOUS:
+        return FaultKind.ANON
+    if fault.access != Access.WRITE:
+        return FaultKind.FILE_READ
+    return FaultKind.FILE_COW if vma.private else FaultKind.FILE_SHARED
+
+
+@compiled
+def _handle_entry(world, thread, now_ns, spent_ns, pte):
+    """Go on with a page that is mapped, or that is elsewhere."""
+    fault = world.threads[thread]
+    vma = world.vmas[fault.vma]
+    young_bit = world.config.young_bit
     if pte & PTE_SWAP:
         fault.kind = FaultKind.SWAP
         fault.fault_class = FaultClass.SWAP
         swap.attempt(world, thread, now_ns, spent_ns)
-        return
-    if fault.fault_class == FaultClass.ANONYMOUS:
-        fault.kind = FaultKind.ANON
-    elif fault.access != Access.WRITE:
-        fault.kind = FaultKind.FILE_READ
+    elif not pte & PTE_PRESENT:
+        moved.attempt(world, thread, now_ns, spent_ns, pte)
+    elif pte & PTE_NUMA:
+        fault.kind = FaultKind.NUMA_HINT
+        count(world, Counter.NUMA_HINT_FAULTS, 1)
+        spent_ns += world.config.cost.numa_hint_ns
+        sched.burst(world, thread, now_ns, spent_ns, Step.YOUNG)
+    elif fault.access == Access.WRITE and not pte & PTE_WRITE:
+        if userfault.wants_write(vma, pte):
+            userfault.write_protected(world, thread, now_ns, spent_ns)
+            return
+        fault.kind = FaultKind.WP
+        wp.attempt(world, thread, now_ns, spent_ns)
+    elif pte & young_bit != young_bit:
+        fault.kind = FaultKind.YOUNG
+        count(world, Counter.YOUNG_FAULTS, 1)
+        spent_ns += world.config.cost.young_ns
+        sched.burst(world, thread, now_ns, spent_ns, Step.YOUNG)
     else:
-        fault.kind = FaultKind.FILE_COW if vma.private else FaultKind.FILE_SHARED
-    if pte & PTE_PRESENT:  # spurious: another thread has mapped it
-        sched.burst(world, thread, now_ns, spent_ns, Step.RELEASE)
-    elif fault.kind == FaultKind.ANON:
-        anon.attempt(world, thread, now_ns, spent_ns)
-    else:
-        file.attempt(world, thread, now_ns, spent_ns)
+        _spurious(world, thread, now_ns, spent_ns)
+
+
+@compiled
+def _spurious(world, thread, now_ns, spent_ns):
+    """End a fault on a page that another thread has mapped, or that it has waited for before."""
+    fault = world.threads[thread]
+    if fault.kind < FaultKind.MIGRATION:
+        fault.kind = _kind_of(fault, world.vmas[fault.vma])
+    sched.burst(world, thread, now_ns, spent_ns, Step.RELEASE)
+
+
+@compiled
+def make_young(world, thread):
+    """Make the entry young, if the page is still mapped; a NUMA hint has done its work."""
+    fault = world.threads[thread]
+    pte = pte_of(world, fault)
+    if world.ptes[pte] & PTE_PRESENT:
+        page_table.make_young(world, world.vmas[fault.vma], pte)
 
 
 @compiled
@@ -189,7 +282,8 @@ def release(world, thread, now_ns):
     fault = world.threads[thread]
     give_back_pages(world, thread)
     trace(world, thread, now_ns)
-    if world.config.rules[fault.fault_class].vma_lock_on == 0:
+    is_bounded = fault.reasons >> RetryReason.USERFAULTFD & 1 == 0
+    if is_bounded and world.config.rules[fault.fault_class].vma_lock_on == 0:
         assert fault.attempts <= ATTEMPTS_WITHOUT_VMA_RETRY, "VMA, mmap_lock, mmap_lock and TRIED"
     _account(world, fault)
     _count_success(world, fault)

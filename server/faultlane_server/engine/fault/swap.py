@@ -37,6 +37,7 @@ from faultlane_server.engine.world import (
     PRESENT,
     PTE_SHARED,
     PTE_SWAP,
+    PTE_UFFD_WP,
     READAHEAD,
     SWAP_CACHE,
     SWAPPED,
@@ -379,9 +380,9 @@ def _set_entry(world, thread):
     vma = world.vmas[fault.vma]
     pte = pte_of(world, fault)
     folio = world.folios[fault.folio]
-    is_shared = np.int64(world.ptes[pte]) & PTE_SHARED
-    is_written = fault.access == Access.WRITE and is_shared == 0
-    world.ptes[pte] = page_table.swapped_in_entry(world, vma, is_written) | is_shared
+    kept = np.int64(world.ptes[pte]) & (PTE_SHARED | PTE_UFFD_WP)
+    is_written = fault.access == Access.WRITE and kept == 0
+    world.ptes[pte] = page_table.swapped_in_entry(world, vma, is_written) | kept
     folio.mapcount = 1
     folio.vma = fault.vma
     world.mms[vma.mm].pages += 1

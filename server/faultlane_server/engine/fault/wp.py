@@ -24,6 +24,7 @@ from faultlane_server.engine.world import (
     PTE_ANON,
     PTE_PRESENT,
     PTE_SHARED,
+    PTE_UFFD_WP,
     PTE_WRITE,
     PTE_ZERO,
     Step,
@@ -111,7 +112,7 @@ def copied(world, thread):
     """Map the copy, if the entry is still what it was."""
     fault = world.threads[thread]
     pte = pte_of(world, fault)
-    if world.ptes[pte] & (PTE_PRESENT | PTE_WRITE) == PTE_PRESENT:
+    if world.ptes[pte] & (PTE_PRESENT | PTE_WRITE | PTE_UFFD_WP) == PTE_PRESENT:
         if anon_page.is_busy(world.folios[anon_page.number_of(world, pte)]):
             return  # it is being written to swap: the access is made again
         page_table.make_own(world, thread, fault.vma, pte)
@@ -124,7 +125,7 @@ def reuse(world, thread):
     vma = world.vmas[fault.vma]
     pte = pte_of(world, fault)
     bits = world.ptes[pte]
-    if not bits & PTE_PRESENT:
+    if bits & (PTE_PRESENT | PTE_UFFD_WP) != PTE_PRESENT:
         fault.result = VmFault.NOPAGE
     elif bits & PTE_ANON:
         world.ptes[pte] = page_table.copied_entry(world, vma)

@@ -38,14 +38,22 @@ def lock_read(world, thread, now_ns, step, killed_step):
     is_held = rwsem.read(mm.mmap_lock, world.threads, thread, now_ns, timeout_ns)
     if is_held:
         _read_held(world, thread, now_ns, True)
-    elif fault.killed and killed_step != Step.NOTHING and world.config.mmap_killable:
+    elif fault.killed and _can_be_killed(world, fault, killed_step):
         _give_up(world, thread, now_ns, killed_step)
     else:
         sched.block(world, thread, now_ns, Cause.MMAP_LOCK, blocker, step)
-        if world.config.mmap_killable:
+        if _can_be_killed(world, fault, killed_step):
             fault.killed_step = killed_step
     _wake_up(world, mm.mmap_lock, thread, now_ns)
     return is_held
+
+
+@compiled
+def _can_be_killed(world, reader, killed_step):
+    """Whether a fatal signal ends the wait of a reader: of system calls if they say so."""
+    if killed_step == Step.NOTHING:
+        return False
+    return reader.in_operation != 0 or world.config.mmap_killable != 0
 
 
 @compiled
@@ -179,13 +187,14 @@ def _wait_queued(world, thread, now_ns, blocker):
     """Sleep in the queue, or watch a running owner if the lock will be handed over."""
     writer = world.threads[thread]
     lock = world.mms[writer.mm].mmap_lock
-    if writer.killed:
+    if writer.killed and writer.op_killable:
         _give_up(world, thread, now_ns, Step.WRITE_KILLED)
     elif writer.handoff_set and _is_running(world, lock.writer):
         sched.wait_spinning(world, thread, now_ns, Cause.MMAP_LOCK, blocker)
     else:
         sched.block(world, thread, now_ns, Cause.MMAP_LOCK, blocker, Step.WRITE_WOKEN)
-        writer.killed_step = Step.WRITE_KILLED
+        if writer.op_killable:
+            writer.killed_step = Step.WRITE_KILLED
 
 
 @compiled

@@ -45,6 +45,16 @@ def find(world, mm, page):
 
 
 @compiled
+def find_stack(world, mm, page):
+    """Return the slot of the VMA behind `page` that may grow down to it, or NOBODY."""
+    slot = slot_at(world, mm, place_of(world, mm, page))
+    if slot == NOBODY or world.vmas[slot].start <= page:
+        return NOBODY
+    lowest = world.vmas[slot].lowest
+    return slot if 0 <= lowest <= page else NOBODY
+
+
+@compiled
 def new_slot(world):
     """Take a free slot, and give its VMA an id."""
     if world.vma_free != NOBODY:
@@ -67,7 +77,19 @@ def new_slot(world):
     vma.swap_last = 0
     vma.swap_window = 0
     vma.swap_hits = 0
+    vma.uffd = 0
+    vma.lowest = -1
+    vma.traits = 0
     world.vma_ids += 1
+    return slot
+
+
+@compiled
+def next_in(world, mm, page, end):
+    """Return the first VMA that has something of [page, end), or NOBODY."""
+    slot = slot_at(world, mm, place_of(world, mm, page))
+    if page >= end or slot == NOBODY or world.vmas[slot].start >= end:
+        return NOBODY
     return slot
 
 
@@ -111,21 +133,31 @@ def split(world, slot, page):
     assert vma.seq == world.mms[vma.mm].seq, "a VMA that is split is write-locked"
     right = new_slot(world)
     half = world.vmas[right]
-    half.mm = vma.mm
-    half.start = page
-    half.end = vma.end
-    half.open = vma.open
-    half.private = vma.private
-    half.file_kind = vma.file_kind
-    half.anon_vma = vma.anon_vma
-    half.offset = vma.offset + (page - vma.start)
-    half.pte = vma.pte + (page - vma.start)
-    half.protection = vma.protection
-    half.advice = vma.advice
-    half.seq = vma.seq
+    copy(half, vma)
+    move_start(world, right, page)
     vma.end = page
     insert(world, right)
     return right
+
+
+@compiled
+def copy(vma, other):
+    """Let a new VMA be what another one is, and be write-locked as that is."""
+    vma.mm = other.mm
+    vma.start = other.start
+    vma.end = other.end
+    vma.open = other.open
+    vma.private = other.private
+    vma.file_kind = other.file_kind
+    vma.anon_vma = other.anon_vma
+    vma.offset = other.offset
+    vma.pte = other.pte
+    vma.protection = other.protection
+    vma.advice = other.advice
+    vma.traits = other.traits
+    vma.uffd = other.uffd
+    vma.lowest = other.lowest
+    vma.seq = other.seq
 
 
 @compiled
@@ -145,6 +177,7 @@ def continues(world, left, right):
         and one.pte + (one.end - one.start) == other.pte
         and one.open == other.open
         and one.private == other.private
+        and one.lowest == other.lowest
         and may_share(world, left, right)
         and (one.open == NOBODY or one.offset + (one.end - one.start) == other.offset)
     )
@@ -162,6 +195,16 @@ def share_anon_vma(world, slot, neighbour):
     """Give what absorbs pages of a VMA its anon_vma (dup_anon_vma)."""
     if neighbour != NOBODY and world.vmas[slot].anon_vma:
         world.vmas[neighbour].anon_vma = world.vmas[slot].anon_vma
+
+
+@compiled
+def cut_to(world, slot, start, end):
+    """Split what lies outside [start, end) off a write-locked VMA; returns what is left of it."""
+    if world.vmas[slot].start < start:
+        slot = split(world, slot, start)
+    if world.vmas[slot].end > end:
+        split(world, slot, end)
+    return slot
 
 
 @compiled

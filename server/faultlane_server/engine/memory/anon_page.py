@@ -15,9 +15,14 @@ from faultlane_server.engine.world import (
     FOLIO_GENERATIONS,
     LOCKED,
     PRESENT,
+    PTE_ANON,
+    PTE_DEVICE_EXCLUSIVE,
     PTE_DIRTY,
+    PTE_MIGRATION,
+    PTE_PRESENT,
     PTE_SHARED,
     PTE_SWAP,
+    PTE_UFFD_WP,
     SHADOW,
     SWAPPED,
     UPTODATE,
@@ -26,6 +31,7 @@ from faultlane_server.engine.world import (
     ZSWAP,
 )
 
+ELSEWHERE = PTE_SWAP | PTE_MIGRATION | PTE_DEVICE_EXCLUSIVE  # entries that still mean their page
 IN_SWAP = SWAPPED | ZSWAP | SHADOW | WORKINGSET  # what stays of a page that only swap has
 
 
@@ -59,21 +65,14 @@ def is_busy(folio):
 
 
 @compiled
-def free(world, vma, pte):
-    """Free the page of an entry that is mapped, with its slot."""
+def free(world, vma, pte, bits):
+    """Free the page of an entry that goes: what memory has of it, and its slot in swap."""
     number = number_of(world, pte)
     folio = world.folios[number]
-    folio.mapcount = 0
-    world.mms[vma.mm].pages -= 1
+    if bits & PTE_PRESENT:
+        folio.mapcount = 0
+        world.mms[vma.mm].pages -= 1
     if not is_busy(folio):
-        _forget(world, number)
-
-
-@compiled
-def free_swapped(world, pte):
-    """Free the slot of an entry that is in swap, and what the swap cache has of it."""
-    number = number_of(world, pte)
-    if not is_busy(world.folios[number]):
         _forget(world, number)
 
 
@@ -98,7 +97,7 @@ def swap_out(world, number):
     bits = np.int64(world.ptes[pte])
     if bits & PTE_DIRTY:
         folio.state |= DIRTY
-    world.ptes[pte] = PTE_SWAP | bits & PTE_SHARED
+    world.ptes[pte] = PTE_ANON | PTE_SWAP | bits & (PTE_SHARED | PTE_UFFD_WP)
     folio.mapcount = 0
     world.mms[world.vmas[np.int64(folio.vma)].mm].pages -= 1
 
@@ -121,4 +120,11 @@ def is_left_over(world, number):
     """Whether no entry has a page any more: it is in memory only until it is not busy."""
     folio = world.folios[number]
     pte = number - world.config.anon_first
-    return folio.mapcount == 0 and not np.int64(world.ptes[pte]) & PTE_SWAP
+    return folio.mapcount == 0 and not np.int64(world.ptes[pte]) & ELSEWHERE
+
+
+@compiled
+def is_with_a_device(world, number):
+    """Whether a device has a page for itself: it stays in memory."""
+    pte = number - world.config.anon_first
+    return np.int64(world.ptes[pte]) & PTE_DEVICE_EXCLUSIVE != 0

@@ -31,7 +31,8 @@ def is_file(world, folio):
 @compiled
 def mark_used(world, folio, thread):
     """Let MGLRU put a page that a fault makes into its youngest generation (in_lru_fault)."""
-    if world.config.lru_kind == LruKind.MGLRU and world.threads[thread].has_recency:
+    row = world.threads[thread]
+    if world.config.lru_kind == LruKind.MGLRU and row.in_fault and row.has_recency:
         folio.state |= ACTIVE
 
 
@@ -161,6 +162,15 @@ def mark_accessed(world, number):
     world.memcgs[np.int64(folio.memcg) - 1].age += 1
     if folio.lru != IN_BATCH:
         move(world, number, list_for(world, folio))
+
+
+@compiled
+def deactivate(world, number):
+    """Let a page be inactive, or old (folio_deactivate)."""
+    folio = world.folios[number]
+    folio.state &= 0xFFFFFFFF ^ ACTIVE
+    if is_listed(folio):
+        move(world, number, _oldest_list(world, folio))
 
 
 @compiled

@@ -50,7 +50,7 @@ def _victim(world, short):
     most = -1
     for mm in range(world.config.processes):
         row = world.mms[mm]
-        if not row.unkillable and row.threads_left > 0 and _is_in(world, mm, short):
+        if not row.unkillable and row.users > 0 and _is_in(world, mm, short):
             if row.pages > most:
                 most = row.pages
                 victim = mm

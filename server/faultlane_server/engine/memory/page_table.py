@@ -9,10 +9,12 @@ from faultlane_server.engine.world import (
     PTE_ANON,
     PTE_DIRTY,
     PTE_EXEC,
+    PTE_MIGRATION,
+    PTE_NUMA,
     PTE_PRESENT,
     PTE_READ,
     PTE_SHARED,
-    PTE_SWAP,
+    PTE_UFFD_WP,
     PTE_WRITE,
     PTE_YOUNG,
     PTE_ZERO,
@@ -22,10 +24,14 @@ READ = 1 << Protection.READ
 WRITE = 1 << Protection.WRITE
 EXEC = 1 << Protection.EXEC
 
+OF_THE_PAGE = PTE_DIRTY | PTE_ANON | PTE_ZERO | PTE_SHARED | PTE_YOUNG | PTE_UFFD_WP
+NOT_OWN = PTE_DIRTY | PTE_SHARED | PTE_UFFD_WP  # of which only PTE_DIRTY may be set
+ABSENT_ANON = PTE_ANON | PTE_DIRTY | PTE_YOUNG  # of a page of anonymous memory that is elsewhere
+
 
 @compiled
 def entry(world, vma, protection):
-    """Return the entry of a page that a read maps (vma->vm_page_prot).
+    """Return the young entry of a page that a read maps (vma->vm_page_prot).
 
     It is writable only where nobody wants to know of the first write: in a shared mapping
     of a file without page_mkwrite.
@@ -81,21 +87,19 @@ def pte_bit(access):
 
 
 @compiled
-def protect(world, vma, pte, pages, protection):
-    """Give the present pages of a range the entries of a new protection; returns how many.
+def needed(world, access):
+    """Return the bits without which an access faults."""
+    return pte_bit(access) | world.config.young_bit
 
-    Those that are dirty, and shared with no child, become writable at once
-    (can_change_pte_writable).
-    """
-    bits = entry(world, vma, protection)
-    written = _writable(protection)
+
+@compiled
+def protect(world, vma, pte, pages, protection):
+    """Give the present pages of a range the entries of a new protection; returns how many."""
     present = 0
     for at in range(pte, pte + pages):
         before = np.int64(world.ptes[at])
         if before & PTE_PRESENT:
-            kept = before & (PTE_DIRTY | PTE_ANON | PTE_ZERO | PTE_SHARED | PTE_YOUNG)
-            is_own = kept & (PTE_DIRTY | PTE_SHARED) == PTE_DIRTY
-            world.ptes[at] = bits & ~PTE_YOUNG | kept | (written if is_own else 0)
+            world.ptes[at] = protected(world, vma, before, protection)
             present += 1
     return present
 
@@ -105,6 +109,82 @@ def swapped_in_entry(world, vma, is_written):
     """Return the entry of a page of anonymous memory that has come back from swap."""
     bits = _readable(world, vma.protection) | PTE_ANON
     return bits | _writable(vma.protection) | PTE_DIRTY if is_written else bits
+
+
+@compiled
+def protected(world, vma, before, protection):
+    """Return the entry of a page with a new protection.
+
+    One that is dirty, and shared with no child, becomes writable at once
+    (can_change_pte_writable), unless a userfaultfd wants to know of the write. A NUMA hint goes.
+    """
+    bits = entry(world, vma, protection) & ~PTE_YOUNG
+    if before & PTE_UFFD_WP:
+        bits &= ~PTE_WRITE
+    is_own = before & NOT_OWN == PTE_DIRTY
+    return bits | before & OF_THE_PAGE | (_writable(protection) if is_own else 0)
+
+
+@compiled
+def begin_migration(world, vma, pte):
+    """Replace the entry of a present page by a migration entry."""
+    bits = np.int64(world.ptes[pte])
+    _count_mapping(world, vma, pte, bits, -1)
+    world.ptes[pte] = bits & OF_THE_PAGE | PTE_MIGRATION
+
+
+@compiled
+def end_migration(world, vma, pte):
+    """Map a page again, if its migration entry is still there (remove_migration_pte)."""
+    bits = np.int64(world.ptes[pte])
+    if bits & PTE_MIGRATION:
+        world.ptes[pte] = protected(world, vma, bits, vma.protection)
+        _count_mapping(world, vma, pte, bits, 1)
+
+
+@compiled
+def _count_mapping(world, vma, pte, bits, by):
+    """Count that an entry maps its page, or does not any more."""
+    number = world.config.anon_first + pte if bits & PTE_ANON else folio_number(world, vma, pte)
+    world.folios[number].mapcount += by
+    world.mms[vma.mm].pages += by
+
+
+@compiled
+def bring_back(world, slot, pte):
+    """Map a page of anonymous memory that a device has had."""
+    vma = world.vmas[slot]
+    bits = np.int64(world.ptes[pte])
+    world.ptes[pte] = protected(world, vma, bits | PTE_YOUNG, vma.protection)
+    world.folios[world.config.anon_first + pte].vma = slot
+    _count_mapping(world, vma, pte, PTE_ANON, 1)
+
+
+@compiled
+def make_young(world, vma, pte):
+    """Let the accesses to a present page go on that a hint, or its age, has kept from it."""
+    bits = np.int64(world.ptes[pte])
+    if bits & PTE_NUMA:
+        bits = protected(world, vma, bits, vma.protection)
+    world.ptes[pte] = bits | PTE_YOUNG
+
+
+@compiled
+def write_protect(world, vma, start, end):
+    """Let a userfaultfd know of the next write to the present pages of a part of a VMA."""
+    for at in range(vma.pte + (start - vma.start), vma.pte + (end - vma.start)):
+        if world.ptes[at] & PTE_PRESENT:
+            world.ptes[at] = np.int64(world.ptes[at]) & ~PTE_WRITE | PTE_UFFD_WP
+
+
+@compiled
+def allow_writes(world, vma, start, end):
+    """Take the protection of a userfaultfd from a part of a VMA."""
+    for at in range(vma.pte + (start - vma.start), vma.pte + (end - vma.start)):
+        bits = np.int64(world.ptes[at]) & ~PTE_UFFD_WP
+        if bits & PTE_PRESENT and world.ptes[at] & PTE_UFFD_WP:
+            bits = protected(world, vma, bits, vma.protection)
+        world.ptes[at] = bits
 
 
 @compiled
@@ -118,13 +198,13 @@ def map_folio(world, slot, pte, folio, bits):
 
 @compiled
 def clear(world, vma, pte):
-    """Clear the entry of a present page, which frees a page of anonymous memory."""
+    """Clear an entry. What it maps is mapped once less; a page of its own is gone."""
     bits = np.int64(world.ptes[pte])
-    if bits & (PTE_ANON | PTE_ZERO) == PTE_ANON:
-        anon_page.free(world, vma, pte)
-    elif not bits & PTE_ANON:
-        world.folios[_folio_of(world, vma, pte)].mapcount -= 1
-        world.mms[vma.mm].pages -= 1
+    if bits & PTE_ANON:
+        if not bits & PTE_ZERO:
+            anon_page.free(world, vma, pte, bits)
+    elif bits & PTE_PRESENT:
+        _count_mapping(world, vma, pte, bits, -1)
     world.ptes[pte] = 0
 
 
@@ -139,7 +219,14 @@ def make_own(world, thread, slot, pte):
 
 
 @compiled
-def _folio_of(world, vma, pte):
+def folio_of(world, vma, pte):
+    """Return the folio of a file that an entry maps, or would map."""
+    return world.folios[folio_number(world, vma, pte)]
+
+
+@compiled
+def folio_number(world, vma, pte):
+    """Return the number of that folio."""
     file = world.opens[vma.open].file
     return world.files[file].first + vma.offset + (pte - vma.pte)
 
@@ -149,13 +236,11 @@ def zap(world, vma, start, end):
     """Clear the entries of some pages of a VMA; what was accessed through them counts."""
     for at in range(vma.pte + (start - vma.start), vma.pte + (end - vma.start)):
         bits = np.int64(world.ptes[at])
-        if bits & PTE_PRESENT:
-            if bits & (PTE_YOUNG | PTE_ANON) == PTE_YOUNG and has_recency(vma):
-                lru.mark_accessed(world, _folio_of(world, vma, at))
+        if bits != 0:
+            is_young = bits & (PTE_PRESENT | PTE_YOUNG | PTE_ANON) == PTE_PRESENT | PTE_YOUNG
+            if is_young and has_recency(vma):
+                lru.mark_accessed(world, folio_number(world, vma, at))
             clear(world, vma, at)
-        elif bits & PTE_SWAP:
-            anon_page.free_swapped(world, at)
-            world.ptes[at] = 0
 
 
 @compiled
@@ -169,8 +254,7 @@ def count_anonymous(world, pte, pages):
     """Return how many pages of a range are anonymous memory that was written, swap included."""
     found = 0
     for at in range(pte, pte + pages):
-        bits = np.int64(world.ptes[at])
-        if bits & (PTE_ANON | PTE_ZERO) == PTE_ANON or bits & PTE_SWAP:
+        if world.ptes[at] & (PTE_ANON | PTE_ZERO) == PTE_ANON:
             found += 1
     return found
 
@@ -181,8 +265,6 @@ def share(world, pte, pages):
     for at in range(pte, pte + pages):
         if world.ptes[at] & (PTE_ANON | PTE_ZERO) == PTE_ANON:
             world.ptes[at] = np.int64(world.ptes[at]) & ~PTE_WRITE | PTE_SHARED
-        elif world.ptes[at] & PTE_SWAP:
-            world.ptes[at] |= PTE_SHARED
 
 
 @compiled

@@ -13,6 +13,7 @@ from faultlane_server.engine.memory import (
     lru,
     mglru,
     page_cache,
+    page_table,
     rmap,
     swap,
     workingset,
@@ -23,7 +24,9 @@ from faultlane_server.engine.world import (
     ACTIVE,
     DIRTY,
     EVERYBODY,
+    LAZYFREE,
     LOCKED,
+    PTE_DIRTY,
     READAHEAD,
     REFERENCED,
     SWAP_CACHE,
@@ -305,10 +308,14 @@ def reclaim_page(world, thread, number, now_ns):
     if folio.file == NOBODY and anon_page.is_left_over(world, number):
         anon_page.evict(world, number)
         return FREED
+    if folio.file == NOBODY and anon_page.is_with_a_device(world, number):
+        return KEPT
     is_file = lru.is_file(world, folio)
     fate = _by_references(world, number, is_file)
     if fate != FREED:
         return fate
+    if folio.state & LAZYFREE and folio.file == NOBODY:
+        return _free_lazily(world, number)
     if not is_file and not folio.state & SWAP_CACHE and not swap.reserve(world, folio):
         return ACTIVATED
     _unmap(world, thread, number)
@@ -330,6 +337,17 @@ def reclaim_page(world, thread, number, now_ns):
 
 
 @compiled
+def _free_lazily(world, number):
+    """Free a page that MADV_FREE has given up, unless it was written since."""
+    pte = number - world.config.anon_first
+    if np.int64(world.ptes[pte]) & PTE_DIRTY or world.folios[number].refs > 0:
+        world.folios[number].state ^= LAZYFREE
+        return ACTIVATED
+    page_table.clear(world, world.vmas[rmap.vma_of_own(world, number)], pte)
+    return FREED
+
+
+@compiled
 def _by_references(world, number, is_file):
     """Decide by the accesses since the page was looked at last (folio_check_references)."""
     folio = world.folios[number]
@@ -338,6 +356,8 @@ def _by_references(world, number, is_file):
     folio.state &= 0xFFFFFFFF ^ REFERENCED
     if found == 0:
         return FREED
+    if found >= rmap.BY_LOCKED:
+        return ACTIVATED
     if world.config.lru_kind == LruKind.MGLRU:
         mglru.look_around(world, number)
     folio.state |= REFERENCED

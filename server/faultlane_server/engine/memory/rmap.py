@@ -15,12 +15,14 @@ from faultlane_server.engine.world import (
     PTE_PRESENT,
     PTE_WRITE,
     PTE_YOUNG,
+    VM_LOCKED,
 )
 
 NOT_WRITABLE = 0xFFFF ^ (PTE_WRITE | PTE_DIRTY)
 OLD = 0xFFFF ^ PTE_YOUNG
 EXEC = 1 << Protection.EXEC
-BY_EXEC = 1 << 20  # in what `referenced` returns: a VMA that maps the page is executable
+BY_EXEC = 1 << 20  # in what `referenced` returns: by a VMA that is executable
+BY_LOCKED = 1 << 40  # the same: a VMA that maps the page is locked in memory, accessed or not
 
 
 @compiled
@@ -60,7 +62,7 @@ def unmap(world, file, first, end, even_copies):
         vma = world.vmas[slot]
         for at in range(_pte_of(vma, first), _pte_of(vma, end)):
             pte = np.int64(world.ptes[at])
-            if pte & PTE_PRESENT and (even_copies or not pte & PTE_ANON):
+            if pte and (even_copies or not pte & PTE_ANON):
                 page_table.clear(world, vma, at)
                 cleared += 1
         slot = vma.file_next
@@ -84,6 +86,29 @@ def write_protect(world, file, first, end):
 
 
 @compiled
+def begin_migration(world, file, page):
+    """Replace all entries that map a page of a file by migration entries (try_to_migrate)."""
+    slot = world.files[file].first_vma
+    while slot != NOBODY:
+        if _maps(world, slot, file, page):
+            vma = world.vmas[slot]
+            page_table.begin_migration(world, vma, _pte_of(vma, page))
+        slot = world.vmas[slot].file_next
+
+
+@compiled
+def end_migration(world, file, page):
+    """Map a page of a file again wherever it was mapped (remove_migration_ptes)."""
+    slot = world.files[file].first_vma
+    while slot != NOBODY:
+        vma = world.vmas[slot]
+        for at in range(_pte_of(vma, page), _pte_of(vma, page + 1)):
+            if not world.ptes[at] & PTE_ANON:
+                page_table.end_migration(world, vma, at)
+        slot = vma.file_next
+
+
+@compiled
 def _pte_of(vma, page):
     """Return the entry for a page of the file, or the end of the VMA that it lies beyond."""
     within = min(max(page - vma.offset, 0), vma.end - vma.start)
@@ -94,7 +119,7 @@ def _pte_of(vma, page):
 def referenced(world, number):
     """Count the entries that were accessed since somebody looked, and look (folio_referenced).
 
-    BY_EXEC is added if one of them is in an executable VMA.
+    BY_EXEC is added for each in an executable VMA, and BY_LOCKED for each in one that is locked.
     """
     folio = world.folios[number]
     if folio.mapcount == 0:
@@ -118,10 +143,14 @@ def referenced(world, number):
 @compiled
 def _look(world, slot, pte):
     bits = np.int64(world.ptes[pte])
-    if not bits & PTE_YOUNG or not bits & PTE_PRESENT or slot == NOBODY:
+    if not bits & PTE_PRESENT or slot == NOBODY:
+        return 0
+    vma = world.vmas[slot]
+    if vma.traits & VM_LOCKED:
+        return BY_LOCKED
+    if not bits & PTE_YOUNG:
         return 0
     world.ptes[pte] = bits & OLD
-    vma = world.vmas[slot]
     if not page_table.has_recency(vma):
         return 0
     return 1 + (BY_EXEC if vma.protection & EXEC else 0)

@@ -19,11 +19,13 @@ IO_COST = 32  # of a page that was read or written, in pages that were looked at
 
 @compiled
 def evicted(world, number):
-    """Leave a shadow where a page was (workingset_eviction); whom it was charged to is known.
+    """Leave a shadow where a page was (workingset_eviction), for whom it is charged to.
 
     The shadow is the age before the eviction: that one counts in the distance too.
     """
     folio = world.folios[number]
+    if folio.memcg == 0:
+        return
     memcg = world.memcgs[np.int64(folio.memcg) - 1]
     is_file = lru.is_file(world, folio)
     if world.config.lru_kind == LruKind.MGLRU:

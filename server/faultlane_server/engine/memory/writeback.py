@@ -1,9 +1,9 @@
 """Background writeback, and the pauses of those who make pages dirty (mm/page-writeback.c).
 
 While more pages are dirty than `dirty_background_bytes`, or reclaim has found dirty pages,
-requests are kept under way, file after file. A thread that has made some pages dirty pauses if too many are dirty or under
-writeback. The kernel fits the pause to the speed of the device, between 10 and 200 ms; here
-it is always PAUSE_NS. Pages are not written back because they are old.
+requests are kept under way, file after file. A thread that has made some pages dirty pauses if
+too many are dirty or under writeback. The kernel fits the pause to the speed of the device,
+between 10 and 200 ms; here it is always PAUSE_NS. Pages are not written back because they are old.
 """
 
 from faultlane_server.engine.jit import compiled

@@ -8,7 +8,7 @@ of one file hold as well, would only make them wait a little earlier.
 
 import numpy as np
 
-from faultlane_server.codes import NOBODY, OperationKind
+from faultlane_server.codes import NOBODY, FileKind, OperationKind
 from faultlane_server.engine import sched
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.locks import folio_lock, invalidate_lock
@@ -73,6 +73,9 @@ def _unmap(world, thread, now_ns):
         row = world.files[caller.op_file]
         caller.op_end = max(row.pages, caller.op_start)
         row.pages = caller.op_start
+    elif world.files[caller.op_file].kind == FileKind.TMPFS:
+        world.files[caller.op_file].falloc_start = caller.op_start
+        world.files[caller.op_file].falloc_end = caller.op_end
     caller.op_at = caller.op_start
     unmapped = rmap.unmap(world, caller.op_file, caller.op_start, caller.op_end, is_truncation)
     spent_ns += unmapped * cost.munmap_page_ns
@@ -103,8 +106,25 @@ def truncate(world, thread, now_ns):
         return
     if caller.op_kind == OperationKind.FTRUNCATE:  # copies that were made meanwhile
         rmap.unmap(world, caller.op_file, caller.op_start, caller.op_end, True)
+    _end_punch(world, thread, now_ns)
     invalidate_lock.unlock_exclusive(world, thread, now_ns)
+    if caller.op_kind == OperationKind.MADVISE:  # MADV_REMOVE goes on with the next VMA
+        sched.burst(world, thread, now_ns, 0, Step.ADVICE_RELOCK)
+        return
     entry.leave(world, thread, now_ns)
+
+
+@compiled
+def _end_punch(world, thread, now_ns):
+    """Wake all faults that wait until a hole is punched into a file of tmpfs."""
+    row = world.files[world.threads[thread].op_file]
+    row.falloc_end = row.falloc_start
+    waiter = row.falloc_first
+    row.falloc_first = NOBODY
+    while waiter != NOBODY:
+        behind = world.threads[waiter].behind
+        sched.wake_from(world, waiter, thread, now_ns)
+        waiter = behind
 
 
 @compiled

@@ -5,9 +5,10 @@ memory, which the parent shares from then on. The child has its copy for some ti
 nothing with it.
 """
 
-from faultlane_server.codes import NOBODY
+from faultlane_server.codes import NOBODY, ForkSkips
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.memory import address_space, page_table
+from faultlane_server.engine.world import VM_DONTCOPY, VM_WIPEONFORK
 
 
 @compiled
@@ -21,10 +22,14 @@ def plan(world, thread):
     if slot == NOBODY:
         return caller.op_at == 0
     vma = world.vmas[slot]
-    copied = page_table.count_anonymous(world, vma.pte, vma.end - vma.start) if vma.anon_vma else 0
-    caller.work_ns += cost.fork_vma_ns + copied * cost.fork_page_ns
-    caller.locks[0] = slot
-    caller.locks_count = 1
+    if not vma.traits & VM_DONTCOPY:
+        caller.work_ns += cost.fork_vma_ns
+    if _has_its_pages_copied(vma):
+        copied = page_table.count_anonymous(world, vma.pte, vma.end - vma.start)
+        caller.work_ns += copied * cost.fork_page_ns
+    if not _is_skipped(world.config.fork_skips, vma):
+        caller.locks[0] = slot
+        caller.locks_count = 1
     return True
 
 
@@ -32,6 +37,20 @@ def plan(world, thread):
 def _next(world, caller):
     place = address_space.place_of(world, caller.mm, caller.op_at)
     return address_space.slot_at(world, caller.mm, place)
+
+
+@compiled
+def _has_its_pages_copied(vma):
+    """Whether the child gets the pages of a VMA that are anonymous memory (vma_needs_copy)."""
+    return vma.anon_vma != 0 and not vma.traits & (VM_DONTCOPY | VM_WIPEONFORK)
+
+
+@compiled
+def _is_skipped(skips, vma):
+    """Whether a VMA is not write-locked, in kernels that nobody has built."""
+    if skips == ForkSkips.NOTHING or vma.open == NOBODY:
+        return False
+    return skips == ForkSkips.ALL_BUT_ANONYMOUS or vma.anon_vma == 0
 
 
 @compiled
@@ -45,5 +64,6 @@ def apply(world, thread, now_ns):
         caller.op_at = 1  # there was nothing to copy
         return
     vma = world.vmas[slot]
-    page_table.share(world, vma.pte, vma.end - vma.start)
+    if _has_its_pages_copied(vma):
+        page_table.share(world, vma.pte, vma.end - vma.start)
     caller.op_at = vma.end

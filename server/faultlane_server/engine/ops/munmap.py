@@ -13,49 +13,45 @@ from faultlane_server.engine.memory import address_space, page_table
 def plan(world, thread):
     """Plan the next VMA of the range; returns whether there is one."""
     caller = world.threads[thread]
-    slot = _next(world, caller)
-    if slot == NOBODY:
-        return _plan_nothing(world, caller)
-    vma = world.vmas[slot]
-    splits = address_space.cuts(vma, caller.op_start, caller.op_end)
-    caller.locks[0] = slot
-    caller.locks_count = 1
-    caller.work_ns = splits * world.config.cost.vma_split_ns
-    if caller.op_at == caller.op_start:
-        caller.work_ns += world.config.cost.munmap_ns
-    return True
-
-
-@compiled
-def _plan_nothing(world, caller):
-    """Pay for a call that found nothing to unmap, once."""
-    caller.locks_count = 0
-    caller.work_ns = world.config.cost.munmap_ns
+    base_ns = world.config.cost.munmap_ns
+    if plan_next(world, thread):
+        if caller.op_at == caller.op_start:
+            caller.work_ns += base_ns
+        return True
+    caller.work_ns = base_ns  # of a call that found nothing to unmap, once
     return caller.op_at == caller.op_start
 
 
 @compiled
-def _next(world, caller):
+def plan_next(world, thread):
+    """Plan to cut the next VMA to the range; returns whether there is one."""
+    caller = world.threads[thread]
+    caller.locks_count = 0
+    slot = next_of(world, caller)
+    if slot == NOBODY:
+        return False
+    splits = address_space.cuts(world.vmas[slot], caller.op_start, caller.op_end)
+    caller.locks[0] = slot
+    caller.locks_count = 1
+    caller.work_ns = splits * world.config.cost.vma_split_ns
+    return True
+
+
+@compiled
+def next_of(world, caller):
     """Return the next VMA that lies in the range, or NOBODY."""
-    place = address_space.place_of(world, caller.mm, caller.op_at)
-    slot = address_space.slot_at(world, caller.mm, place)
-    if slot == NOBODY or world.vmas[slot].start >= caller.op_end:
-        return NOBODY
-    return slot
+    return address_space.next_in(world, caller.mm, caller.op_at, caller.op_end)
 
 
 @compiled
 def apply(world, thread):
     """Cut the VMA to the range."""
     caller = world.threads[thread]
-    slot = _next(world, caller)
+    slot = next_of(world, caller)
     if slot == NOBODY:
         caller.op_at = caller.op_end
         return
-    if world.vmas[slot].start < caller.op_start:
-        slot = address_space.split(world, slot, caller.op_start)
-    if world.vmas[slot].end > caller.op_end:
-        address_space.split(world, slot, caller.op_end)
+    slot = address_space.cut_to(world, slot, caller.op_start, caller.op_end)
     caller.op_at = world.vmas[slot].end
 
 
@@ -64,13 +60,13 @@ def detach(world, thread):
     """Take all VMAs of the range out; returns whether there were any."""
     caller = world.threads[thread]
     caller.op_at = caller.op_start
-    slot = _next(world, caller)
+    slot = next_of(world, caller)
     any_were = slot != NOBODY
     while slot != NOBODY:
         vma = world.vmas[slot]
         page_table.zap(world, vma, vma.start, vma.end)
         address_space.remove(world, slot)
-        slot = _next(world, caller)
+        slot = next_of(world, caller)
     return any_were
 
 

@@ -4,13 +4,27 @@ What is changed stands in one file for each family of operations. Each of them p
 next change (which VMAs to lock, what it costs), and applies it when the VMAs are locked.
 """
 
-from faultlane_server.codes import OperationKind, VmaLockDesign
+from faultlane_server.codes import Madvice, OperationKind, VmaLockDesign
 from faultlane_server.engine import program, sched
+from faultlane_server.engine.fault import handler, stack
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.locks import mmap_lock, rwsem, vma_lock
 from faultlane_server.engine.locks.word import strike
 from faultlane_server.engine.memory import memcg
-from faultlane_server.engine.ops import entry, flags, fork, mmap, munmap
+from faultlane_server.engine.ops import (
+    brk,
+    entry,
+    flags,
+    fork,
+    khugepaged,
+    mmap,
+    mremap,
+    munmap,
+    populate,
+    proc,
+)
+from faultlane_server.engine.ops import end as end_of_mm
+from faultlane_server.engine.ops import userfaultfd as uffd
 from faultlane_server.engine.tally import acquired, count, operation_ended
 from faultlane_server.engine.world import Cause, Counter, Locks, Step
 
@@ -46,19 +60,50 @@ def spin_expired(world, thread, now_ns):
 @compiled
 def held(world, thread, now_ns):
     """Go on with mmap_lock held for write: plan the next change, or finish."""
-    kind = world.threads[thread].op_kind
-    if kind == OperationKind.MMAP:
-        more = mmap.plan(world, thread)
-    elif kind == OperationKind.MUNMAP:
-        more = munmap.plan(world, thread)
-    elif kind == OperationKind.FORK:
-        more = fork.plan(world, thread)
-    else:
-        more = flags.plan(world, thread)
-    if more:
+    if _plan(world, thread):
         drain(world, thread, now_ns)
     else:
         _finish(world, thread, now_ns)
+
+
+@compiled
+def _plan(world, thread):
+    """Plan the next change; returns whether there is one."""
+    kind = world.threads[thread].op_kind
+    if world.threads[thread].in_fault:
+        return stack.plan(world, thread)
+    if kind == OperationKind.USERFAULTFD_CLOSE:
+        return uffd.plan(world, thread)
+    if kind == OperationKind.MMAP:
+        return mmap.plan(world, thread)
+    if kind == OperationKind.MUNMAP:
+        return munmap.plan(world, thread)
+    if kind == OperationKind.FORK:
+        return fork.plan(world, thread)
+    if kind == OperationKind.MREMAP:
+        return mremap.plan(world, thread)
+    if kind == OperationKind.BRK:
+        return brk.plan(world, thread)
+    if kind == OperationKind.CLEAR_REFS:
+        return proc.plan(world, thread)
+    if _collapses(world.threads[thread]):
+        return khugepaged.plan(world, thread)
+    if _ends_the_address_space(kind):
+        return end_of_mm.plan(world, thread)
+    return flags.plan(world, thread)
+
+
+@compiled
+def _collapses(writer):
+    """Whether mmap_lock is held for write to make a huge page."""
+    if writer.op_kind == OperationKind.MADVISE:
+        return writer.op_advice == Madvice.COLLAPSE
+    return writer.op_kind == OperationKind.KHUGEPAGED
+
+
+@compiled
+def _ends_the_address_space(kind):
+    return kind == OperationKind.EXIT or kind == OperationKind.EXEC
 
 
 @compiled
@@ -121,29 +166,86 @@ def drained(world, thread, now_ns):
 @compiled
 def apply(world, thread, now_ns):
     """Make the planned change, and plan the next one."""
+    _apply(world, thread, now_ns)
+    held(world, thread, now_ns)
+
+
+@compiled
+def _apply(world, thread, now_ns):
     kind = world.threads[thread].op_kind
-    if kind == OperationKind.MMAP:
+    if world.threads[thread].in_fault:
+        stack.grow(world, thread)
+    elif kind == OperationKind.MMAP:
         mmap.apply(world, thread)
     elif kind == OperationKind.MUNMAP:
         munmap.apply(world, thread)
     elif kind == OperationKind.FORK:
         fork.apply(world, thread, now_ns)
+    elif kind == OperationKind.USERFAULTFD_CLOSE:
+        uffd.apply(world, thread)
+    elif kind == OperationKind.MREMAP:
+        mremap.apply(world, thread)
+    elif kind == OperationKind.BRK:
+        brk.apply(world, thread)
+    elif kind == OperationKind.CLEAR_REFS:
+        proc.apply(world, thread)
+    elif _collapses(world.threads[thread]):
+        khugepaged.apply(world, thread, now_ns)
+    elif _ends_the_address_space(kind):
+        end_of_mm.apply(world, thread)
     else:
-        flags.apply(world, thread)
-    held(world, thread, now_ns)
+        flags.apply(world, thread, now_ns)
 
 
 @compiled
 def _finish(world, thread, now_ns):
-    """Let go of mmap_lock; munmap keeps it for read while it zaps pages."""
+    """Let go of mmap_lock; what unmaps keeps it for read while it zaps pages."""
     writer = world.threads[thread]
-    if writer.op_kind == OperationKind.MUNMAP and munmap.detach(world, thread):
+    if writer.in_fault:
+        _finish_growth(world, thread, now_ns)
+        return
+    if writer.op_downgrades and munmap.detach(world, thread):
         mmap_lock.downgrade(world, thread, now_ns)
         count(world, Counter.MMAP_DOWNGRADES, 1)
         sched.burst(world, thread, now_ns, munmap.zap_ns(world, thread), Step.ZAP)
         return
     mmap_lock.unlock_write(world, thread, now_ns)
+    if writer.op_migrates:
+        sched.owe(world, thread, writer.op_migrates * world.config.cost.migrate_page_ns)
+    if _collapses(writer):
+        khugepaged.unlocked(world, thread, now_ns)
+    elif writer.op_populates and not writer.killed:
+        populate.begin(world, thread, now_ns)
+    else:
+        _leave(world, thread, now_ns)
+
+
+@compiled
+def _leave(world, thread, now_ns):
+    if world.threads[thread].op_kind == OperationKind.USERFAULTFD_CLOSE:
+        uffd.closed(world, thread, now_ns)
     entry.leave(world, thread, now_ns)
+
+
+@compiled
+def _finish_growth(world, thread, now_ns):
+    """Go on with the fault under the downgraded lock, if a stack has grown down to it."""
+    if stack.is_there(world, thread):
+        mmap_lock.downgrade(world, thread, now_ns)
+        count(world, Counter.MMAP_DOWNGRADES, 1)
+        handler.stack_has_grown(world, thread, now_ns)
+        return
+    mmap_lock.unlock_write(world, thread, now_ns)
+    handler.bad_area(world, thread, now_ns)
+
+
+@compiled
+def killed(world, thread, now_ns):
+    """Give up: a fatal signal has ended the wait for mmap_lock."""
+    if world.threads[thread].in_fault:
+        handler.bad_area(world, thread, now_ns)
+    else:
+        _leave(world, thread, now_ns)
 
 
 @compiled
@@ -163,4 +265,5 @@ def end(world, thread, now_ns):
     count(world, Counter.OPERATIONS, 1)
     caller.in_operation = 0
     caller.operations += 1
+    caller.mm = caller.process
     program.proceed(world, thread, now_ns)
