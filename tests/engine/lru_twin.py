@@ -8,7 +8,7 @@ mm/memcontrol.c with lists and dicts, and not from the engine: lists have their 
 from dataclasses import dataclass, field
 
 CHARGE_BATCH = 64  # pages that a CPU charges ahead (MEMCG_CHARGE_BATCH)
-CLUSTER = 32  # pages that reclaim wants, and looks at in one go (SWAP_CLUSTER_MAX)
+ADD_BATCH = 31  # pages that wait to be put into a list (PAGEVEC_SIZE)
 PRIORITY = 12  # DEF_PRIORITY
 
 
@@ -16,11 +16,11 @@ PRIORITY = 12  # DEF_PRIORITY
 class Twin:
     """The pages of the file that are in memory, and the age that those left behind are of.
 
-    `has_second_chance`, `distance_error` and `add_batch` are for twins that are wrong on purpose.
+    `has_second_chance`, `distance_error` and `cluster` are for twins that are wrong on purpose.
     """
 
     limit: int
-    add_batch: int = 31  # pages that wait to be put into a list (PAGEVEC_SIZE)
+    cluster: int = 32  # pages that reclaim wants, and looks at in one go (SWAP_CLUSTER_MAX)
     has_second_chance: bool = True
     distance_error: int = 0
     inactive: list[int] = field(default_factory=list)
@@ -64,7 +64,7 @@ class Twin:
                 self.age += 1
                 self.activations += 1
         self.waiting.append(page)
-        if len(self.waiting) == self.add_batch:
+        if len(self.waiting) == ADD_BATCH:
             self._add()
 
     def _add(self) -> None:
@@ -80,8 +80,8 @@ class Twin:
         for forced in (False, True):
             freed = 0
             for priority in range(PRIORITY, -1, -1):
-                freed += self._shrink(priority, CLUSTER - freed, forced)
-                if freed >= CLUSTER:
+                freed += self._shrink(priority, self.cluster - freed, forced)
+                if freed >= self.cluster:
                     break
             if freed:
                 break
@@ -92,10 +92,10 @@ class Twin:
         todo_inactive = len(self.inactive) >> priority
         freed = 0
         while (todo_active or todo_inactive) and freed < wanted:
-            pages = min(todo_inactive, CLUSTER)
+            pages = min(todo_inactive, self.cluster)
             todo_inactive -= pages
             freed += self._shrink_inactive(pages)
-            pages = min(todo_active, CLUSTER)
+            pages = min(todo_active, self.cluster)
             todo_active -= pages
             if forced or self._may_deactivate():
                 self._deactivate(pages)
