@@ -54,7 +54,7 @@ pytestmark = pytest.mark.uncompiled_too
 JIFFY_NS = 4 * MS  # at 250 Hz
 S = 1000 * MS
 BOTH_LRUS = pytest.mark.parametrize("lru", list(LruKind), ids=lambda lru: lru.name)
-SWAP = {"swap": DeviceKind.BLOCK, "swap_ns": 20 * US}
+SWAP: dict[str, Any] = {"swap": DeviceKind.BLOCK, "swap_ns": 20 * US}
 
 
 def played(scenario: Scenario, traced: str = "") -> Played:
