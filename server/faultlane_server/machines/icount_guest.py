@@ -19,6 +19,7 @@ DROP = "derived: cold file faults of one thread, mainline less hold, 1.1 to 1.4 
 WRITE = "derived: anon_write_fault 5940 less anon_read_fault_zero_page 1088, in two halves"
 NOOP = "derived: madvise_normal_mmap_write_noop 906, less the system call and the clock reads"
 BUSY = "derived: CPU time of a cold file fault, 11 to 13 us, less what its latency shows"
+RECLAIM = "derived: CPU time per page of two rows that thrash (16 and 64 threads, mainline)"
 
 ICOUNT_GUEST = MachineProfile(
     name="icount-guest",
@@ -105,8 +106,9 @@ ICOUNT_GUEST = MachineProfile(
         "compress_page": Cost(12000, "assumed"),
         "decompress_page": Cost(6000, "assumed"),
         "reclaim": Cost(3000, "assumed"),
-        "reclaim_page": Cost(500, "assumed"),
+        "reclaim_page": Cost(1500, RECLAIM),
         "unmap_page": Cost(800, "assumed"),
+        "evict_page": Cost(1800, RECLAIM),
         "walk_table": Cost(200, "assumed"),
         "walk_page": Cost(10, "assumed"),
         "ftruncate": Cost(8000, "assumed"),

@@ -94,6 +94,7 @@ NEUTRAL = MachineProfile(
         "reclaim": _assumed(1000),
         "reclaim_page": _assumed(150),
         "unmap_page": _assumed(250),
+        "evict_page": _assumed(250),
         "walk_table": _assumed(50),
         "walk_page": _assumed(3),
         "ftruncate": _assumed(2000),

@@ -84,6 +84,7 @@ COSTS: dict[str, str] = {
     "reclaim": "one round of reclaim, its fixed part",
     "reclaim_page": "reclaim, for each page that it looks at",
     "unmap_page": "reclaim, for each page-table entry that it clears (try_to_unmap)",
+    "evict_page": "reclaim, for each page that it frees",
     "walk_table": "an aging walk, for each page table",
     "walk_page": "an aging walk, for each entry of a table that is looked into",
     "ftruncate": "ftruncate, its fixed part",

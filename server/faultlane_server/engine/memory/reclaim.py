@@ -293,13 +293,23 @@ def _evict_oldest(world, thread, memcg, is_file, pages, now_ns):
 
 @compiled
 def reclaim_page(world, thread, number, now_ns):
+    """Look at a page, and free it if nobody uses it; returns what has become of it."""
+    row = world.threads[thread]
+    row.reclaim_owed_ns += world.config.cost.reclaim_page_ns
+    fate = _try_to_free(world, thread, number, now_ns)
+    if fate == FREED:
+        row.reclaim_owed_ns += world.config.cost.evict_page_ns
+    return fate
+
+
+@compiled
+def _try_to_free(world, thread, number, now_ns):
     """Free a page if nobody uses it, after unmapping it (shrink_folio_list).
 
     A page whose fault waits for it, or is about to come back, is not in any entry: what keeps it is
     the reference alone, and that is let go with the lock.
     """
     folio = world.folios[number]
-    world.threads[thread].reclaim_owed_ns += world.config.cost.reclaim_page_ns
     if folio.state & LOCKED:
         return KEPT
     if folio.state & WRITEBACK:
