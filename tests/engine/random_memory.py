@@ -83,15 +83,14 @@ class _Limiter:
     def _workload(self) -> Workload:
         workload = self.before.workload
         files = tuple(self._in_swap(file) for file in workload.files)
-        processes = list(workload.processes)
-        for number in range(self.pick((1, 1, 2))):
-            at = self.between(0, len(processes) - 1)
-            processes[at] = self._with_heap(processes[at], number)
-        return replace(workload, processes=tuple(processes), files=files)
+        needy = [self._needy(number) for number in range(self.pick((1, 1, 2)))]
+        processes = (*workload.processes, *needy)
+        return replace(workload, processes=processes, files=files)
 
     def _in_swap(self, file: File) -> File:
         """Let some pages of a file of tmpfs be in swap."""
-        if file.kind != FileKind.TMPFS or not self.has_swap or self.one_in(2):
+        vmas = [vma for process in self.before.workload.processes for vma in process.vmas]
+        if file.kind != FileKind.TMPFS or not self.has_swap or any(vma.mapped for vma in vmas):
             return file
         initial = tuple(
             replace(part, state=PageState.SWAPPED) if self.one_in(2) else part
@@ -99,8 +98,8 @@ class _Limiter:
         )
         return replace(file, initial=(*initial, FileRange(PageState.SWAPPED, 0, self.page_bytes)))
 
-    def _with_heap(self, process: Process, number: int) -> Process:
-        """Give a process anonymous memory, some of it in swap, and threads that want all of it."""
+    def _needy(self, number: int) -> Process:
+        """Make a process of much anonymous memory, some of it in swap."""
         pages = self.between(20, HEAP_PAGES_MAX)
         first = self.between(0, pages - 1)
         part = ByteRange(first * self.page_bytes, self.between(1, pages - first) * self.page_bytes)
@@ -114,8 +113,7 @@ class _Limiter:
         touches = tuple(self._touch(heap.name) for _ in range(self.between(1, 3)))
         program = (Loop(self.between(1, 3), (*touches, Compute(Fixed(100)))),)
         hog = ThreadGroup(f"hog{number}", self.between(1, 2), program)
-        vmas, groups = (*process.vmas, heap), (*process.groups, hog)
-        return replace(process, vmas=vmas, groups=groups, oom_unkillable=self.one_in(4))
+        return Process(f"needy{number}", (heap,), (hog,), oom_unkillable=self.one_in(4))
 
     def _touch(self, vma: str) -> Touch:
         patterns: tuple[Pattern, ...] = (Uniform(), Sequential(), Sequential(divided=True))

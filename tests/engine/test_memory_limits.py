@@ -378,10 +378,11 @@ def test_an_allocation_that_fails_after_the_drop_is_a_retry_and_then_oom(policy:
 @BOTH_LRUS
 def test_kswapd_is_woken_at_the_low_watermark_and_works_up_to_the_high_one(lru: LruKind) -> None:
     scenario = a_story(
-        one("reader", Touch("data", Sequential(), Access.READ, 300)),
-        data_pages=300,
+        one("reader", Touch("data", Sequential(), Access.READ, 500)),
+        disk=Device("disk", Fixed(100 * US), readahead_bytes=0),
+        data_pages=500,
         fault_around=False,
-        memory=Memory(of_the_machine=160, lru=lru),
+        memory=Memory(of_the_machine=256, lru=lru),
         horizon_ns=10 * S,
     )
     asleep: list[tuple[bool, int]] = []
@@ -409,16 +410,16 @@ def test_the_memory_of_the_machine_is_enough_for_any_number_of_pages(lru: LruKin
     run = played(
         a_story(
             ThreadGroup("readers", 3, (everywhere("data", 100),)),
-            one("writer", everywhere("heap", 200, Access.WRITE)),
-            vmas=[data_vma(200), heap(150)],
+            one("writer", everywhere("heap", 300, Access.WRITE)),
+            vmas=[data_vma(200), heap(250)],
             data_pages=200,
-            memory=Memory(of_the_machine=160, lru=lru, **SWAP),
+            memory=Memory(of_the_machine=256, lru=lru, **SWAP),
             horizon_ns=10 * S,
         )
     )
 
     assert run.ended
-    assert run["touches.count"] == 500
+    assert run["touches.count"] == 600
     assert run["vmstat.pgsteal_kswapd"] > 0
 
 

@@ -278,6 +278,7 @@ def _evict_oldest(world, thread, memcg, is_file, pages, now_ns):
         folio = world.folios[number]
         if folio.state & WRITEBACK or (is_file and folio.state & DIRTY):
             folio.state |= READAHEAD
+            writeback.write_for_reclaim(world, now_ns)
             lru.move(world, number, mglru.list_of(group.min_seq[at] + 1, is_file))
         elif reclaim_page(world, thread, number, now_ns) == FREED:
             group.freed_last += 1
