@@ -31,7 +31,7 @@ class MemoryLayer:
         for file in workload.files:
             row = self.world.files[self.compiler.files[file.name]]
             if file.kind != FileKind.SPECIAL:
-                numbers = np.arange(row.first, row.first + row.pages)
+                numbers = np.arange(row.first, row.first + row.pages * file.copies)
                 memcg = self.compiler.memcgs[payer_of(workload, file)]
                 self._lay(numbers, memcg, is_file=file.kind == FileKind.REGULAR)
         first = int(self.world.config.anon_first)

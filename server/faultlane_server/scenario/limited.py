@@ -63,7 +63,7 @@ def _swapped(workload: Workload) -> Iterator[int]:
     for file in workload.files:
         if file.kind == FileKind.TMPFS:
             swapped = (part for part in file.initial if part.state == PageState.SWAPPED)
-            yield from (part.length_bytes for part in swapped)
+            yield from (part.length_bytes * file.copies for part in swapped)
 
 
 def payer_of(workload: Workload, file: File) -> str:
@@ -82,12 +82,17 @@ def charged_pages(workload: Workload, page_bytes: int) -> Counter[str]:
         charged[memcg.name] += memcg.other_bytes // page_bytes
     for file in workload.files:
         if file.kind != FileKind.SPECIAL:
-            charged[payer_of(workload, file)] += sum(cached_pages(file, page_bytes, PRESENT))
+            charged[payer_of(workload, file)] += _cached(file, page_bytes)
     for process in workload.processes:
         for vma in process.vmas:
             if not isinstance(vma.backing, FileMapping):
                 charged[process.memcg] += _own_pages(vma, page_bytes)
     return charged
+
+
+def _cached(file: File, page_bytes: int) -> int:
+    """Return how many pages of a file and its copies are there."""
+    return sum(cached_pages(file, page_bytes, PRESENT)) * file.copies
 
 
 def _own_pages(vma: Vma, page_bytes: int) -> int:
