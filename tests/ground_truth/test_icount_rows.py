@@ -14,14 +14,12 @@ import pytest
 from faultlane_server.fidelity.compare import Quantity, compare
 
 HERE = Path(__file__).parent
-ROWS = [
-    row
-    for name in ("cold_file_faults_icount.csv", "more_faults_icount.csv")
-    for row in csv.DictReader((HERE / name).open())
-]
+FILES = ("cold_file_faults_icount.csv", "more_faults_icount.csv", "short_of_memory_icount.csv")
+ROWS = [row for name in FILES for row in csv.DictReader((HERE / name).open())]
 
 MMAP_READS_OFF = 0.01  # absolute, per touch
 THROUGHPUT_OFF = 0.05  # relative
+MAJORS_OFF = 0.02  # relative, per touch
 
 BUNCHED = "64 threads stay bunched in the guest; in the model they spread out evenly"
 TICKED = "ticks and slices there strike faults that never sleep; neither is modelled"
@@ -39,13 +37,21 @@ SLOWER_THERE = {
     "S6-4-1--0--base": TICKED,
     "S2-64-1-readahead_1page-2-mprotect_same_vma-rfc": PREEMPTED,
     "S2-64-1-readahead_1page-2-mprotect_same_vma-hold": PREEMPTED,
+    "S5-64-1-readahead_128k-0--base-4096KiB": BUNCHED,
+    "S5-64-1-readahead_128k-0--rfc-4096KiB": BUNCHED,
+    "S5-64-1-readahead_128k-0--hold-4096KiB": BUNCHED,
+    "S5-64-1-readahead_1page-0--base-16384KiB": BUNCHED,
+    "S5-64-1-readahead_1page-0--rfc-16384KiB": BUNCHED,
+    "S5-64-1-readahead_1page-2-mmap_munmap_unrelated-base-16384KiB": BUNCHED,
+    "S5-64-1-readahead_1page-2-mmap_munmap_unrelated-rfc-16384KiB": BUNCHED,
 }
 OTHER_READS_THERE = {"S2-64-1-readahead_1page-2-mprotect_same_vma-hold": PREEMPTED}
 
 
 def _id(row: dict[str, str]) -> str:
     keys = ("scenario", "threads", "vmas", "readahead", "writers", "writer_op", "variant")
-    return "-".join(row[key] for key in keys)
+    limit = row.get("memcg_limit_kib", "0")
+    return "-".join([row[key] for key in keys] + ([f"{limit}KiB"] if limit != "0" else []))
 
 
 def _rows(misses: dict[str, str]) -> list[object]:
@@ -82,6 +88,17 @@ def test_as_many_touches_are_made_as_measured(row: dict[str, str]) -> None:
     rate = _quantity(row, "touches_per_s_median")
 
     assert rate.simulated == pytest.approx(rate.measured, rel=THROUGHPUT_OFF)
+
+
+@pytest.mark.parametrize("row", _rows({**SLOWER_THERE, **OTHER_READS_THERE}))
+def test_as_many_of_them_are_major_as_measured(row: dict[str, str]) -> None:
+    """As a part of the touches: how many of these there are is told apart."""
+    majors = _quantity(row, "pgmajfault_median")
+    rate = _quantity(row, "touches_per_s_median")
+
+    assert majors.simulated / rate.simulated == pytest.approx(
+        majors.measured / rate.measured, rel=MAJORS_OFF
+    )
 
 
 def test_the_list_of_misses_names_rows_that_exist() -> None:
