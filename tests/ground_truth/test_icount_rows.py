@@ -90,15 +90,14 @@ def test_as_many_touches_are_made_as_measured(row: dict[str, str]) -> None:
     assert rate.simulated == pytest.approx(rate.measured, rel=THROUGHPUT_OFF)
 
 
-@pytest.mark.parametrize("row", _rows({**SLOWER_THERE, **OTHER_READS_THERE}))
-def test_as_many_of_them_are_major_as_measured(row: dict[str, str]) -> None:
-    """As a part of the touches: how many of these there are is told apart."""
+@pytest.mark.parametrize("row", _rows({}))
+def test_as_many_faults_are_major_as_measured(row: dict[str, str]) -> None:
+    """Where the time was given, S5, as a part of the touches: how many these are is told apart."""
     majors = _quantity(row, "pgmajfault_median")
     rate = _quantity(row, "touches_per_s_median")
+    share = rate.simulated / rate.measured if row["scenario"] == "S5" else 1
 
-    assert majors.simulated / rate.simulated == pytest.approx(
-        majors.measured / rate.measured, rel=MAJORS_OFF
-    )
+    assert majors.simulated == pytest.approx(majors.measured * share, rel=MAJORS_OFF)
 
 
 def test_the_list_of_misses_names_rows_that_exist() -> None:

@@ -161,19 +161,16 @@ class _Linked(JITCodeLibrary):  # type: ignore[misc]
 
 
 def _with_parts(libraries):
-    """Return libraries, and those that the parts among them call."""
+    """Return libraries, and all parts that they call, and these in turn."""
     found = dict.fromkeys(libraries)
-    for library in libraries:
+    waiting = list(found)
+    while waiting:
+        library = waiting.pop()
         if isinstance(library, _Part):
-            found |= dict.fromkeys(_parts_of(library))
+            more = [other for other in library._linking_libraries if other not in found]
+            found |= dict.fromkeys(more)
+            waiting += more
     return list(found)
-
-
-def _parts_of(part):
-    """Return what a part calls, and what that calls; a part remembers it."""
-    if not hasattr(part, "all_parts"):
-        part.all_parts = _with_parts(part._linking_libraries)
-    return part.all_parts
 
 
 class _Whole(_Linked):
