@@ -15,7 +15,7 @@ pytestmark = pytest.mark.parametrize("seed", [1, 2, 3])
 def test_walks_make_the_slowest_mmaps_wait(seed, policy):
     summary = simulated(PRESET, policy, seed)
 
-    assert summary.metrics["lru_gen.walks"] >= 5
+    assert summary.metrics["lru_gen.walks"] >= 3
     assert latency(summary, "section.map_unmap").max_ns > 500_000
     assert lock_row(summary, "mmap_lock", "write").wait_max_ns > 500_000
 
@@ -36,7 +36,7 @@ def test_under_mainline_faults_wait_behind_those_who_map_while_a_walk_goes_on(se
     still = simulated(PRESET, "mainline", seed, (NO_WALKS,))
 
     assert lock_row(walking, "mmap_lock", "read").wait_max_ns > 500_000
-    assert walking.metrics["wait.mmap_lock_ns"] > 5 * still.metrics["wait.mmap_lock_ns"]
+    assert walking.metrics["wait.mmap_lock_ns"] > 3 * still.metrics["wait.mmap_lock_ns"]
 
 
 @pytest.mark.parametrize("policy", ["rfc", "hold"])

@@ -22,7 +22,7 @@ def test_swap_ins_are_twice_as_many_if_faults_do_not_come_back_under_mmap_lock(s
     mainline, other = simulated(PRESET, "mainline", seed), simulated(PRESET, policy, seed)
 
     assert other.metrics["touches.per_second"] > 2 * mainline.metrics["touches.per_second"]
-    assert mainline.metrics["wait.mmap_lock_ns"] > 10 * 10**8
+    assert mainline.metrics["wait.mmap_lock_ns"] > 10**9
     assert other.metrics["wait.mmap_lock_ns"] == other.metrics["faults.via_mmap_lock"] == 0
 
 
