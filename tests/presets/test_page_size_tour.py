@@ -15,7 +15,9 @@ pytestmark = pytest.mark.parametrize("seed", [1, 2, 3])
 
 
 def toured(page_size_bytes: int, policy: str, seed: int) -> Summary:
-    return simulated("page-size-tour", policy, seed, page_size_bytes=page_size_bytes)
+    return simulated(
+        "page-size-tour", policy, seed, (f"machine.page_size_bytes={page_size_bytes}",)
+    )
 
 
 @pytest.mark.parametrize("page_size_bytes", PAGE_SIZES)

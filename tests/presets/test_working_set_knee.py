@@ -1,0 +1,55 @@
+"""The preset `working-set-knee` shows what its description says."""
+
+import pytest
+
+from tests.presets.runs import is_told, latency, simulated
+
+PRESET = "working-set-knee"
+ROUND_NS = 20 * 5  # of touches that hit
+ROOM_FOR_ALL = "workload.memcgs[limited].max_bytes=72MiB"
+POLICIES = ["mainline", "rfc", "hold"]
+FILE_PAGES = 64 * 256
+
+pytestmark = pytest.mark.parametrize("seed", [1, 2, 3])
+
+
+def round_ns(policy: str, seed: int, percent: int, settings: tuple[str, ...] = ()) -> float:
+    """Return the mean time of a round in one phase."""
+    summary = simulated(PRESET, policy, seed, settings)
+    return latency(summary, f"section.at_{percent}_percent").mean_ns
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("percent", [50, 90])
+def test_no_round_faults_as_long_as_the_working_set_fits(seed, policy, percent):
+    row = latency(simulated(PRESET, policy, seed), f"section.at_{percent}_percent")
+
+    assert row.p99_ns == ROUND_NS
+    assert row.max_ns <= 2 * ROUND_NS
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_tenth_too_much_makes_rounds_a_thousand_times_as_long(seed, policy):
+    assert round_ns(policy, seed, 110) > 1500 * ROUND_NS
+    assert round_ns(policy, seed, 200) > 4 * round_ns(policy, seed, 110)
+
+
+@pytest.mark.parametrize("policy", ["rfc", "hold"])
+def test_no_policy_is_the_remedy(seed, policy):
+    for percent in (110, 200):
+        mainline_ns = round_ns("mainline", seed, percent)
+        assert round_ns(policy, seed, percent) == pytest.approx(mainline_ns, rel=0.03)
+    mainline, other = (simulated(PRESET, name, seed).metrics for name in ("mainline", policy))
+    assert other["touches.per_read"] == pytest.approx(mainline["touches.per_read"], rel=0.02)
+    assert other["faults.reads_lost"] == mainline["faults.reads_lost"] == 0
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_room_is(seed, policy):
+    limited = simulated(PRESET, policy, seed).metrics
+    roomy = simulated(PRESET, policy, seed, (ROOM_FOR_ALL,)).metrics
+
+    assert is_told(PRESET, ROOM_FOR_ALL)
+    assert roomy["device.reads"] == FILE_PAGES
+    assert roomy["touches.per_read"] > 2 * limited["touches.per_read"]
+    assert round_ns(policy, seed, 200, (ROOM_FOR_ALL,)) < 2 * ROUND_NS
