@@ -4,7 +4,7 @@ Every case runs in a process of its own, with recording on, for some seconds. Th
 touch pages of their own, one after the other, beside four threads that map and unmap. Nothing is
 mapped around a fault, so each first touch of a page is one. Two more cases are short of memory:
 20 000 threads touch random pages of 10 000 VMAs, 4 million pages in all, of which a memory cgroup
-can have a quarter; a file, and anonymous memory that is swapped.
+can have a quarter; a file, and anonymous memory that is swapped to zram.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 
-from faultlane_server.codes import Access, PageState, Protection
+from faultlane_server.codes import Access, DeviceKind, PageState, Protection
 from faultlane_server.engine import Simulator, is_cold, warm_up
 from faultlane_server.scenario import (
     AnonymousMapping,
@@ -123,6 +123,7 @@ def limited_scenario(*, anonymous: bool) -> Scenario:
         touches = (Loop(0, (Touch(f"vma{number}", Uniform(), access, count=10),)),)
         groups.append(ThreadGroup(f"group{number}", LIMITED_THREADS // VMAS, touches))
     disk = Device("disk", Exponential(80_000), channels=64, readahead_bytes=PAGE)
+    zram = Device("zram", Fixed(3000), kind=DeviceKind.SYNCHRONOUS)
     limit = Memcg("limited", max_bytes=VMAS * length_bytes // 4)
     return check(
         Scenario(
@@ -131,7 +132,9 @@ def limited_scenario(*, anonymous: bool) -> Scenario:
                 () if anonymous else (File("file", VMAS * length_bytes, "disk"),),
                 (limit,),
             ),
-            machine=Machine("x86", 64, devices=(disk,), swap=Swap("disk", VMAS * length_bytes)),
+            machine=Machine(
+                "x86", 64, devices=(disk, zram), swap=Swap("zram", VMAS * length_bytes)
+            ),
             kernel=Kernel(hz=0, fault_around_bytes=PAGE, page_cluster=0),
             horizon_ns=10**15,
         )

@@ -238,8 +238,8 @@ def _assert_in_swap(world: np.record, threads: list[Row]) -> None:
     assert (states[own + entries] & SWAPPED != 0).all(), "an entry in swap has a slot"
     loose = np.flatnonzero(states[own:] & SWAPPED)
     bits = world.ptes[loose] & (PTE_SWAP | PTE_PRESENT)
-    busy = states[own + loose] & (LOCKED | WRITEBACK)
-    assert ((bits != 0) | (busy != 0)).all(), "a slot is kept for an entry, or for I/O"
+    there = states[own + loose] & PRESENT
+    assert ((bits != 0) | (there != 0)).all(), "a slot is kept for an entry, or what is left of it"
     line = _line(threads, int(world.swap_line))
     assert all(row.in_swap_line for row in line), "who waits for a read of zram stands in line"
     assert len(line) == sum(row.in_swap_line for row in threads), "and nobody else does"

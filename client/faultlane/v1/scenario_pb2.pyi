@@ -280,8 +280,8 @@ class _MadviceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Madvice.Value
     """
     MADVICE_PAGEOUT: _Madvice.ValueType  # 8
     """MADV_PAGEOUT: as COLD, but they are reclaimed, with mmap_lock held for read
-    all the time. In this version pages of files are, that are clean and mapped
-    nowhere else; anonymous memory stays.
+    all the time, unless others map them as well. Dirty pages of files are left
+    to the flusher, and anonymous memory stays where there is no swap.
     """
     MADVICE_WILLNEED: _Madvice.ValueType  # 9
     """MADV_WILLNEED: takes mmap_lock for read to find each VMA, and lets it go
@@ -355,8 +355,8 @@ ends the call.
 """
 MADVICE_PAGEOUT: Madvice.ValueType  # 8
 """MADV_PAGEOUT: as COLD, but they are reclaimed, with mmap_lock held for read
-all the time. In this version pages of files are, that are clean and mapped
-nowhere else; anonymous memory stays.
+all the time, unless others map them as well. Dirty pages of files are left
+to the flusher, and anonymous memory stays where there is no swap.
 """
 MADVICE_WILLNEED: Madvice.ValueType  # 9
 """MADV_WILLNEED: takes mmap_lock for read to find each VMA, and lets it go

@@ -13,6 +13,7 @@ from faultlane_server.codes import NOBODY, DeviceKind, FaultClass, FileKind, Pag
 from faultlane_server.engine.draw import Law
 from faultlane_server.engine.layout import (
     Space,
+    changing,
     lay_programs,
     mapped_over,
     steps_of,
@@ -350,10 +351,11 @@ class Compiler:
         space = Space(mm, self, self._align(max([PLACE_FIRST, *placed]) // self.page_bytes + 1))
         starts = [self._start_of(space, vma) for vma in process.vmas]
         steps = steps_of(process)
+        names = changing(steps)
         ptes = self._ptes_by_address(process.vmas, starts, mapped_over(steps))
         for vma, start, pte in zip(process.vmas, starts, ptes, strict=True):
             self._vma(space, vma, start, pte)
-            space.name(vma, start, pte, steps)
+            space.name(vma, start, pte, names)
         order = self.world.vma_order[row.order_first : row.order_first + row.order_count]
         order[:] = sorted(order, key=lambda slot: self.world.vmas[slot].start)
         row.order_room = row.order_count + lay_programs(self, space, process)

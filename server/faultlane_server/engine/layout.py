@@ -163,14 +163,11 @@ class Space:
         self.regions: dict[str, Region] = {}
         self.barriers: dict[str, int] = {}
 
-    def name(self, vma: Vma, start: int, pte: int, steps: list[Step]) -> None:
-        """Let programs refer to a VMA."""
+    def name(self, vma: Vma, start: int, pte: int, changing: set[str]) -> None:
+        """Let programs refer to a VMA, by a record of its own if it is `changing`."""
         pages = vma.length_bytes // self.compiler.page_bytes
         room = reach_bytes(vma) // self.compiler.page_bytes
-        changes = [step for step in steps if isinstance(step, Mremap | Brk)]
-        number = 0
-        if any(step.vma == vma.name for step in changes):
-            number = self.new_region(start, room, 1, pages)
+        number = self.new_region(start, room, 1, pages) if vma.name in changing else 0
         self.regions[vma.name] = Region(start, pages, pte, 0, number)
         below = vma.grows_down_bytes // self.compiler.page_bytes
         if below:
@@ -218,6 +215,11 @@ def _flat(steps: tuple[Step, ...]) -> Iterator[Step]:
         yield step
         if isinstance(step, Loop | Measure):
             left += reversed(step.steps)
+
+
+def changing(steps: list[Step]) -> set[str]:
+    """Return the names of what moves, or changes its length."""
+    return {step.vma for step in steps if isinstance(step, Mremap | Brk)}
 
 
 def mapped_over(steps: list[Step]) -> set[str]:

@@ -709,6 +709,7 @@ Thread = _record(
     ("idle", i64),  # of kswapd: there is enough
     ("walks_mm", i64),  # whose mmap_lock it holds to walk page tables, or NOBODY
     ("age_memcg", i64),
+    ("age_seq", i64),  # the youngest generation when it began to age pages
     ("age_mm", i64),
     ("age_at", i64),
     ("age_step", i64),

@@ -156,6 +156,7 @@ def age(world, thread, memcg, now_ns, step):
         return True
     row = world.threads[thread]
     row.age_memcg = memcg
+    row.age_seq = world.memcgs[memcg].max_seq
     row.age_mm = -1
     row.age_at = -1
     row.age_step = step
@@ -168,7 +169,8 @@ def walk_on(world, thread, now_ns):
     """Walk the next part of some process, or make the new generation and go back."""
     row = world.threads[thread]
     if row.age_at < 0 and not _find_mm(world, thread):
-        _add_generation(world, row.age_memcg)
+        if world.memcgs[row.age_memcg].max_seq == row.age_seq:  # else somebody was quicker
+            _add_generation(world, row.age_memcg)
         sched.burst(world, thread, now_ns, 0, row.age_step)
         return
     if not mmap_lock.try_walk(world, thread, row.age_mm, now_ns):

@@ -73,11 +73,17 @@ def held(world, thread, now_ns):
     if _zaps(advice):
         spent_ns += (caller.op_end - caller.op_start) * cost.madvise_page_ns
     elif advice == Madvice.COLD:
-        spent_ns += _present(world, caller) * cost.cold_page_ns
+        spent_ns += _walk_ns(world, caller) + _present(world, caller) * cost.cold_page_ns
     elif advice == Madvice.PAGEOUT:
         lru.drain(world, caller.cpu)
-        spent_ns += _present(world, caller) * cost.pageout_page_ns
+        spent_ns += _walk_ns(world, caller) + _present(world, caller) * cost.pageout_page_ns
     sched.burst(world, thread, now_ns, spent_ns, Step.READ_DONE)
+
+
+@compiled
+def _walk_ns(world, caller):
+    """Return what it costs to look at all entries of the range."""
+    return (caller.op_end - caller.op_start) * world.config.cost.walk_page_ns
 
 
 @compiled
