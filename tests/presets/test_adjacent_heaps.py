@@ -28,7 +28,7 @@ def test_under_hold_the_neighbours_of_a_fault_wait_for_the_swap_device(seed, sec
     mainline, hold = simulated(PRESET, "mainline", seed), simulated(PRESET, "hold", seed)
 
     assert latency(hold, section).p90_ns > 300_000
-    assert latency(hold, section).p90_ns > 100 * latency(mainline, section).p90_ns
+    assert latency(hold, section).p90_ns > 30 * latency(mainline, section).p90_ns
     assert latency(hold, section).mean_ns > 4 * latency(mainline, section).mean_ns
 
 
