@@ -90,7 +90,7 @@ def drain_all_stocks(world):
 
 @compiled
 def hand_over(world, thread, number):
-    """Make the page that a thread has in hand this one, and put it into the CPU's batch."""
+    """Make the page that a thread has in hand this one: it is charged for from now on."""
     if world.config.limits_memory == 0:
         return
     row = world.threads[thread]

@@ -24,6 +24,7 @@ CLUSTER = 32  # SWAP_CLUSTER_MAX
 AGINGS_MAX = 4  # in a row: by then all that can be evicted has been looked at (MAX_NR_GENS)
 PRECISION_SHIFT = 20  # MEMCG_DELAY_PRECISION_SHIFT
 SCALING_SHIFT = 14  # MEMCG_DELAY_SCALING_SHIFT
+OVERAGE_MAX = 1 << 30  # a thousand times the limit: its square still fits
 DELAY_SECONDS_MAX = 2  # MEMCG_MAX_HIGH_DELAY_JIFFIES is 2 HZ
 NS_IN_SECOND = 10**9
 FORGIVEN_PART = 100  # a penalty of HZ / 100 or less is forgiven
@@ -97,6 +98,7 @@ def charge_weakly(world, thread, now_ns):
     """
     if world.config.limits_memory == 0:
         return True
+    assert world.threads[thread].in_hand == 0, "a page in hand is used before the next is charged"
     short = charges.take(world, thread, now_ns)
     if short != NOT_SHORT:
         reclaim.shrink(world, thread, short, CLUSTER, now_ns)
@@ -147,6 +149,7 @@ def _delay_ns(world, memcg, pages):
     if group.usage <= group.pages_high:
         return 0
     overage = ((group.usage - group.pages_high) << PRECISION_SHIFT) // max(group.pages_high, 1)
+    overage = min(overage, OVERAGE_MAX)
     hz = NS_IN_SECOND // world.config.jiffy_ns
     jiffies = (overage * overage >> PRECISION_SHIFT) * hz >> SCALING_SHIFT
     jiffies = min(jiffies * pages // BATCH, DELAY_SECONDS_MAX * hz)
