@@ -6,13 +6,14 @@ import subprocess
 import sys
 from math import inf
 from pathlib import Path
+from tempfile import mkdtemp
 
 import numpy as np
 import pytest
 
 from faultlane_server.codes import FaultClass, RelockAndMap, RetryReason, StopReason, VmFault
 from faultlane_server.engine import Simulator
-from faultlane_server.engine.simulator import Columns
+from faultlane_server.engine.simulator import BrokenInvariant, Columns
 from faultlane_server.engine.world import ThreadState
 from faultlane_server.kernels import KERNELS
 from faultlane_server.policy import POLICIES, RetryPolicy, RetryRule
@@ -29,6 +30,7 @@ from faultlane_server.scenario import (
 )
 from tests.engine.random_scenarios import a_random_scenario
 from tests.engine.recount import assert_recounted
+from tests.engine.reduced import reduced, write_scenario
 from tests.engine.some_runs import Run, run_of
 
 ROOT = Path(__file__).parent.parent.parent
@@ -41,6 +43,7 @@ SHORT_EVENTS_MAX = 500
 RECOUNTS = 20
 NO_TIME = np.uint64(2**63)  # durations are below it
 
+BROKEN = (AssertionError, BrokenInvariant)
 BUSY_REASONS = {
     RetryReason.NO_MAP_PAGES,
     RetryReason.ANON_VMA,
@@ -77,8 +80,25 @@ def play(scenario: Scenario, events: int, recounts: int = 0) -> tuple[Simulator,
 
 
 def assert_sound(seed: int) -> None:
-    """Assert of one scenario what holds for all."""
+    """Assert of one scenario what holds for all; a smaller one that breaks it is kept as a file."""
     scenario = a_random_scenario(seed)
+    try:
+        _assert_sound(scenario, seed)
+    except BROKEN as broken:
+        path = Path(mkdtemp(prefix="faultlane-")) / f"seed-{seed}.json"
+        write_scenario(reduced(scenario, lambda smaller: _is_broken(smaller, seed)), path)
+        raise AssertionError(f"{broken}: faultlane run {path}") from broken
+
+
+def _is_broken(scenario: Scenario, seed: int) -> bool:
+    try:
+        _assert_sound(scenario, seed)
+    except BROKEN:
+        return True
+    return False
+
+
+def _assert_sound(scenario: Scenario, seed: int) -> None:
     simulator, whole = play(scenario, 4096)
     if whole is None:
         return
