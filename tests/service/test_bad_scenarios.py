@@ -88,7 +88,11 @@ def a_plain_scenario() -> dict[str, Any]:
                         },
                     ],
                     "groups": [{"name": "readers", "threads": 2, "program": a_program()}],
+                    "memcg": "limit",
                 }
+            ],
+            "memcgs": [
+                {"name": "limit", "high_bytes": MIB, "max_bytes": 2 * MIB, "other_bytes": PAGE}
             ],
         },
         "machine": {
@@ -109,8 +113,11 @@ def a_plain_scenario() -> dict[str, Any]:
                     "write_latency": {"exponential_mean_ns": 7},
                     "error_ppm": 5,
                     "stable_writes": True,
+                    "iops_max": 3000,
                 }
             ],
+            "memory_bytes": 64 * MIB,
+            "swap": {"device": "disk", "size_bytes": MIB, "zswap_bytes": PAGE},
         },
         "kernel": {
             "generation": "6.12",
@@ -119,6 +126,9 @@ def a_plain_scenario() -> dict[str, Any]:
             "fault_around_bytes": 0,
             "dirty_bytes": MIB,
             "dirty_background_bytes": PAGE,
+            "lru_gen_enabled": 7,
+            "swappiness": 60,
+            "page_cluster": 3,
         },
         "seed": 1,
         "warmup_ns": 1,
@@ -258,14 +268,16 @@ MAP, HEAP, COPY, STACK = (f"{APP}.vmas[{number}]" for number in range(4))
 GROUP = f"{APP}.groups[0]"
 STEP = f"{GROUP}.program"
 DISK = "machine.devices[0]"
+MEMCG, SWAP = "workload.memcgs[0]", "machine.swap"
 DELTAS = f"{STEP}[3].touch.explicit.page_deltas"
 POINTS = f"{DISK}.latency.quantiles.points"
 KERNEL_TOUCH = f"{STEP}[14].touch"
 TRUNCATE, KILL = f"{STEP}[15].ftruncate", f"{STEP}[19].kill"
 MADVISE, FORK = f"{STEP}[20].madvise", f"{STEP}[21].fork"
 RANGES = [f"{STEP}[16].punch_hole", f"{STEP}[17].sync_file_range", f"{STEP}[18].fadvise_dontneed"]
-REGISTER = f"{STEP}[22].userfaultfd_register"
-PROTECT, MIGRATE = f"{STEP}[23].userfaultfd_writeprotect", f"{STEP}[24].migrate"
+REGISTER = f"{STEP}[32].userfaultfd_register"
+PROTECT, MIGRATE = f"{STEP}[33].userfaultfd_writeprotect", f"{STEP}[34].migrate"
+COPIES = f"{STEP}[35].userfaultfd_copy"
 OVER, MREMAP, BRK = f"{STEP}[22].mmap", f"{STEP}[23].mremap", f"{STEP}[24].brk"
 MBIND, PRCTL, SMAPS = f"{STEP}[25].mbind", f"{STEP}[26].prctl", f"{STEP}[27].read_smaps"
 ON_RANGES = [
@@ -292,6 +304,9 @@ SPOILT: list[tuple[str, Any] | tuple[str, Any, list[str]]] = [
     # what must be there
     ("workload", None),
     ("machine", None, ["machine", f"{FILE}.device"]),
+    (f"{MEMCG}.name", None, [f"{MEMCG}.name", f"{APP}.memcg"]),
+    (f"{SWAP}.device", None),
+    (f"{SWAP}.size_bytes", None, [f"{SWAP}.size_bytes", f"{SWAP}.zswap_bytes"]),
     ("kernel", None),
     ("horizon_ns", None),
     (f"{FILE}.name", None, [f"{FILE}.name", f"{MAP}.file.file"]),
@@ -320,7 +335,7 @@ SPOILT: list[tuple[str, Any] | tuple[str, Any, list[str]]] = [
     (f"{STEP}[13].loop.steps", None),
     ("machine.arch", None),
     ("machine.cpus", None),
-    (f"{DISK}.name", None, [f"{DISK}.name", f"{FILE}.device"]),
+    (f"{DISK}.name", None, [f"{DISK}.name", f"{FILE}.device", f"{SWAP}.device"]),
     (f"{DISK}.latency", None),
     (f"{DISK}.latency.quantiles", None, [f"{DISK}.latency.shape"]),
     # names of what there is not
@@ -529,7 +544,7 @@ SPOILT: list[tuple[str, Any] | tuple[str, Any, list[str]]] = [
     *((f"{step}.vma", wrong) for step in (REGISTER, PROTECT) for wrong in ("stock", "map")),
     *((f"{step}.offset_bytes", wrong) for step in (REGISTER, PROTECT, MIGRATE)
       for wrong in (5, MIB)),
-    (f"{STEP}[25].userfaultfd_copy.vma", "map"),
+    (f"{COPIES}.vma", "map"),
     (f"{MIGRATE}.vma", "copy", [f"{MIGRATE}.vma", f"{MIGRATE}.offset_bytes"]),
     # accesses by the kernel
     (f"{KERNEL_TOUCH}.access", "ACCESS_EXEC"),
