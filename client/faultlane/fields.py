@@ -22,6 +22,7 @@ NAME_CHARACTERS_MAX = 100  # of a name for which another is looked for
 _RANGE_OF: dict[int, tuple[int, int]] = {
     FieldDescriptor.TYPE_UINT32: (0, 2**32 - 1),
     FieldDescriptor.TYPE_UINT64: (0, 2**64 - 1),
+    FieldDescriptor.TYPE_SINT32: (-(2**31), 2**31 - 1),
     FieldDescriptor.TYPE_SINT64: (-(2**63), 2**63 - 1),
 }
 

@@ -439,6 +439,8 @@ def the_touch(scenario: pb.Scenario) -> pb.Touch:
 
 CHANGES: list[tuple[str, str, Callable[[pb.Scenario], Any], Any]] = [
     (f"{READERS}.threads", "64", lambda s: the_readers(s).threads, 64),
+    (f"{READERS}.scheduling.nice", "-5", lambda s: the_readers(s).scheduling.nice, -5),
+    (f"{READERS}.cpus", "0, 3", lambda s: list(the_readers(s).cpus), [0, 3]),
     (f"{READERS}.daemon", "false", lambda s: the_readers(s).daemon, False),
     ("workload.processes[0].groups[0].name", "r", lambda s: the_readers(s).name, "r"),
     (f"{MAP}.protection", "READ, WRITE", lambda s: list(the_vma(s).protection), [1, 2]),
