@@ -205,6 +205,24 @@ class ForkSkips(IntEnum):
     ALL_BUT_ANONYMOUS = 3
 
 
+class Preemption(IntEnum):
+    """Where a thread that runs in the kernel can be made to leave its CPU."""
+
+    NONE = 1
+    VOLUNTARY = 2
+    FULL = 3
+
+
+class SchedPolicy(IntEnum):
+    """By which policy a thread is scheduled."""
+
+    OTHER = 1
+    BATCH = 2
+    IDLE = 3
+    FIFO = 4
+    RR = 5
+
+
 class StopReason(IntEnum):
     """How a run ended."""
 

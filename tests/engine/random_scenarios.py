@@ -95,6 +95,7 @@ from faultlane_server.scenario import (
     check,
 )
 from tests.engine.random_memory import short_of_memory
+from tests.engine.random_scheduling import scheduled_oddly
 
 FILE_PAGES_MAX = 40
 ADDRESS = 1 << 32  # where VMAs begin that are neighbours
@@ -105,9 +106,11 @@ Choice = TypeVar("Choice")
 
 
 def a_random_scenario(seed: int) -> Scenario:
-    """Make the scenario of a seed; every second one has little memory."""
+    """Make the scenario of a seed: some have little memory, some an odd scheduler, some both."""
     scenario = check(_Maker(seed).scenario())
-    return short_of_memory(scenario, seed) if seed % 2 else scenario
+    if seed % 2:
+        scenario = short_of_memory(scenario, seed)
+    return scheduled_oddly(scenario, seed) if seed % 5 < 2 else scenario
 
 
 class _Dice:

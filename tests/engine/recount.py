@@ -20,6 +20,7 @@ from faultlane_server.codes import (
     OperationKind,
     Protection,
     RelockAndMap,
+    SchedPolicy,
 )
 from faultlane_server.engine.compile import FRAMES_WITHOUT_LIMIT
 from faultlane_server.engine.queue import Kind, id_of, kind_of
@@ -99,6 +100,7 @@ WOKEN_FOR_A_FOLIO = {
     Step.EXCLUSIVE_WOKEN,
     Step.MIGRATE_WOKEN,
 }
+ON_CPU = (ThreadState.RUNNING, ThreadState.SPINNING)
 # What an entry says of a page that is elsewhere: one of these.
 ELSEWHERE = PTE_SWAP | PTE_MIGRATION | PTE_DEVICE_PRIVATE | PTE_DEVICE_EXCLUSIVE
 
@@ -106,9 +108,10 @@ ELSEWHERE = PTE_SWAP | PTE_MIGRATION | PTE_DEVICE_PRIVATE | PTE_DEVICE_EXCLUSIVE
 THREAD = (
     "step state cpu behind mm cause timer in_fault in_operation vma held invalidate_held file"
     " folio generation ra_step written_folio op_kind op_file op_at op_folio page process walks_mm"
-    " in_hand copy_in_hand in_swap_line"
+    " in_hand copy_in_hand in_swap_line policy weight virtual_ns virtual_deadline_ns"
+    " rt_priority is_late is_delayed"
 )
-RWSEM = "writer readers first"
+RWSEM = "writer readers first spin_first"
 VMA = "mm start end open private anon_vma offset pte protection uffd lowest seq readers"
 
 
@@ -527,12 +530,71 @@ def _assert_written_line(world: np.record, threads: list[Row]) -> None:
 def _assert_on_cpus(world: np.record, threads: list[Row]) -> None:
     runs = world.cpus.view(np.ndarray)["thread"]
     for number, row in enumerate(threads):
-        if row.state in (ThreadState.RUNNING, ThreadState.SPINNING):
+        if row.state in ON_CPU:
             assert runs[row.cpu] == number, "who runs has a CPU"
         if _sleeps_for(row, Cause.THROTTLE):
             assert row.timer >= 0, "a pause has its end"
-    runnable = sum(row.state == ThreadState.RUNNABLE for row in threads)
-    assert runnable == world.queued, "who is ready to run is in a run queue"
+    for cpu in range(int(world.config.cpus)):
+        _assert_run_queue(world, threads, cpu)
+    for lock in (*_mmap_locks(world), *_invalidate_locks(world)):
+        spins = any(row.state == ThreadState.SPINNING for row in _line(threads, lock.spin_first))
+        if spins and lock.writer != NOBODY:
+            assert threads[lock.writer].state in ON_CPU, "nobody watches an owner that sleeps"
+    runnable = [n for n, row in enumerate(threads) if row.state == ThreadState.RUNNABLE]
+    assert len(runnable) == world.queued, "who is ready to run is in a run queue"
+    urgent = [n for n in runnable if _is_real_time(threads[n])]
+    assert len(urgent) == world.real_time_queued, "those with real-time priorities among them"
+    idle = [cpu for cpu in range(int(world.config.cpus)) if world.cpus[cpu].is_idle]
+    for n in runnable:
+        assert not any(_may_run(world, n, cpu) for cpu in idle), (
+            "no CPU is idle while a thread waits that may run there"
+        )
+
+
+def _assert_run_queue(world: np.record, threads: list[Row], cpu: int) -> None:
+    row = world.cpus[cpu]
+    here = {n for n, thread in enumerate(threads) if thread.cpu == cpu}
+    queued = {n for n in here if threads[n].state == ThreadState.RUNNABLE}
+    delayed = {n for n in here if threads[n].is_delayed}
+    assert all(threads[n].state == ThreadState.BLOCKED for n in delayed), "who is delayed sleeps"
+    assert queued or not row.is_idle or not delayed, "nobody delays what is idle"
+    ready, late = _heap(world, int(row.ready)), _heap(world, int(row.late))
+    assert len(queued) == row.queued, "who waits for a CPU is counted"
+    assert {*ready, *late} == queued | delayed, "who waits for a CPU is in its queue"
+    assert all(threads[n].is_late for n in late), "who had too much knows it"
+    assert not any(threads[n].is_late for n in ready), "and nobody else does"
+    runs = {int(row.thread)} - {NOBODY}
+    sharing = [threads[n] for n in queued | delayed | runs if not _is_real_time(threads[n])]
+    load = sum(thread.weight for thread in sharing)
+    assert load == row.load, "the load of a CPU is the weights of its threads"
+    sums = sum(t.weight * (t.virtual_ns - int(row.origin_ns)) for t in sharing)
+    assert not load or sums == row.weighted_ns, "its time is the average of theirs"
+
+
+def _may_run(world: np.record, thread: int, cpu: int) -> bool:
+    affinity = int(world.threads[thread].affinity)
+    return not affinity or bool(int(world.affinities[affinity][cpu // 64]) >> cpu % 64 & 1)
+
+
+def _is_real_time(row: Row) -> bool:
+    return row.policy in (SchedPolicy.FIFO, SchedPolicy.RR)
+
+
+def _heap(world: np.record, top: int) -> list[int]:
+    """Return who stands in a heap; nobody stands above somebody who comes first."""
+    nodes = world.run_nodes
+    found: list[int] = []
+    under = [top] if top != NOBODY else []
+    while under:
+        thread = under.pop()
+        found.append(thread)
+        child = int(nodes[thread].child)
+        while child != NOBODY:
+            keys = [(int(nodes[n].key), int(nodes[n].order)) for n in (thread, child)]
+            assert keys[0] < keys[1], "who stands above comes first"
+            under.append(child)
+            child = int(nodes[child].beside)
+    return found
 
 
 def _assert_ended(world: np.record, threads: list[Row]) -> None:

@@ -21,31 +21,26 @@ MMAP_READS_OFF = 0.01  # absolute, per touch
 THROUGHPUT_OFF = 0.05  # relative
 MAJORS_OFF = 0.02  # relative, per touch
 
-BUNCHED = "64 threads stay bunched in the guest; in the model they spread out evenly"
-TICKED = "ticks and slices there strike faults that never sleep; neither is modelled"
-PREEMPTED = "writers there are preempted while they hold mmap_lock; time slices are not modelled"
+STRAGGLER = "one of many threads is left without a CPU for 8 ms there, and ends that much later"
+SPLITS = "to split and merge the VMA of a file takes half as long again there"
+TICKED = "ticks there take time from faults that never sleep; in the model they take none"
 
 SLOWER_THERE = {
-    "S1-64-1-advise_random-0--base": BUNCHED,
-    "S1-64-1-advise_random-0--rfc": BUNCHED,
-    "S1-64-1-readahead_1page-0--base": BUNCHED,
-    "S1-64-1-readahead_1page-0--rfc": BUNCHED,
-    "S2-64-1-readahead_1page-1-mmap_munmap_unrelated-base": BUNCHED,
-    "S2-64-1-readahead_1page-1-mmap_munmap_unrelated-rfc": BUNCHED,
-    "S2-64-1-readahead_1page-2-mprotect_same_vma-base": PREEMPTED,
-    "S1-64-1-advise_random-0--rfcx": BUNCHED,
+    "S1-64-1-advise_random-0--base": STRAGGLER,
+    "S1-64-1-advise_random-0--rfc": STRAGGLER,
+    "S1-64-1-readahead_1page-0--base": STRAGGLER,
+    "S1-64-1-readahead_1page-0--rfc": STRAGGLER,
+    "S2-64-1-readahead_1page-1-mmap_munmap_unrelated-base": STRAGGLER,
+    "S2-64-1-readahead_1page-1-mmap_munmap_unrelated-rfc": STRAGGLER,
+    "S2-64-1-readahead_1page-2-mprotect_same_vma-base": SPLITS,
+    "S1-64-1-advise_random-0--rfcx": STRAGGLER,
     "S6-4-1--0--base": TICKED,
-    "S2-64-1-readahead_1page-2-mprotect_same_vma-rfc": PREEMPTED,
-    "S2-64-1-readahead_1page-2-mprotect_same_vma-hold": PREEMPTED,
-    "S5-64-1-readahead_128k-0--base-4096KiB": BUNCHED,
-    "S5-64-1-readahead_128k-0--rfc-4096KiB": BUNCHED,
-    "S5-64-1-readahead_128k-0--hold-4096KiB": BUNCHED,
-    "S5-64-1-readahead_1page-0--base-16384KiB": BUNCHED,
-    "S5-64-1-readahead_1page-0--rfc-16384KiB": BUNCHED,
-    "S5-64-1-readahead_1page-2-mmap_munmap_unrelated-base-16384KiB": BUNCHED,
-    "S5-64-1-readahead_1page-2-mmap_munmap_unrelated-rfc-16384KiB": BUNCHED,
+    "S2-64-1-readahead_1page-2-mprotect_same_vma-rfc": SPLITS,
+    "S5-64-1-readahead_128k-0--base-4096KiB": STRAGGLER,
+    "S5-64-1-readahead_128k-0--hold-4096KiB": STRAGGLER,
+    "S5-64-1-readahead_1page-2-mmap_munmap_unrelated-base-16384KiB": STRAGGLER,
 }
-OTHER_READS_THERE = {"S2-64-1-readahead_1page-2-mprotect_same_vma-hold": PREEMPTED}
+OTHER_READS_THERE = {"S5-64-1-readahead_128k-0--base-4096KiB": STRAGGLER}
 
 
 def _id(row: dict[str, str]) -> str:

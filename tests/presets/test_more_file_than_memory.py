@@ -52,7 +52,7 @@ def test_under_mainline_who_maps_waits_for_the_disk_and_otherwise_not(seed):
 
     for policy in ("rfc", "hold"):
         row = latency(simulated(PRESET, policy, seed), "section.map_unmap")
-        assert row.max_ns < 100_000
+        assert row.max_ns < mainline.p50_ns / 40  # for a CPU, at most
         assert row.count > 50 * mainline.count
 
 

@@ -495,7 +495,7 @@ def test_what_is_left_out_is_filled_in():
     assert filled.machine == Machine(
         "arm64", 2, 4096, "neutral", devices=(Device("disk", Fixed(0), 1, 0, 8192),)
     )
-    assert filled.kernel == Kernel("6.12", "mainline", 250)
+    assert filled.kernel == Kernel("6.12", "mainline", 250, base_slice_ns=1_500_000)
     assert filled.attempts_max == 65536
     assert file.initial == (FileRange(PageState.CACHED, PAGE, 15 * PAGE, 1),)
     assert process.vmas[0] == replace(VMA, mapped=(ByteRange(PAGE, 15 * PAGE),))

@@ -87,7 +87,15 @@ def a_plain_scenario() -> dict[str, Any]:
                             "userfaultfd": {"missing": True},
                         },
                     ],
-                    "groups": [{"name": "readers", "threads": 2, "program": a_program()}],
+                    "groups": [
+                        {
+                            "name": "readers",
+                            "threads": 2,
+                            "program": a_program(),
+                            "scheduling": {"policy": "SCHED_POLICY_BATCH", "nice": 5},
+                            "cpus": [1],
+                        }
+                    ],
                     "memcg": "limit",
                 }
             ],
@@ -129,6 +137,8 @@ def a_plain_scenario() -> dict[str, Any]:
             "lru_gen_enabled": 7,
             "swappiness": 60,
             "page_cluster": 3,
+            "preemption": "PREEMPTION_FULL",
+            "base_slice_ns": 750_000,
         },
         "seed": 1,
         "warmup_ns": 1,
@@ -401,6 +411,21 @@ SPOILT: list[tuple[str, Any] | tuple[str, Any, list[str]]] = [
     (f"{POINTS}[1].ns", 4),
     (f"{POINTS}[1].ppm", 999_999),
     (POINTS, [{"ppm": n, "ns": n} for n in range(65)]),
+    # scheduling
+    (f"{GROUP}.scheduling.policy", 6),
+    (f"{GROUP}.scheduling.nice", 20),
+    (f"{GROUP}.scheduling.nice", -21),
+    (f"{GROUP}.scheduling.rt_priority", 1),
+    (f"{GROUP}.scheduling.policy", "SCHED_POLICY_IDLE", [f"{GROUP}.scheduling.nice"]),
+    (f"{GROUP}.scheduling.policy", "SCHED_POLICY_RR",
+     [f"{GROUP}.scheduling.nice", f"{GROUP}.scheduling.rt_priority"]),
+    (f"{GROUP}.scheduling", {"policy": "SCHED_POLICY_FIFO", "rt_priority": 100},
+     [f"{GROUP}.scheduling.rt_priority"]),
+    (f"{GROUP}.cpus", [2], [f"{GROUP}.cpus[0]"]),
+    (f"{GROUP}.cpus", [0, 1, 0], [f"{GROUP}.cpus[2]"]),
+    ("kernel.preemption", 4),
+    ("kernel.base_slice_ns", 99_999),
+    ("kernel.base_slice_ns", 100_000_001),
     # limits
     ("machine.page_size_bytes", 16384),
     ("machine.page_size_bytes", 4095),
@@ -613,11 +638,12 @@ def numbers(
                     field.message_type, item, f"{where}[{number}]" if field.is_repeated else where
                 )
         elif field.type in (FieldDescriptor.TYPE_UINT32, FieldDescriptor.TYPE_UINT64):
-            yield where, field.type
+            yield (f"{where}[0]" if field.is_repeated else where), field.type
 
 
 NUMBERS = list(numbers(scenario_pb2.Scenario.DESCRIPTOR, a_plain_scenario()))
-ELSEWHERE = {"RetryRule.vma_retries_max"}  # the other kind of policy: in SPOILT
+# In SPOILT: the other kind of retry policy, and the other kinds of scheduling policies.
+ELSEWHERE = {"RetryRule.vma_retries_max", "Scheduling.rt_priority"}
 ANYTHING_GOES = {  # each value of these makes sense, or is not looked at
     "seed": "any value is a seed",
     "recording.slower_than_ns": "this kind of recording does not ask for it",

@@ -156,6 +156,7 @@ class Architecture(_message.Message):
     READ_NEEDS_READ_FIELD_NUMBER: _builtins.int
     EXEC_NEEDS_EXEC_FIELD_NUMBER: _builtins.int
     PROTECTION_FAULT_FAILS_FIELD_NUMBER: _builtins.int
+    PREEMPTION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name in a scenario."""
     hz: _builtins.int
@@ -186,6 +187,8 @@ class Architecture(_message.Message):
     """Whether a load or a fetch from a page that is mapped without the right to
     do so fails at once.
     """
+    preemption: _scenario_pb2.Preemption.ValueType
+    """The preemption of its defconfig."""
     @_builtins.property
     def page_sizes_bytes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The page sizes it can have. Bytes."""
@@ -204,10 +207,11 @@ class Architecture(_message.Message):
         read_needs_read: _builtins.bool = ...,
         exec_needs_exec: _builtins.bool = ...,
         protection_fault_fails: _builtins.bool = ...,
+        preemption: _scenario_pb2.Preemption.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error_before_retry", b"error_before_retry", "exec_needs_exec", b"exec_needs_exec", "hz", b"hz", "mmap_lock_killable_since", b"mmap_lock_killable_since", "mmap_lock_trylock_since", b"mmap_lock_trylock_since", "name", b"name", "page_sizes_bytes", b"page_sizes_bytes", "protection_fault_fails", b"protection_fault_fails", "read_needs_read", b"read_needs_read", "source", b"source", "vma_lock_since", b"vma_lock_since"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error_before_retry", b"error_before_retry", "exec_needs_exec", b"exec_needs_exec", "hz", b"hz", "mmap_lock_killable_since", b"mmap_lock_killable_since", "mmap_lock_trylock_since", b"mmap_lock_trylock_since", "name", b"name", "page_sizes_bytes", b"page_sizes_bytes", "preemption", b"preemption", "protection_fault_fails", b"protection_fault_fails", "read_needs_read", b"read_needs_read", "source", b"source", "vma_lock_since", b"vma_lock_since"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -197,6 +197,48 @@ ADVICE_SEQUENTIAL: Advice.ValueType  # 3
 """MADV_SEQUENTIAL: VM_SEQ_READ."""
 Global___Advice: _TypeAlias = Advice  # noqa: Y015
 
+class _SchedPolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SchedPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SchedPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SCHED_POLICY_UNSPECIFIED: _SchedPolicy.ValueType  # 0
+    """The same as OTHER."""
+    SCHED_POLICY_OTHER: _SchedPolicy.ValueType  # 1
+    """SCHED_OTHER: its share of the CPU, by its nice level (EEVDF)."""
+    SCHED_POLICY_BATCH: _SchedPolicy.ValueType  # 2
+    """SCHED_BATCH: the same, but nobody is made to leave a CPU when it wakes up."""
+    SCHED_POLICY_IDLE: _SchedPolicy.ValueType  # 3
+    """SCHED_IDLE: next to nothing of a CPU that somebody else wants."""
+    SCHED_POLICY_FIFO: _SchedPolicy.ValueType  # 4
+    """SCHED_FIFO: before all threads of a lower priority and of the policies
+    above, until it sleeps. There is no limit on that (`sched_rt_runtime_us`
+    is -1).
+    """
+    SCHED_POLICY_RR: _SchedPolicy.ValueType  # 5
+    """SCHED_RR: the same, but threads of one priority take turns of 100 ms."""
+
+class SchedPolicy(_SchedPolicy, metaclass=_SchedPolicyEnumTypeWrapper):
+    """By which policy a thread is scheduled."""
+
+SCHED_POLICY_UNSPECIFIED: SchedPolicy.ValueType  # 0
+"""The same as OTHER."""
+SCHED_POLICY_OTHER: SchedPolicy.ValueType  # 1
+"""SCHED_OTHER: its share of the CPU, by its nice level (EEVDF)."""
+SCHED_POLICY_BATCH: SchedPolicy.ValueType  # 2
+"""SCHED_BATCH: the same, but nobody is made to leave a CPU when it wakes up."""
+SCHED_POLICY_IDLE: SchedPolicy.ValueType  # 3
+"""SCHED_IDLE: next to nothing of a CPU that somebody else wants."""
+SCHED_POLICY_FIFO: SchedPolicy.ValueType  # 4
+"""SCHED_FIFO: before all threads of a lower priority and of the policies
+above, until it sleeps. There is no limit on that (`sched_rt_runtime_us`
+is -1).
+"""
+SCHED_POLICY_RR: SchedPolicy.ValueType  # 5
+"""SCHED_RR: the same, but threads of one priority take turns of 100 ms."""
+Global___SchedPolicy: _TypeAlias = SchedPolicy  # noqa: Y015
+
 class _Access:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -436,6 +478,44 @@ theirs as those of a block device.
 DEVICE_KIND_HOLE: DeviceKind.ValueType  # 3
 """No file on it has any blocks: pages are zeroed instead of being read."""
 Global___DeviceKind: _TypeAlias = DeviceKind  # noqa: Y015
+
+class _Preemption:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PreemptionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Preemption.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PREEMPTION_UNSPECIFIED: _Preemption.ValueType  # 0
+    """The default of the architecture."""
+    PREEMPTION_NONE: _Preemption.ValueType  # 1
+    """Where it sleeps, in loops that take long (cond_resched), and on the way
+    back to user mode.
+    """
+    PREEMPTION_VOLUNTARY: _Preemption.ValueType  # 2
+    """Before each call that might sleep as well (might_resched): for a lock, for
+    memory or for a device.
+    """
+    PREEMPTION_FULL: _Preemption.ValueType  # 3
+    """At any time. Spinlocks, under which it is put off, are not simulated."""
+
+class Preemption(_Preemption, metaclass=_PreemptionEnumTypeWrapper):
+    """Where a thread that runs in the kernel can be made to leave its CPU for
+    another one. In user mode it always can.
+    """
+
+PREEMPTION_UNSPECIFIED: Preemption.ValueType  # 0
+"""The default of the architecture."""
+PREEMPTION_NONE: Preemption.ValueType  # 1
+"""Where it sleeps, in loops that take long (cond_resched), and on the way
+back to user mode.
+"""
+PREEMPTION_VOLUNTARY: Preemption.ValueType  # 2
+"""Before each call that might sleep as well (might_resched): for a lock, for
+memory or for a device.
+"""
+PREEMPTION_FULL: Preemption.ValueType  # 3
+"""At any time. Spinlocks, under which it is put off, are not simulated."""
+Global___Preemption: _TypeAlias = Preemption  # noqa: Y015
 
 class _LruKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -1259,6 +1339,8 @@ class ThreadGroup(_message.Message):
     THREADS_FIELD_NUMBER: _builtins.int
     PROGRAM_FIELD_NUMBER: _builtins.int
     DAEMON_FIELD_NUMBER: _builtins.int
+    SCHEDULING_FIELD_NUMBER: _builtins.int
+    CPUS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique in the process; characters as in `File.name`."""
     threads: _builtins.int
@@ -1274,6 +1356,16 @@ class ThreadGroup(_message.Message):
         least one step.
         """
 
+    @_builtins.property
+    def scheduling(self) -> Global___Scheduling:
+        """How the scheduler treats them. Not set means policy OTHER, nice 0."""
+
+    @_builtins.property
+    def cpus(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The CPUs on which they may run (sched_setaffinity), by number, from 0 to
+        `machine.cpus` - 1. None means all.
+        """
+
     def __init__(
         self,
         *,
@@ -1281,14 +1373,48 @@ class ThreadGroup(_message.Message):
         threads: _builtins.int = ...,
         program: _abc.Iterable[Global___Step] | None = ...,
         daemon: _builtins.bool = ...,
+        scheduling: Global___Scheduling | None = ...,
+        cpus: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scheduling", b"scheduling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["daemon", b"daemon", "name", b"name", "program", b"program", "threads", b"threads"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpus", b"cpus", "daemon", b"daemon", "name", b"name", "program", b"program", "scheduling", b"scheduling", "threads", b"threads"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ThreadGroup: _TypeAlias = ThreadGroup  # noqa: Y015
+
+@_typing.final
+class Scheduling(_message.Message):
+    """How the scheduler treats a thread (sched_setattr)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    NICE_FIELD_NUMBER: _builtins.int
+    RT_PRIORITY_FIELD_NUMBER: _builtins.int
+    policy: Global___SchedPolicy.ValueType
+    """The policy. Not set means OTHER."""
+    nice: _builtins.int
+    """The nice level, -20 to 19, of policies OTHER and BATCH. A level more is
+    about a fifth less of a CPU that is contended for.
+    """
+    rt_priority: _builtins.int
+    """The priority, 1 to 99, of policies FIFO and RR, which need one."""
+    def __init__(
+        self,
+        *,
+        policy: Global___SchedPolicy.ValueType = ...,
+        nice: _builtins.int = ...,
+        rt_priority: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["nice", b"nice", "policy", b"policy", "rt_priority", b"rt_priority"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Scheduling: _TypeAlias = Scheduling  # noqa: Y015
 
 @_typing.final
 class Step(_message.Message):
@@ -3178,6 +3304,9 @@ class Kernel(_message.Message):
     PAGE_CLUSTER_FIELD_NUMBER: _builtins.int
     FORK_SKIPS_FIELD_NUMBER: _builtins.int
     MADVISE_VMA_LOCK_FIELD_NUMBER: _builtins.int
+    PREEMPTION_FIELD_NUMBER: _builtins.int
+    BASE_SLICE_NS_FIELD_NUMBER: _builtins.int
+    WAKEUP_PREEMPTION_FIELD_NUMBER: _builtins.int
     generation: _builtins.str
     """The generation, by its name in ListKernels. Empty means `6.12`."""
     policy_id: _builtins.str
@@ -3227,6 +3356,20 @@ class Kernel(_message.Message):
     inside one VMA, takes that VMA's lock for read instead of mmap_lock, as
     kernels after 6.18 do.
     """
+    preemption: Global___Preemption.ValueType
+    """Where a thread that runs in the kernel can be made to leave its CPU. Not
+    set means what the architecture's defconfig has.
+    """
+    base_slice_ns: _builtins.int
+    """/sys/kernel/debug/sched/base_slice_ns: for how long a thread of nice 0 runs
+    before another one has its turn. Nanoseconds, from 100000 to 100000000;
+    slices end at ticks. 0 means what the kernel makes of its CPUs: 750000
+    times 1 + log2 of their number, of at most 8.
+    """
+    wakeup_preemption: _builtins.bool
+    """Whether a thread that wakes up may make another one leave its CPU at once
+    (WAKEUP_PREEMPTION). Real-time threads always may. Not set means it may.
+    """
     @_builtins.property
     def retry_policy(self) -> Global___RetryPolicy:
         """A policy by its columns."""
@@ -3247,10 +3390,13 @@ class Kernel(_message.Message):
         page_cluster: _builtins.int | None = ...,
         fork_skips: Global___ForkSkips.ValueType = ...,
         madvise_vma_lock: _builtins.bool = ...,
+        preemption: Global___Preemption.ValueType = ...,
+        base_slice_ns: _builtins.int = ...,
+        wakeup_preemption: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_fault_around_bytes", b"_fault_around_bytes", "_lru_gen_enabled", b"_lru_gen_enabled", "_page_cluster", b"_page_cluster", "_swappiness", b"_swappiness", "fault_around_bytes", b"fault_around_bytes", "lru_gen_enabled", b"lru_gen_enabled", "page_cluster", b"page_cluster", "policy", b"policy", "policy_id", b"policy_id", "retry_policy", b"retry_policy", "swappiness", b"swappiness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_fault_around_bytes", b"_fault_around_bytes", "_lru_gen_enabled", b"_lru_gen_enabled", "_page_cluster", b"_page_cluster", "_swappiness", b"_swappiness", "_wakeup_preemption", b"_wakeup_preemption", "fault_around_bytes", b"fault_around_bytes", "lru_gen_enabled", b"lru_gen_enabled", "page_cluster", b"page_cluster", "policy", b"policy", "policy_id", b"policy_id", "retry_policy", b"retry_policy", "swappiness", b"swappiness", "wakeup_preemption", b"wakeup_preemption"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fault_around_bytes", b"_fault_around_bytes", "_lru_gen_enabled", b"_lru_gen_enabled", "_page_cluster", b"_page_cluster", "_swappiness", b"_swappiness", "dirty_background_bytes", b"dirty_background_bytes", "dirty_bytes", b"dirty_bytes", "fault_around_bytes", b"fault_around_bytes", "fork_skips", b"fork_skips", "generation", b"generation", "hz", b"hz", "lru", b"lru", "lru_gen_enabled", b"lru_gen_enabled", "madvise_vma_lock", b"madvise_vma_lock", "page_cluster", b"page_cluster", "policy", b"policy", "policy_id", b"policy_id", "retry_policy", b"retry_policy", "swappiness", b"swappiness"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fault_around_bytes", b"_fault_around_bytes", "_lru_gen_enabled", b"_lru_gen_enabled", "_page_cluster", b"_page_cluster", "_swappiness", b"_swappiness", "_wakeup_preemption", b"_wakeup_preemption", "base_slice_ns", b"base_slice_ns", "dirty_background_bytes", b"dirty_background_bytes", "dirty_bytes", b"dirty_bytes", "fault_around_bytes", b"fault_around_bytes", "fork_skips", b"fork_skips", "generation", b"generation", "hz", b"hz", "lru", b"lru", "lru_gen_enabled", b"lru_gen_enabled", "madvise_vma_lock", b"madvise_vma_lock", "page_cluster", b"page_cluster", "policy", b"policy", "policy_id", b"policy_id", "preemption", b"preemption", "retry_policy", b"retry_policy", "swappiness", b"swappiness", "wakeup_preemption", b"wakeup_preemption"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__fault_around_bytes: _TypeAlias = _typing.Literal["fault_around_bytes"]  # noqa: Y015
     _WhichOneofArgType__fault_around_bytes: _TypeAlias = _typing.Literal["_fault_around_bytes", b"_fault_around_bytes"]  # noqa: Y015
@@ -3260,6 +3406,8 @@ class Kernel(_message.Message):
     _WhichOneofArgType__page_cluster: _TypeAlias = _typing.Literal["_page_cluster", b"_page_cluster"]  # noqa: Y015
     _WhichOneofReturnType__swappiness: _TypeAlias = _typing.Literal["swappiness"]  # noqa: Y015
     _WhichOneofArgType__swappiness: _TypeAlias = _typing.Literal["_swappiness", b"_swappiness"]  # noqa: Y015
+    _WhichOneofReturnType__wakeup_preemption: _TypeAlias = _typing.Literal["wakeup_preemption"]  # noqa: Y015
+    _WhichOneofArgType__wakeup_preemption: _TypeAlias = _typing.Literal["_wakeup_preemption", b"_wakeup_preemption"]  # noqa: Y015
     _WhichOneofReturnType_policy: _TypeAlias = _typing.Literal["policy_id", "retry_policy"]  # noqa: Y015
     _WhichOneofArgType_policy: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
     @_typing.overload
@@ -3270,6 +3418,8 @@ class Kernel(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__page_cluster) -> _WhichOneofReturnType__page_cluster | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__swappiness) -> _WhichOneofReturnType__swappiness | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__wakeup_preemption) -> _WhichOneofReturnType__wakeup_preemption | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_policy) -> _WhichOneofReturnType_policy | None: ...
 

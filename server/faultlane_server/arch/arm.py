@@ -1,6 +1,7 @@
 """arm (32-bit): do_page_fault() in arch/arm/mm/fault.c."""
 
 from faultlane_server.arch.profile import ALWAYS, ArchProfile
+from faultlane_server.codes import Preemption
 
 ARM = ArchProfile(
     name="arm",
@@ -19,4 +20,5 @@ ARM = ArchProfile(
     lru_gen_walks=False,
     nonleaf_young=False,
     hz_default=100,  # the first entry of a choice without a default
+    preemption_default=Preemption.NONE,
 )

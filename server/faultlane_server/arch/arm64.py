@@ -1,6 +1,7 @@
 """arm64: do_page_fault() in arch/arm64/mm/fault.c."""
 
 from faultlane_server.arch.profile import ALWAYS, ArchProfile
+from faultlane_server.codes import Preemption
 
 ARM64 = ArchProfile(
     name="arm64",
@@ -19,4 +20,5 @@ ARM64 = ArchProfile(
     lru_gen_walks=True,
     nonleaf_young=False,
     hz_default=250,
+    preemption_default=Preemption.FULL,
 )

@@ -1,6 +1,7 @@
 """loongarch: __do_page_fault() in arch/loongarch/mm/fault.c."""
 
 from faultlane_server.arch.profile import ALWAYS, ArchProfile
+from faultlane_server.codes import Preemption
 
 LOONGARCH = ArchProfile(
     name="loongarch",
@@ -19,4 +20,5 @@ LOONGARCH = ArchProfile(
     lru_gen_walks=False,
     nonleaf_young=False,
     hz_default=250,
+    preemption_default=Preemption.FULL,
 )

@@ -1,6 +1,7 @@
 """powerpc: ___do_page_fault() in arch/powerpc/mm/fault.c, pseries and powernv."""
 
 from faultlane_server.arch.profile import ALWAYS, ArchProfile
+from faultlane_server.codes import Preemption
 
 POWERPC = ArchProfile(
     name="powerpc",
@@ -19,4 +20,5 @@ POWERPC = ArchProfile(
     lru_gen_walks=False,
     nonleaf_young=False,
     hz_default=100,
+    preemption_default=Preemption.VOLUNTARY,
 )

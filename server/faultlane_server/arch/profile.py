@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from faultlane_server.codes import Preemption
+
 ALWAYS = (0, 0)  # a release before all that are simulated
 
 
@@ -24,3 +26,4 @@ class ArchProfile(NamedTuple):
     lru_gen_walks: bool  # CONFIG_LRU_GEN_WALKS_MMU: aging can walk page tables
     nonleaf_young: bool  # arch_has_hw_nonleaf_pmd_young()
     hz_default: int  # CONFIG_HZ of the defconfig
+    preemption_default: Preemption  # CONFIG_PREEMPT* of the defconfig

@@ -1,6 +1,7 @@
 """riscv: handle_page_fault() in arch/riscv/mm/fault.c."""
 
 from faultlane_server.arch.profile import ALWAYS, ArchProfile
+from faultlane_server.codes import Preemption
 
 RISCV = ArchProfile(
     name="riscv",
@@ -19,4 +20,5 @@ RISCV = ArchProfile(
     lru_gen_walks=False,
     nonleaf_young=False,
     hz_default=250,
+    preemption_default=Preemption.NONE,
 )

@@ -1,6 +1,7 @@
 """s390: do_exception() in arch/s390/mm/fault.c."""
 
 from faultlane_server.arch.profile import ArchProfile
+from faultlane_server.codes import Preemption
 
 S390 = ArchProfile(
     name="s390",
@@ -19,4 +20,5 @@ S390 = ArchProfile(
     lru_gen_walks=False,
     nonleaf_young=False,
     hz_default=100,
+    preemption_default=Preemption.NONE,
 )

@@ -1,6 +1,7 @@
 """x86: do_user_addr_fault() in arch/x86/mm/fault.c."""
 
 from faultlane_server.arch.profile import ALWAYS, ArchProfile
+from faultlane_server.codes import Preemption
 
 X86 = ArchProfile(
     name="x86",
@@ -19,4 +20,5 @@ X86 = ArchProfile(
     lru_gen_walks=True,
     nonleaf_young=True,
     hz_default=1000,
+    preemption_default=Preemption.VOLUNTARY,
 )

@@ -22,6 +22,7 @@ from faultlane_server.engine.layout import (
 from faultlane_server.engine.memory import page_table, rmap
 from faultlane_server.engine.memory_layer import MemoryLayer
 from faultlane_server.engine.queue import prepare
+from faultlane_server.engine.scheduling import RR_SLICE_NS
 from faultlane_server.engine.world import (
     BAD,
     DIRTY,
@@ -102,6 +103,7 @@ class Compiler:
         self.opens: dict[tuple[str, str], int] = {}
         self.memcgs: dict[str, int] = {"": 0}  # 0 is the root
         self.own_vmas: list[tuple[int, int, int]] = []  # first entry, slot, entries
+        self.affinities: dict[tuple[int, ...], int] = {(): 0}  # rows of them, by their CPUs
         self.opens_made = 0
         self.crowds: dict[tuple[str, str], range] = {}  # threads, by process and group
         self.points = 0
@@ -167,6 +169,10 @@ class Compiler:
         config.fault_around_pages = max(1, scenario.kernel.fault_around_bytes // self.page_bytes)
         hz = scenario.kernel.hz
         config.jiffy_ns = 10**9 // hz
+        config.preemption = scenario.kernel.preemption
+        config.base_slice_ns = scenario.kernel.base_slice_ns
+        config.wakeup_preemption = scenario.kernel.wakeup_preemption
+        config.rr_slice_ns = RR_SLICE_NS
         config.rwsem_timeout_jiffies = -(-hz // RWSEM_WAIT_DIVISOR)
         kernel = KERNELS[scenario.kernel.generation]
         config.vma_lock_design = kernel.vma_lock
@@ -256,7 +262,6 @@ class Compiler:
     def _machine(self) -> None:
         world, machine = self.world, self.scenario.machine
         world.config.cpus = machine.cpus
-        world.queued = 0
         prepare(world.queue, machine.cpus)
         world.idle_first = 0
         for name in ("stuck", "vma_free", "traced", "written_first"):
@@ -264,6 +269,8 @@ class Compiler:
         cpus = world.cpus[: machine.cpus]
         cpus["thread"] = NOBODY
         cpus["due"] = -1
+        cpus["ready"] = NOBODY
+        cpus["late"] = NOBODY
         cpus["is_idle"] = 1
         cpus["idle_next"] = np.append(np.arange(1, machine.cpus), NOBODY)
         cpus["idle_before"] = np.append(NOBODY, np.arange(machine.cpus - 1))
@@ -522,6 +529,15 @@ class Compiler:
             self.opens[key] = self.new_open(mapping, files)
         return self.opens[key]
 
+    def affinity_of(self, cpus: tuple[int, ...]) -> int:
+        """Return the row for threads that may run on some CPUs; none stand for all."""
+        if cpus not in self.affinities:
+            self.affinities[cpus] = len(self.affinities)
+            row = self.world.affinities[self.affinities[cpus]]
+            for cpu in cpus:
+                row[cpu // 64] |= np.uint64(1 << cpu % 64)
+        return self.affinities[cpus]
+
     def new_open(self, mapping: FileMapping, files: int = 1, times: int = 1) -> int:
         """Return the first of some new struct files, each with a readahead state of its own."""
         first = self.opens_made
@@ -539,10 +555,14 @@ class Compiler:
         """Number the threads: they were laid out, group by group, by `lay_programs`."""
         world = self.world
         rows = world.threads[: world.config.threads]
-        for name in ("behind", "runs_behind", "waits_for", "vma", "vma_id", "blocker"):
+        for name in ("behind", "waits_for", "vma", "vma_id", "blocker"):
             rows[name] = NOBODY
         rows["state"] = ThreadState.BLOCKED
         rows["cpu"] = np.arange(len(rows)) % world.config.cpus
+        for cpus, affinity in self.affinities.items():
+            if cpus:
+                some = np.flatnonzero(rows["affinity"] == affinity)
+                rows["cpu"][some] = np.array(cpus)[np.arange(len(some)) % len(cpus)]
         rows["left"] = -1
         rows["timer"] = -1
         rows["walks_mm"] = NOBODY

@@ -110,6 +110,7 @@ def is_cold() -> bool:
 CALLED_FROM_PYTHON = (
     "draw",
     "queue",
+    "run_heap",
     "tally",
     "locks.folio_lock",
     "locks.rwsem",

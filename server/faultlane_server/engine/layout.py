@@ -11,6 +11,7 @@ import numpy as np
 
 from faultlane_server.codes import NOBODY, Madvice
 from faultlane_server.engine.draw import zipf_table
+from faultlane_server.engine.scheduling import lay_scheduling
 from faultlane_server.engine.world import (
     UFFD_MISSING,
     UFFD_WP,
@@ -272,6 +273,8 @@ class _Layer:
         rows["pc"] = first_instruction
         rows["index"] = np.arange(threads)
         rows["daemon"] = self.group.daemon
+        rows["affinity"] = self.compiler.affinity_of(self.group.cpus)
+        lay_scheduling(world.config, rows, self.group.scheduling)
         rows["first_cursor"] = self.compiler.cursors + self.cursors * np.arange(threads)
         self.compiler.cursors += self.cursors * threads
         for name in self.barriers:

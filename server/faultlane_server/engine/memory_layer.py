@@ -6,7 +6,9 @@ import numpy as np
 
 from faultlane_server.codes import NOBODY, FileKind, LruKind
 from faultlane_server.engine.memory import generations
+from faultlane_server.engine.scheduling import lay_scheduling
 from faultlane_server.engine.world import LISTS, MEMCGS_MAX, PRESENT, Lru, ThreadState
+from faultlane_server.scenario import Scheduling
 from faultlane_server.scenario.limited import payer_of
 
 if TYPE_CHECKING:
@@ -97,7 +99,8 @@ class MemoryLayer:
         number = int(self.world.config.threads)
         self.world.kswapd = number
         row = self.world.threads[number]
-        for name in ("mm", "behind", "runs_behind", "waits_for", "vma", "vma_id", "blocker"):
+        lay_scheduling(self.world.config, self.world.threads[number : number + 1], Scheduling())
+        for name in ("mm", "behind", "waits_for", "vma", "vma_id", "blocker"):
             row[name] = NOBODY
         row.walks_mm = NOBODY
         row.state = ThreadState.BLOCKED

@@ -374,4 +374,4 @@ def _end(world, thread, now_ns):
             end_of_mm.begin(world, thread, now_ns)
             return
     runner.state = ThreadState.DONE
-    sched.leave_cpu(world, runner.cpu, now_ns)
+    sched.leave_cpu(world, thread, now_ns)

@@ -34,6 +34,7 @@ COUNTER_NAMES = {
     Counter.DEVICE_READS: "device.reads",
     Counter.DEVICE_PAGES: "device.pages",
     Counter.CONTEXT_SWITCHES: "cpu.context_switches",
+    Counter.PREEMPTIONS: "cpu.nonvoluntary_switches",
     Counter.INTERRUPTS_NS: "cpu.interrupts_ns",
     Counter.MMAP_DOWNGRADES: "mmap_lock.downgrades",
     Counter.KERNEL_FAULTS: "faults.kernel_mode",

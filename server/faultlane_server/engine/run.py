@@ -32,6 +32,7 @@ from faultlane_server.engine.ops import (
 )
 from faultlane_server.engine.ops import end as end_of_mm
 from faultlane_server.engine.ops import file as file_operation
+from faultlane_server.engine.preempt import make_room
 from faultlane_server.engine.queue import NEVER_NS, Kind, id_of, kind_of, pop, soonest_ns
 from faultlane_server.engine.tally import clear, fault_ended, operation_ended
 from faultlane_server.engine.world import ROWS_MAX, Cause, Step, ThreadState
@@ -102,13 +103,16 @@ def _happen(world, now_ns, key):
     kind = kind_of(key)
     if kind == Kind.CPU:
         cpu = id_of(key)
-        if world.cpus[cpu].due != key:
+        row = world.cpus[cpu]
+        if row.due != key:
             return  # it was taken back
-        if world.cpus[cpu].stolen_ns > 0:
-            sched.give_back_stolen(world, cpu, now_ns)
+        if row.stolen_ns > 0:
+            sched.give_back_stolen(world, cpu)
             return
         _note(world, now_ns, key)
-        advance(world, world.cpus[cpu].thread, now_ns)
+        if (now_ns < row.until_ns or row.need_resched) and make_room(world, cpu, now_ns):
+            return
+        advance(world, row.thread, now_ns)
     elif kind == Kind.READ:
         _note(world, now_ns, key)
         if device.is_held_back(world, id_of(key)):
@@ -225,6 +229,8 @@ def _advance_memory(world, thread, now_ns, step):
         userfaultfd.pay(world, thread, now_ns)
     elif step == Step.SHMEM_READ:
         file.read_from_swap(world, thread, now_ns)
+    elif step == Step.RESUME:
+        sched.resume(world, thread, now_ns)
     else:
         assert step == Step.KSWAPD, "a step of no known kind"
         kswapd.run(world, thread, now_ns)
@@ -487,8 +493,8 @@ def close(worlds):
         row = world.threads[thread]
         if row.in_fault or row.in_operation:
             _settle_to(world, row, end_ns)
-        if row.begin_ns > end_ns:  # it was charged for what comes before the begin
-            continue
+        if row.begin_ns > end_ns or sched.has_not_begun(row):
+            continue  # it was charged for what comes before the begin
         if row.in_fault:
             fault_ended(world, thread, end_ns, 0)
         elif row.in_operation:

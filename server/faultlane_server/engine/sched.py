@@ -1,19 +1,30 @@
-"""CPUs, run queues, and where the time of a thread goes.
+"""CPUs and their threads: who runs, who waits for a CPU, and where the time of a thread goes.
 
-Run queues are first come, first served; a CPU that would fall idle takes a
-thread from the longest other queue. There are no time slices in this version: a
-thread runs until it sleeps.
+Each CPU has a run queue, from which `fair` picks. A CPU that would fall idle takes a thread
+from the longest other queue; a CPU whose slice ends gives one to a queue that is shorter by
+two. A thread that wakes up takes an idle CPU, the one where it ran last first; else it
+queues there, and may run at once instead of the one that runs. A real-time thread goes
+where the least urgent thread runs.
+
+A burst can be cut short, by the end of a slice or by somebody more urgent, where the kernel
+could be left: see `preempt`, which is what turns the wish (`need_resched`) into a switch.
 
 Time is charged where it passes: a burst to CPU time when it is scheduled, a wait
 to its cause when it ends. So the charges of a fault add up to its duration by
 construction, and `tally` asserts that they do.
 """
 
-from faultlane_server.codes import NOBODY
+import numpy as np
+
+from faultlane_server.codes import NOBODY, Preemption, SchedPolicy
+from faultlane_server.engine import fair, run_heap
 from faultlane_server.engine.jit import compiled, prefetch
-from faultlane_server.engine.queue import Kind, push
+from faultlane_server.engine.queue import NEVER_NS, Kind, push
 from faultlane_server.engine.tally import count, waited
-from faultlane_server.engine.world import CAUSES, Cause, Counter, ThreadState
+from faultlane_server.engine.world import CAUSES, Cause, Counter, Step, ThreadState
+
+ONE = np.uint64(1)
+COND_RESCHED_NS = 20_000  # assumed: from one cond_resched() of a long loop to the next
 
 
 @compiled
@@ -45,20 +56,39 @@ def burst(world, thread, now_ns, ns, step):
 
 @compiled
 def _schedule(world, cpu, time_ns):
+    """Let the thread of a CPU have its event, or be looked at before, when its slice is over."""
     row = world.cpus[cpu]
     row.until_ns = time_ns
-    row.due = push(world.queue, time_ns, Kind.CPU, cpu)
+    _push(world, cpu, min(time_ns, max(row.slice_until_ns, world.now_ns)))
+
+
+@compiled
+def _push(world, cpu, time_ns):
+    row = world.cpus[cpu]
+    row.due = -1 if time_ns == NEVER_NS else push(world.queue, time_ns, Kind.CPU, cpu)
 
 
 @compiled
 def wait_spinning(world, thread, now_ns, cause, waits_for):
-    """Let a thread watch a lock on its CPU; there is no event until somebody ends it."""
+    """Let a thread watch a lock on its CPU, until somebody ends that."""
     spinner = world.threads[thread]
     spinner.state = ThreadState.SPINNING
     spinner.since_ns = now_ns
     spinner.cause = cause
     spinner.waits_for = waits_for
-    world.cpus[spinner.cpu].due = -1
+    _schedule(world, spinner.cpu, NEVER_NS)
+
+
+@compiled
+def is_asked_to_leave(world, thread):
+    """Whether a thread that runs is to make room on its CPU (need_resched)."""
+    return world.cpus[world.threads[thread].cpu].need_resched != 0
+
+
+@compiled
+def spin_on(world, thread):
+    """Let a spinning thread have patience without end."""
+    _schedule(world, world.threads[thread].cpu, NEVER_NS)
 
 
 @compiled
@@ -108,11 +138,93 @@ def block(world, thread, now_ns, cause, waits_for, step):
     sleeper.waits_for = waits_for
     sleeper.killed_step = 0
     sleeper.blocked_ns = now_ns
-    leave_cpu(world, sleeper.cpu, now_ns)
+    leave_cpu(world, thread, now_ns)
 
 
 @compiled
-def leave_cpu(world, cpu, now_ns):
+def leave_cpu(world, thread, now_ns):
+    """Let a thread have no CPU any more: it sleeps, or has ended."""
+    runner = world.threads[thread]
+    cpu = world.cpus[runner.cpu]
+    fair.ran(cpu, runner, now_ns)
+    is_ahead = not fair.is_real_time(runner) and not fair.is_eligible(cpu, runner)
+    if is_ahead and runner.state != ThreadState.DONE:
+        runner.is_delayed = 1
+        world.run_order += 1
+        fair.put(world, cpu, thread, world.run_order)
+    else:
+        fair.leave(cpu, runner)
+    _vacate(world, runner.cpu, now_ns)
+
+
+@compiled
+def give_way(world, thread, now_ns):
+    """Let a thread that goes on later give its CPU to the one that is to run now.
+
+    It takes an idle CPU, if there is one where it may run.
+    """
+    runner = world.threads[thread]
+    left = runner.cpu
+    runner.state = ThreadState.RUNNABLE
+    runner.since_ns = now_ns
+    runner.cause = Cause.RUN_QUEUE
+    runner.waits_for = NOBODY
+    count(world, Counter.PREEMPTIONS, 1)
+    cpu = _idle_for(world, runner)
+    if cpu != NOBODY:
+        _bring(world, thread, cpu, now_ns)
+        _idle_remove(world, cpu)
+        _dispatch(world, cpu, thread, now_ns, world.config.cost.idle_exit_ns)
+    else:
+        world.run_order += 1
+        stays_first = fair.is_real_time(runner) and not world.cpus[left].slice_is_over
+        _queue(world, left, thread, -world.run_order if stays_first else world.run_order)
+    _vacate(world, left, now_ns)
+
+
+@compiled
+def cut_off(world, thread, now_ns):
+    """Take back what the thread of a CPU was charged for the rest of its burst.
+
+    It owes that from now on, and goes on with it when it has a CPU again.
+    """
+    runner = world.threads[thread]
+    left_ns = world.cpus[runner.cpu].until_ns - now_ns
+    stall_ns = min(left_ns, runner.pending_stall_ns)
+    reclaim_ns = min(left_ns - stall_ns, runner.pending_reclaim_ns)
+    cpu_ns = left_ns - stall_ns - reclaim_ns
+    runner.wait_ns[Cause.CPU] -= cpu_ns
+    runner.wait_ns[Cause.LOCK_WORD] -= stall_ns
+    runner.wait_ns[Cause.RECLAIM] -= reclaim_ns
+    runner.owed_ns += cpu_ns
+    runner.stall_ns += stall_ns
+    runner.reclaim_owed_ns += reclaim_ns
+    runner.cut_step = runner.step
+    runner.step = Step.RESUME
+
+
+@compiled
+def resume(world, thread, now_ns):
+    """Go on with the burst that was cut off.
+
+    If that was before its fault or operation began, that begins later for it.
+    """
+    runner = world.threads[thread]
+    if has_not_begun(runner):
+        away_ns = now_ns - runner.since_ns
+        runner.wait_ns[Cause.RUN_QUEUE] -= away_ns
+        runner.begin_ns += away_ns
+    burst(world, thread, now_ns, 0, runner.cut_step)
+
+
+@compiled
+def has_not_begun(runner):
+    """Whether a thread was cut off before its fault or operation began."""
+    return runner.step == Step.RESUME and runner.begin_ns > runner.since_ns
+
+
+@compiled
+def _vacate(world, cpu, now_ns):
     """Give a CPU that was left to the next thread, or to nobody."""
     row = world.cpus[cpu]
     row.thread = NOBODY
@@ -120,23 +232,81 @@ def leave_cpu(world, cpu, now_ns):
     row.stolen_ns = 0
     row.free_ns = now_ns + world.config.cost.sleep_ns
     count(world, Counter.CONTEXT_SWITCHES, 1)
-    source = cpu if row.queued > 0 else _longest_queue(world)
-    if source == NOBODY:
+    thread = _next(world, cpu)
+    if thread == NOBODY:
         _idle_push(world, cpu)
         return
-    _dispatch(world, cpu, _dequeue(world, source), now_ns, 0)
+    _unqueue(world, thread)
+    _bring(world, thread, cpu, now_ns)
+    _dispatch(world, cpu, thread, now_ns, 0)
 
 
 @compiled
-def _longest_queue(world):
-    """Return the CPU with the longest run queue, or NOBODY if all are empty."""
+def _next(world, cpu):
+    """Return which of the threads that wait a CPU is to run, or NOBODY."""
+    thread = fair.best(world, world.cpus[cpu])
     if world.queued == 0:
         return NOBODY
+    if world.real_time_queued > 0:
+        return _most_urgent(world, cpu, thread)
+    if thread == NOBODY:
+        return _from_longest_queue(world, cpu)
+    return thread
+
+
+@compiled
+def _most_urgent(world, cpu, thread):
+    """Return the real-time thread that a CPU is to run, wherever it waits; else `thread`."""
+    for other in range(world.config.cpus):
+        row = world.cpus[other]
+        if other == cpu or row.queued == 0:
+            continue
+        first = fair.best(world, row)
+        runner = world.threads[first]
+        if not fair.is_real_time(runner) or not may_run(world, runner, cpu):
+            continue
+        if thread == NOBODY or fair.priority_of(runner) > fair.priority_of(world.threads[thread]):
+            thread = first
+    return _from_longest_queue(world, cpu) if thread == NOBODY else thread
+
+
+@compiled
+def _from_longest_queue(world, cpu):
+    """Return the first thread that may run on a CPU from the longest queue with one, or NOBODY."""
     longest = 0
-    for cpu in range(world.config.cpus):
-        if world.cpus[cpu].queued > world.cpus[longest].queued:
-            longest = cpu
-    return longest
+    thread = NOBODY
+    for other in range(world.config.cpus):
+        queued = world.cpus[other].queued
+        if queued > longest:
+            first = _movable(world, world.cpus[other], cpu)
+            if first != NOBODY:
+                longest = queued
+                thread = first
+    return thread
+
+
+@compiled
+def _movable(world, row, cpu):
+    """Return the best thread of a run queue for another CPU, else any that may run there."""
+    thread = fair.best(world, row)
+    if thread == NOBODY or may_run(world, world.threads[thread], cpu):
+        return thread
+    for top in (row.ready, row.late):
+        thread = top
+        while thread != NOBODY:
+            runner = world.threads[thread]
+            if may_run(world, runner, cpu) and not runner.is_delayed:
+                return thread
+            thread = run_heap.next_of(world.run_nodes, thread)
+    return NOBODY
+
+
+@compiled
+def may_run(world, runner, cpu):
+    """Whether the affinity of a thread lets it run on a CPU."""
+    if runner.affinity == 0:
+        return True
+    return (world.affinities[runner.affinity, cpu >> 6] >> np.uint64(cpu & 63)) & ONE != 0
 
 
 @compiled
@@ -164,16 +334,263 @@ def make_runnable(world, thread, now_ns, delay_ns):
     row.since_ns = now_ns
     row.cause = Cause.RUN_QUEUE
     row.waits_for = NOBODY
-    if world.cpus[row.cpu].is_idle:
-        cpu = row.cpu
-    else:
-        cpu = world.idle_first
-    if cpu == NOBODY:
-        row.state = ThreadState.RUNNABLE
-        _enqueue(world, row.cpu, thread)
+    _bring_up_to_date(world, row.cpu, now_ns)
+    if row.is_delayed:
+        fair.take(world, world.cpus[row.cpu], thread)
+        fair.let_sleep(world.cpus[row.cpu], row)
+    cpu = _idle_for(world, row)
+    if cpu != NOBODY:
+        row.cpu = cpu
+        _idle_remove(world, cpu)
+        fair.join(world.cpus[cpu], row)
+        _dispatch(world, cpu, thread, now_ns, delay_ns + world.config.cost.idle_exit_ns)
         return
-    _idle_remove(world, cpu)
-    _dispatch(world, cpu, thread, now_ns, delay_ns + world.config.cost.idle_exit_ns)
+    if fair.is_real_time(row):
+        row.cpu = _least_urgent(world, row)
+        _bring_up_to_date(world, row.cpu, now_ns)
+    row.state = ThreadState.RUNNABLE
+    fair.join(world.cpus[row.cpu], row)
+    world.run_order += 1
+    _queue(world, row.cpu, thread, world.run_order)
+    _challenge(world, row.cpu, thread, now_ns)
+
+
+@compiled
+def _bring_up_to_date(world, cpu, now_ns):
+    """Let the time of a CPU be what it is now: its thread has run meanwhile."""
+    row = world.cpus[cpu]
+    if row.thread != NOBODY:
+        fair.ran(row, world.threads[row.thread], now_ns)
+
+
+@compiled
+def _idle_for(world, runner):
+    """Return an idle CPU that a thread may run on, its last one first, or NOBODY."""
+    if world.cpus[runner.cpu].is_idle:
+        return runner.cpu
+    cpu = world.idle_first
+    while cpu != NOBODY and not may_run(world, runner, cpu):
+        cpu = world.cpus[cpu].idle_next
+    return cpu
+
+
+@compiled
+def _least_urgent(world, runner):
+    """Return on which CPU a real-time thread is to run: on its last one, if all are alike."""
+    found = runner.cpu
+    least = fair.priority_of(world.threads[world.cpus[found].thread])
+    for cpu in range(world.config.cpus):
+        if may_run(world, runner, cpu):
+            priority = fair.priority_of(world.threads[world.cpus[cpu].thread])
+            if priority < least:
+                found = cpu
+                least = priority
+    return found
+
+
+@compiled
+def _challenge(world, cpu, thread, now_ns):
+    """Let a thread that has joined a queue run instead of the one that runs, if it is to."""
+    row = world.cpus[cpu]
+    if not row.need_resched and _preempts(world, row, thread):
+        set_need_resched(world, cpu, now_ns)
+    elif row.slice_until_ns == NEVER_NS:
+        _begin_slice(world, cpu, now_ns)
+        _hurry(world, cpu)
+
+
+@compiled
+def _preempts(world, cpu, thread):
+    """Whether a thread that woke up is to run at once (wakeup_preempt)."""
+    runner, current = world.threads[thread], world.threads[cpu.thread]
+    if fair.is_real_time(runner) or fair.is_real_time(current):
+        return fair.priority_of(runner) > fair.priority_of(current)
+    if not world.config.wakeup_preemption or runner.policy == SchedPolicy.IDLE:
+        return False
+    if current.policy == SchedPolicy.IDLE:
+        return True
+    if runner.policy != SchedPolicy.OTHER:
+        return False
+    if fair.first(world, cpu) != thread:
+        return False
+    return fair.is_before(world, cpu, thread, cpu.thread)
+
+
+@compiled
+def set_need_resched(world, cpu, now_ns):
+    """Let the thread of a CPU make room as soon as it can be made to."""
+    row = world.cpus[cpu]
+    row.need_resched = 1
+    row.slice_until_ns = 0
+    if can_be_cut_off(world, row.thread, now_ns):
+        _hurry(world, cpu)
+
+
+@compiled
+def _hurry(world, cpu):
+    """Let the thread of a CPU be looked at as early as its slice says."""
+    row = world.cpus[cpu]
+    time_ns = max(row.slice_until_ns, world.now_ns)
+    if time_ns < row.until_ns:
+        _push(world, cpu, time_ns)
+
+
+@compiled
+def carry_on(world, cpu, now_ns):
+    """Let the thread of a CPU have its event when it was going to, with a new slice."""
+    _begin_slice(world, cpu, now_ns)
+    _schedule(world, cpu, world.cpus[cpu].until_ns)
+
+
+@compiled
+def finish_burst(world, cpu):
+    """Let the thread of a CPU have its event when it was going to, whatever its slice says."""
+    row = world.cpus[cpu]
+    _push(world, cpu, row.until_ns)
+
+
+@compiled
+def _begin_slice(world, cpu, now_ns):
+    """Set when the slice of the thread of a CPU is over, if anybody waits for that.
+
+    Slices end at ticks.
+    """
+    row = world.cpus[cpu]
+    runner = world.threads[row.thread]
+    row.slice_until_ns = NEVER_NS
+    row.slice_is_over = 0
+    if row.queued == 0 or runner.policy == SchedPolicy.FIFO:
+        return
+    fair.renew(world.config, row, runner)
+    jiffy_ns = world.config.jiffy_ns
+    end_ns = now_ns + fair.slice_left_ns(runner)
+    row.slice_until_ns = max(-(-end_ns // jiffy_ns), now_ns // jiffy_ns + 1) * jiffy_ns
+
+
+@compiled
+def tick(world, cpu, now_ns):
+    """See whether somebody else is to run, now that a slice may be over (entity_tick)."""
+    row = world.cpus[cpu]
+    current = world.threads[row.thread]
+    fair.ran(row, current, now_ns)
+    is_over = fair.renew(world.config, row, current)
+    _balance(world, cpu, now_ns)
+    if row.queued == 0:
+        return
+    row.slice_is_over = is_over
+    row.need_resched = 1
+    row.slice_until_ns = 0
+
+
+@compiled
+def is_to_leave(world, cpu, now_ns):
+    """Whether the thread of a CPU is to make room for another one; if not, it need not be asked."""
+    row = world.cpus[cpu]
+    if row.need_resched and row.queued > 0:
+        current = world.threads[row.thread]
+        fair.ran(row, current, now_ns)
+        thread = fair.best(world, row)
+        if fair.is_before(world, row, thread, row.thread):
+            return True
+        first = world.threads[thread]
+        if row.slice_is_over and fair.is_real_time(first):
+            return fair.priority_of(first) == fair.priority_of(current)
+    row.need_resched = 0
+    return False
+
+
+@compiled
+def _balance(world, cpu, now_ns):
+    """Give a thread that waits to the shortest run queue, if that is shorter by two."""
+    row = world.cpus[cpu]
+    shortest = cpu
+    for other in range(world.config.cpus):
+        if world.cpus[other].queued < world.cpus[shortest].queued:
+            shortest = other
+    if row.queued < world.cpus[shortest].queued + 2:
+        return
+    thread = _movable(world, row, shortest)
+    if thread == NOBODY:
+        return
+    order = world.run_nodes[thread].order
+    _unqueue(world, thread)
+    _bring(world, thread, shortest, now_ns)
+    _queue(world, shortest, thread, order)
+    _challenge(world, shortest, thread, now_ns)
+
+
+@compiled
+def can_be_cut_off(world, thread, now_ns):
+    """Whether the burst of a thread can end at any time.
+
+    It can in user mode, in a preemptible kernel, and in a long loop of the kernel if that has
+    still to come to a cond_resched(). A switch has to be completed.
+    """
+    runner = world.threads[thread]
+    if runner.state == ThreadState.SPINNING:
+        return True
+    if runner.pending_cause == Cause.RUN_QUEUE:
+        return False
+    if world.config.preemption == Preemption.FULL:
+        return True
+    if is_in_user_mode(runner, now_ns):
+        return True
+    left_ns = world.cpus[runner.cpu].until_ns - now_ns
+    return left_ns > COND_RESCHED_NS and _reschedules(runner.step)
+
+
+@compiled
+def makes_room(world, thread):
+    """Whether a thread gives way between two steps.
+
+    It does on its way back to user mode, in a preemptible kernel, and in one with voluntary
+    preemption before what might sleep.
+    """
+    runner = world.threads[thread]
+    step = runner.step
+    if runner.state != ThreadState.RUNNING or step == Step.RESUME:
+        return False
+    if step == Step.PROGRAM or step == Step.FAULT_END or step == Step.OPERATION_END:
+        return True
+    if world.config.preemption == Preemption.VOLUNTARY:
+        return not _is_reached_at_once(step)
+    return world.config.preemption == Preemption.FULL
+
+
+@compiled
+def _is_reached_at_once(step):
+    """Whether the kernel comes to a step without a call that might sleep before."""
+    if step == Step.LOCK_VMA or step == Step.LOOKUP or step == Step.MAP_PAGE:
+        return True
+    if step == Step.RELEASE or step == Step.ANON_MAP or step == Step.SWAP_MAP:
+        return True
+    if step == Step.WP_COPY or step == Step.WP_REUSE or step == Step.ZEROED:
+        return True
+    if step == Step.DRAINED or step == Step.YOUNG:
+        return True
+    return _reschedules(step)
+
+
+@compiled
+def is_in_user_mode(runner, now_ns):
+    """Whether a thread is in its program, or on the way to its next fault or operation."""
+    if runner.in_fault or runner.in_operation:
+        return now_ns < runner.begin_ns
+    return runner.step == Step.PROGRAM
+
+
+@compiled
+def _reschedules(step):
+    """Whether a step ends a burst that is a long loop with a cond_resched() in it."""
+    if step == Step.APPLY or step == Step.ZAP or step == Step.READ_DONE:
+        return True
+    if step == Step.POPULATED or step == Step.PROC_DONE or step == Step.NUMA_SCANNED:
+        return True
+    if step == Step.COLLAPSE_SCANNED or step == Step.COLLAPSE_RELOCK:
+        return True
+    if step == Step.EXIT_UNMAPPED or step == Step.KSWAPD or step == Step.AGE_WALKED:
+        return True
+    return step == Step.MIGRATE_COPIED or step == Step.TRUNCATE or step == Step.WRITE_BACK
 
 
 @compiled
@@ -181,7 +598,6 @@ def _dispatch(world, cpu, thread, now_ns, delay_ns):
     """Switch a CPU to a thread, which goes on with its step after the switch."""
     row = world.threads[thread]
     prefetch(row)
-    row.cpu = cpu
     row.state = ThreadState.RUNNING
     free_ns = max(now_ns, world.cpus[cpu].free_ns)
     time_ns = free_ns + delay_ns + world.config.cost.switch_ns
@@ -189,32 +605,45 @@ def _dispatch(world, cpu, thread, now_ns, delay_ns):
     row.pending_cause = Cause.RUN_QUEUE
     row.pending_stall_ns = 0
     row.pending_reclaim_ns = 0
-    world.cpus[cpu].thread = thread
-    world.cpus[cpu].stolen_ns = 0
+    place = world.cpus[cpu]
+    place.thread = thread
+    place.stolen_ns = 0
+    place.since_ns = now_ns
+    place.need_resched = 0
+    place.is_protected = 1
+    _begin_slice(world, cpu, now_ns)
     _schedule(world, cpu, time_ns)
 
 
 @compiled
-def _enqueue(world, cpu, thread):
-    row = world.cpus[cpu]
-    world.threads[thread].runs_behind = NOBODY
-    if row.queued == 0:
-        row.first = thread
-    else:
-        world.threads[row.last].runs_behind = thread
-    row.last = thread
-    row.queued += 1
+def _queue(world, cpu, thread, order):
     world.queued += 1
+    world.real_time_queued += fair.is_real_time(world.threads[thread])
+    world.cpus[cpu].queued += 1
+    fair.put(world, world.cpus[cpu], thread, order)
 
 
 @compiled
-def _dequeue(world, cpu):
-    row = world.cpus[cpu]
-    thread = row.first
-    row.first = world.threads[thread].runs_behind
-    row.queued -= 1
+def _unqueue(world, thread):
+    runner = world.threads[thread]
     world.queued -= 1
-    return thread
+    world.real_time_queued -= fair.is_real_time(runner)
+    cpu = world.cpus[runner.cpu]
+    cpu.queued -= 1
+    fair.take(world, cpu, thread)
+
+
+@compiled
+def _bring(world, thread, cpu, now_ns):
+    """Move a thread that is in no run queue to another CPU, lag and all."""
+    runner = world.threads[thread]
+    if runner.cpu == cpu:
+        return
+    _bring_up_to_date(world, runner.cpu, now_ns)
+    _bring_up_to_date(world, cpu, now_ns)
+    fair.leave(world.cpus[runner.cpu], runner)
+    runner.cpu = cpu
+    fair.join(world.cpus[cpu], runner)
 
 
 @compiled
@@ -244,7 +673,11 @@ def _idle_remove(world, cpu):
 @compiled
 def cut_short(world, thread, now_ns):
     """Let the burst of a thread in user mode end now: a fatal signal has come."""
-    _schedule(world, world.threads[thread].cpu, now_ns)
+    runner = world.threads[thread]
+    if runner.step == Step.RESUME:
+        runner.owed_ns = 0
+    else:
+        _schedule(world, runner.cpu, now_ns)
 
 
 @compiled
@@ -261,7 +694,7 @@ def interrupt(world, cpu, ns):
 
 
 @compiled
-def give_back_stolen(world, cpu, now_ns):
+def give_back_stolen(world, cpu):
     """Put off the event of a CPU by what interrupts took.
 
     As in the kernel's tick accounting, the time is charged to the thread that was
@@ -272,8 +705,11 @@ def give_back_stolen(world, cpu, now_ns):
     thread = world.threads[row.thread]
     if thread.state == ThreadState.RUNNING:
         thread.wait_ns[thread.pending_cause] += row.stolen_ns
-    _schedule(world, cpu, now_ns + row.stolen_ns)
+    until_ns = row.until_ns
+    if until_ns != NEVER_NS:
+        until_ns += row.stolen_ns
     row.stolen_ns = 0
+    _schedule(world, cpu, until_ns)
 
 
 @compiled

@@ -28,7 +28,7 @@ def send(world, thread, signal, now_ns):
 def _end_wait(world, thread, now_ns):
     """End what a thread does in user mode, or waits for, if that can be ended."""
     row = world.threads[thread]
-    if row.state == ThreadState.RUNNING and _is_in_user_mode(row):
+    if _is_in_user_mode(row):
         sched.cut_short(world, thread, now_ns)
     elif row.state == ThreadState.BLOCKED and row.cause == Cause.PROGRAM:
         row.timer = -1
@@ -53,7 +53,12 @@ def _end_interruptible_wait(world, thread, now_ns):
 
 @compiled
 def _is_in_user_mode(row):
-    return row.step == Step.PROGRAM and not row.in_fault and not row.in_operation
+    """Whether a thread runs its program, or was cut off in it."""
+    if row.in_fault or row.in_operation:
+        return False
+    if row.step == Step.RESUME:
+        return row.cut_step == Step.PROGRAM
+    return row.state == ThreadState.RUNNING and row.step == Step.PROGRAM
 
 
 @compiled

@@ -24,7 +24,7 @@ from faultlane_server.scenario import (
 )
 from faultlane_server.summary import Summary
 
-MODEL_VERSION = 6  # raised whenever the fingerprint of a scenario moves
+MODEL_VERSION = 7  # raised whenever the fingerprint of a scenario moves
 
 SLICE_NS = 2_000_000  # what a slice should take
 SLICE_EVENTS_FIRST = 4096

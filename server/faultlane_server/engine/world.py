@@ -27,6 +27,7 @@ FILES_MAX = 65536
 OPENS_MAX = 131072
 PROCESSES_MAX = 1024
 CPUS_MAX = 512
+AFFINITIES_MAX = 4096  # sets of CPUs that threads may run on, all CPUs among them
 DEVICES_MAX = 64
 INSTRUCTIONS_MAX = 131072
 LIST_MAX = 8 * 2**20  # entries of all explicit lists
@@ -204,6 +205,7 @@ class Step(IntEnum):
     DEVICE_CHARGE = 75  # migrate_to_ram: ask for a page again
     UFFD_CHARGE = 76  # UFFDIO_COPY: the same
     SHMEM_READ = 74  # shmem_swapin_folio: the page was read at once
+    RESUME = 77  # go on with a burst that was cut off
     # Faults that few programs have.
     MIGRATION_OVER = 161  # the migration of the page is over
     BROUGHT_BACK = 162  # migrate_to_ram: the page is in memory again
@@ -527,12 +529,20 @@ Device = _record(
 Cpu = _record(
     ("thread", i64),  # who runs, or NOBODY
     ("due", i64),  # the key of its event, or -1
-    ("until_ns", i64),  # the time of its event
+    ("until_ns", i64),  # when its thread's burst is over
+    ("slice_until_ns", i64),  # when its thread is looked at before that; 0: as soon as can be
     ("stolen_ns", i64),  # by interrupts since the event was scheduled
     ("free_ns", i64),  # when its last thread is off it
-    ("queued", i64),
-    ("first", i64),  # its run queue, linked by Thread.runs_behind
-    ("last", i64),
+    ("need_resched", i64),  # 1: somebody else is to run (TIF_NEED_RESCHED)
+    ("slice_is_over", i64),  # 1: because its thread has had its slice
+    ("is_protected", i64),  # 1: its thread keeps it for its slice, while it is eligible
+    ("since_ns", i64),  # since when its thread was not charged for running (exec_start)
+    ("load", i64),  # the weights of all threads on it that have no real-time priority
+    ("origin_ns", i64),  # of virtual times in `weighted_ns` (min_vruntime)
+    ("weighted_ns", i64),  # the sum of their virtual times times their weights
+    ("queued", i64),  # threads in its run queue
+    ("ready", i64),  # the heap of those by virtual deadline, or NOBODY
+    ("late", i64),  # the heap by virtual time of those who are not eligible, or NOBODY
     ("idle_next", i64),  # the list of idle CPUs
     ("idle_before", i64),
     ("is_idle", i64),
@@ -599,11 +609,26 @@ Barrier = _record(
     ("last", i64),
 )
 
+# A thread's place in a heap of `run_heap`.
+RunNode = _record(
+    ("key", i64),
+    ("order", i64),
+    ("child", i64),
+    ("beside", i64),
+    ("before", i64),
+)
+
 Thread = _record(
     ("step", i64),
     ("state", i64),
     ("cpu", i64),  # where it runs, or ran last
-    ("runs_behind", i64),
+    ("policy", i64),  # SchedPolicy
+    ("weight", i64),
+    ("virtual_ns", i64),  # vruntime
+    ("virtual_deadline_ns", i64),
+    ("slice_ns", i64),  # its slice in virtual time
+    ("lag_ns", i64),  # how much virtual time it was short of when it slept (vlag)
+    ("lag_max_ns", i64),
     ("behind", i64),  # who waits behind it, in whatever line it waits
     ("mm", i64),
     ("since_ns", i64),  # since when it waits for what it waits for now
@@ -735,6 +760,13 @@ Thread = _record(
     ("op_last", i64),
     ("process", i64),  # its own mm, while it looks at another one
     ("ending", i64),  # 1: its program is over
+    # More of its scheduling.
+    ("rt_priority", i64),
+    ("slice_left_ns", i64),  # of SCHED_RR
+    ("affinity", i64),  # the row of World.affinities, or 0: all CPUs
+    ("is_late", i64),  # 1: it stands in Cpu.late
+    ("is_delayed", i64),  # 1: it sleeps, and stands in a run queue all the same (sched_delayed)
+    ("cut_step", i64),  # what it does at the end of the burst that was cut off
 )
 
 
@@ -810,6 +842,7 @@ class Counter(IntEnum):
     YOUNG_FAULTS = 86  # faults that only made an entry young
     USERFAULTFD_ABORTS = 87  # of VMA_LOCK_ABORT, those of userfaultfd operations
 
+    PREEMPTIONS = 88  # nonvoluntary context switches
     READAHEAD_STOPPED = 100  # pages of readahead that could not be charged
     FAULTS_OOM = 101
 
@@ -910,6 +943,10 @@ Config = _record(
     ("table_pages", i64),  # page-table entries in one page table
     ("fault_around_pages", i64),
     ("jiffy_ns", i64),
+    ("preemption", i64),  # Preemption
+    ("wakeup_preemption", i64),  # 1: who wakes up may run at once
+    ("base_slice_ns", i64),
+    ("rr_slice_ns", i64),
     ("rwsem_timeout_jiffies", i64),
     ("vma_lock_design", i64),
     ("vma_path", i64),  # 1: user faults try the VMA lock first
@@ -993,6 +1030,8 @@ World = _record(
     ("regions_used", i64),
     ("idle_first", i64),
     ("queued", i64),  # threads in all run queues
+    ("real_time_queued", i64),  # of them with real-time priorities
+    ("run_order", i64),  # how often a thread was put into one
     ("dirty", i64),  # pages of files on devices
     ("under_writeback", i64),  # pages
     ("written_first", i64),  # who waits for writeback, linked by Thread.behind, or NOBODY
@@ -1016,6 +1055,8 @@ World = _record(
     ("opens", Open, OPENS_MAX),
     ("files", File, FILES_MAX),
     ("threads", Thread, THREADS_MAX + 1),  # and kswapd
+    ("run_nodes", RunNode, THREADS_MAX + 1),
+    ("affinities", u64, (AFFINITIES_MAX, CPUS_MAX // 64)),  # a bit for each CPU
     ("memcgs", Memcg, MEMCGS_MAX),
     ("batches", u32, CPUS_MAX * BATCH_MAX),
     ("vmas", Vma, VMAS_MAX),

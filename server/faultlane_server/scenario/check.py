@@ -7,6 +7,7 @@ from faultlane_server.scenario.author import Author, Needs
 from faultlane_server.scenario.durations import points_of
 from faultlane_server.scenario.limited import check_memcgs, check_memory
 from faultlane_server.scenario.limits import (
+    AFFINITIES_MAX,
     ATTEMPTS_MAX,
     BARRIERS_MAX,
     CURSORS_MAX,
@@ -41,6 +42,7 @@ from faultlane_server.scenario.memory import (
     rooms,
 )
 from faultlane_server.scenario.programs import check_program
+from faultlane_server.scenario.scheduling import check_affinity, check_scheduling
 from faultlane_server.scenario.tree import (
     File,
     FileMapping,
@@ -169,7 +171,13 @@ def _process(
 
 def _group(place: Place, group: ThreadGroup, author: Author) -> ThreadGroup:
     place.field("threads").want_between(1, THREADS_MAX, group.threads)
-    return replace(group, program=check_program(place.field("program"), group.program, author))
+    cpus_all = author.hardware.cpus
+    return replace(
+        group,
+        program=check_program(place.field("program"), group.program, author),
+        scheduling=check_scheduling(place.field("scheduling"), group.scheduling),
+        cpus=check_affinity(place.field("cpus"), group.cpus, cpus_all),
+    )
 
 
 def _check_totals(place: Place, workload: Workload, needs: Needs, page_bytes: int) -> None:
@@ -193,6 +201,7 @@ def _check_totals(place: Place, workload: Workload, needs: Needs, page_bytes: in
         (LISTS_ALL_MAX, needs.list_entries, "entries of explicit lists"),
         (CURSORS_MAX, needs.cursors, "touches that walk, times their threads,"),
         (QUANTILES_ALL_MAX, needs.quantile_points, "points of quantiles"),
+        (AFFINITIES_MAX, len({group.cpus for group in groups}), "different lists of CPUs"),
         (ZIPF_PAGES_ALL_MAX, needs.zipf_pages, "pages touched by a zipf law"),
     )
     for most, got, what in counts:

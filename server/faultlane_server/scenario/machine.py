@@ -9,6 +9,7 @@ from faultlane_server.codes import (
     FaultClass,
     ForkSkips,
     LruKind,
+    Preemption,
     RelockAndMap,
     RetryReason,
     UptodateDirect,
@@ -18,6 +19,8 @@ from faultlane_server.machines import COSTS, MACHINES
 from faultlane_server.policy import POLICIES, RetryPolicy, RetryRule
 from faultlane_server.scenario.durations import PPM_MAX, check_duration
 from faultlane_server.scenario.limits import (
+    BASE_SLICE_NS_LEAST,
+    BASE_SLICE_NS_MAX,
     CHANNELS_MAX,
     COST_NS_MAX,
     CPUS_MAX,
@@ -53,6 +56,7 @@ class Hardware:
     costs_ns: dict[str, int]
     devices: tuple[str, ...]
     arch: ArchProfile
+    cpus: int
     swap_bytes: int = 0
 
 
@@ -63,7 +67,7 @@ def check_machine(place: Place, machine: Machine) -> tuple[Machine, Hardware]:
     page_bytes = machine.page_size_bytes or arch.page_sizes[0]
     if not place.field("page_size_bytes").want_one_of(arch.page_sizes, page_bytes):
         page_bytes = arch.page_sizes[0]
-    place.field("cpus").want_between(1, CPUS_MAX, machine.cpus)
+    knows_cpus = place.field("cpus").want_between(1, CPUS_MAX, machine.cpus)
     filled = replace(
         machine,
         page_size_bytes=page_bytes,
@@ -76,7 +80,8 @@ def check_machine(place: Place, machine: Machine) -> tuple[Machine, Hardware]:
         least = MEMORY_PAGES_LEAST * page_bytes
         place.field("memory_bytes").want_between(least, INT64_MAX, machine.memory_bytes)
     swap_bytes = _swap(place.field("swap"), filled, page_bytes)
-    return filled, Hardware(page_bytes, arch.hz_default, costs_ns, names, arch, swap_bytes)
+    cpus = machine.cpus if knows_cpus else CPUS_MAX
+    return filled, Hardware(page_bytes, arch.hz_default, costs_ns, names, arch, cpus, swap_bytes)
 
 
 def _swap(place: Place, machine: Machine, page_bytes: int) -> int:
@@ -106,7 +111,12 @@ def check_kernel(place: Place, kernel: Kernel, hardware: Hardware) -> Kernel:
         dirty_background_bytes=kernel.dirty_background_bytes or kernel.dirty_bytes // 2,
         lru=kernel.lru or LruKind.CLASSIC,
         fork_skips=kernel.fork_skips or ForkSkips.NOTHING,
+        preemption=kernel.preemption or hardware.arch.preemption_default,
+        base_slice_ns=kernel.base_slice_ns or base_slice_of(hardware.cpus),
     )
+    place.field("preemption").want_one_of(list(Preemption), filled.preemption)
+    slices = place.field("base_slice_ns")
+    slices.want_between(BASE_SLICE_NS_LEAST, BASE_SLICE_NS_MAX, filled.base_slice_ns)
     place.field("lru").want_one_of(list(LruKind), filled.lru)
     place.field("lru_gen_enabled").want_one_of(LRU_GEN_CHOICES, kernel.lru_gen_enabled)
     place.field("swappiness").want_between(0, SWAPPINESS_MAX, kernel.swappiness)
@@ -119,6 +129,15 @@ def check_kernel(place: Place, kernel: Kernel, hardware: Hardware) -> Kernel:
     place.field("fork_skips").want_one_of(list(ForkSkips), filled.fork_skips)
     _check_fault_around(place.field("fault_around_bytes"), filled, hardware.page_bytes)
     return filled
+
+
+def base_slice_of(cpus: int) -> int:
+    """Return the base slice in ns that a kernel takes for so many CPUs.
+
+    sysctl_sched_base_slice and get_update_sysctl_factor() in kernel/sched/fair.c, Linux 6.12
+    (the value *inferred*: it is not part of what the model was checked against).
+    """
+    return 750_000 * min(max(cpus, 1), 8).bit_length()
 
 
 def _needs_vma_lock(policy: str | RetryPolicy) -> bool:

@@ -16,8 +16,10 @@ from faultlane_server.codes import (
     LruKind,
     Madvice,
     PageState,
+    Preemption,
     Protection,
     RecordingKind,
+    SchedPolicy,
     SignalKind,
 )
 from faultlane_server.policy import RetryPolicy
@@ -356,11 +358,20 @@ Step = (
 
 
 @dataclass(frozen=True, slots=True)
+class Scheduling:
+    policy: SchedPolicy = SchedPolicy.OTHER
+    nice: int = 0
+    rt_priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ThreadGroup:
     name: str
     threads: int
     program: tuple[Step, ...]
     daemon: bool = False
+    scheduling: Scheduling = Scheduling()
+    cpus: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -491,6 +502,9 @@ class Kernel:
     page_cluster: int = 3
     fork_skips: ForkSkips = ForkSkips.NOTHING
     madvise_vma_lock: bool = False
+    preemption: Preemption = Preemption.VOLUNTARY
+    base_slice_ns: int = 0
+    wakeup_preemption: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,7 @@ def _architecture(profile: ArchProfile) -> pb.Architecture:
         name=profile.name,
         page_sizes_bytes=profile.page_sizes,
         hz=profile.hz_default,
+        preemption=scenario.Preemption.ValueType(profile.preemption_default),
         vma_lock_since=_release(profile.vma_lock_since),
         source=profile.source,
         mmap_lock_trylock_since=_release(profile.mmap_trylock_since),

@@ -6,7 +6,7 @@ again whenever the lock or its owner changes.
 """
 
 from faultlane_server.codes import NOBODY, FaultLock
-from faultlane_server.engine import sched
+from faultlane_server.engine import fair, sched
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.locks import rwsem
 from faultlane_server.engine.locks.rwsem import Wake
@@ -143,7 +143,8 @@ def lock_write(world, thread, now_ns):
     if rwsem.try_write(lock, thread):
         _write_held(world, thread, now_ns)
         return True
-    if not rwsem.may_spin(lock, _is_running(world, lock.writer)):
+    must_queue = sched.is_asked_to_leave(world, thread)
+    if must_queue or not rwsem.may_spin(lock, _is_running(world, lock.writer)):
         return queue_write(world, thread, now_ns)
     sched.wait_spinning(world, thread, now_ns, Cause.MMAP_LOCK, _in_the_way(lock, thread))
     rwsem.join_spinners(lock, world.threads, thread)
@@ -158,7 +159,7 @@ def queue_write(world, thread, now_ns):
     mm = world.mms[writer.mm]
     strike(world, thread, mm.word, now_ns)
     blocker = _in_the_way(mm.mmap_lock, thread)
-    timeout_ns = rwsem.timeout_ns(world.config, now_ns)
+    timeout_ns = -1 if fair.is_real_time(writer) else rwsem.timeout_ns(world.config, now_ns)
     is_held = rwsem.queue_write(mm.mmap_lock, world.threads, thread, now_ns, timeout_ns)
     if is_held:
         _write_held(world, thread, now_ns)
@@ -189,12 +190,20 @@ def _wait_queued(world, thread, now_ns, blocker):
     lock = world.mms[writer.mm].mmap_lock
     if writer.killed and writer.op_killable:
         _give_up(world, thread, now_ns, Step.WRITE_KILLED)
-    elif writer.handoff_set and _is_running(world, lock.writer):
+    elif _watches_owner(world, thread, lock):
         sched.wait_spinning(world, thread, now_ns, Cause.MMAP_LOCK, blocker)
     else:
         sched.block(world, thread, now_ns, Cause.MMAP_LOCK, blocker, Step.WRITE_WOKEN)
         if writer.op_killable:
             writer.killed_step = Step.WRITE_KILLED
+
+
+@compiled
+def _watches_owner(world, thread, lock):
+    """Whether the head of the queue spins: the lock is promised to it, and its owner runs."""
+    if not world.threads[thread].handoff_set or sched.is_asked_to_leave(world, thread):
+        return False
+    return _is_running(world, lock.writer)
 
 
 @compiled
@@ -265,6 +274,19 @@ def owner_left_cpu(world, mm, now_ns):
     lock = world.mms[mm].mmap_lock
     _spinners_look(world, mm, now_ns)
     _watcher_sleeps(world, lock, now_ns)
+
+
+@compiled
+def stop_watching(world, thread, now_ns):
+    """Let a spinning writer queue, or sleep in the queue: it is to make room on its CPU."""
+    mm = world.threads[thread].mm
+    lock = world.mms[mm].mmap_lock
+    if lock.first == thread:
+        _watcher_sleeps(world, lock, now_ns)
+        return
+    rwsem.leave_spinners(lock, world.threads, thread)
+    sched.stop_spinning(world, thread, now_ns, Step.WRITE_QUEUE)
+    _spinners_look(world, mm, now_ns)
 
 
 @compiled
@@ -395,8 +417,10 @@ def _keeps_spinning(world, lock, thread, now_ns):
         return False
     if lock.writer != NOBODY:
         lock.spins_on_readers = 0
-        world.cpus[world.threads[thread].cpu].due = -1
+        sched.spin_on(world, thread)
         return _is_running(world, lock.writer)
+    if fair.is_real_time(world.threads[thread]):
+        return False
     if not lock.reader_owned:
         return world.threads[lock.first].state != ThreadState.RUNNABLE
     if not lock.spins_on_readers:

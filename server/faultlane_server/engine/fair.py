@@ -1,0 +1,211 @@
+"""Who of the threads that want a CPU is to have it: EEVDF, as kernel/sched/fair.c has it.
+
+A thread's virtual time runs the slower the greater its weight. A CPU's is the average of
+those of the threads on it, weighted. Who has had less than its share has a lag above 0 and
+is eligible; of the eligible ones the one whose virtual deadline comes first runs, until it
+has had its slice. Threads with real-time priorities stand before all others.
+
+As in Linux 6.12: lags are kept over a sleep (PLACE_LAG); who goes to sleep after more than
+its share stays in the run queue until the others have caught up, and then owes nothing
+(DELAY_DEQUEUE, DELAY_ZERO); and who was picked keeps the CPU for its slice while it is eligible
+(RUN_TO_PARITY). Task groups have no shares of their own.
+"""
+
+from faultlane_server.codes import NOBODY, SchedPolicy
+from faultlane_server.engine import run_heap
+from faultlane_server.engine.jit import compiled
+
+WEIGHT = 1024  # NICE_0_LOAD: at this weight virtual time is as fast as time
+REAL_TIME = 1 << 32  # above all weights
+BEFORE_ALL = -(1 << 62)  # keys of real-time threads: before all deadlines
+REBASE = 24  # bits: after so many ns the sums are taken from a later origin
+CHARGED_MAX_NS = 1 << 36  # of virtual time at once: sums of products stay within 63 bits
+
+
+@compiled
+def priority_of(thread):
+    """Return how urgent a thread is: by its real-time priority, else by its weight."""
+    if is_real_time(thread):
+        return REAL_TIME + thread.rt_priority
+    return thread.weight
+
+
+@compiled
+def is_real_time(thread):
+    return thread.policy == SchedPolicy.FIFO or thread.policy == SchedPolicy.RR
+
+
+@compiled
+def time_of(cpu):
+    """Return the virtual time of a CPU (avg_vruntime)."""
+    if cpu.load == 0:
+        return cpu.origin_ns
+    return cpu.origin_ns + cpu.weighted_ns // cpu.load
+
+
+@compiled
+def is_eligible(cpu, thread):
+    """Whether a thread on a CPU has had no more than its share (entity_eligible)."""
+    return (thread.virtual_ns - cpu.origin_ns) * cpu.load <= cpu.weighted_ns
+
+
+@compiled
+def join(cpu, thread):
+    """Let a thread take part in the time of a CPU, where it lags as it did (place_entity)."""
+    if is_real_time(thread):
+        return
+    weight = thread.weight
+    now_ns = time_of(cpu)
+    if cpu.load > 0:
+        now_ns -= thread.lag_ns * (cpu.load + weight) // cpu.load
+    thread.virtual_ns = now_ns
+    thread.virtual_deadline_ns = now_ns + thread.slice_ns
+    cpu.load += weight
+    cpu.weighted_ns += (now_ns - cpu.origin_ns) * weight
+
+
+@compiled
+def leave(cpu, thread):
+    """Let a thread take part no more, and remember its lag (update_entity_lag)."""
+    if is_real_time(thread):
+        return
+    weight = thread.weight
+    now_ns = time_of(cpu)
+    most_ns = thread.lag_max_ns
+    thread.lag_ns = min(max(now_ns - thread.virtual_ns, -most_ns), most_ns)
+    cpu.weighted_ns -= (thread.virtual_ns - cpu.origin_ns) * weight
+    cpu.load -= weight
+    if cpu.load == 0:
+        cpu.origin_ns = max(cpu.origin_ns, now_ns)
+        cpu.weighted_ns = 0
+
+
+@compiled
+def ran(cpu, thread, now_ns):
+    """Charge the thread that runs on a CPU for the time that it has had (update_curr)."""
+    ns = now_ns - cpu.since_ns
+    cpu.since_ns = now_ns
+    if is_real_time(thread):
+        thread.slice_left_ns -= ns
+        return
+    weight = thread.weight
+    if weight != WEIGHT:
+        ns = min(ns * WEIGHT // weight, CHARGED_MAX_NS)
+    thread.virtual_ns += ns
+    cpu.weighted_ns += ns * weight
+    if cpu.weighted_ns >> REBASE > cpu.load:
+        moved_ns = cpu.weighted_ns // cpu.load
+        cpu.origin_ns += moved_ns
+        cpu.weighted_ns -= moved_ns * cpu.load
+
+
+@compiled
+def renew(config, cpu, thread):
+    """Begin a new slice if the last one is over (update_deadline); returns whether it was."""
+    if is_real_time(thread):
+        if thread.policy != SchedPolicy.RR or thread.slice_left_ns > 0:
+            return False
+        thread.slice_left_ns = config.rr_slice_ns
+        return True
+    if thread.virtual_ns < thread.virtual_deadline_ns:
+        return False
+    thread.virtual_deadline_ns = thread.virtual_ns + thread.slice_ns
+    cpu.is_protected = 0
+    return True
+
+
+@compiled
+def slice_left_ns(thread):
+    """Return how long a thread can run until its slice is over."""
+    if is_real_time(thread):
+        return thread.slice_left_ns
+    return (thread.virtual_deadline_ns - thread.virtual_ns) * thread.weight // WEIGHT
+
+
+@compiled
+def put(world, cpu, thread, order):
+    """Put a thread into the run queue of a CPU, before its equals of a greater order."""
+    runner = world.threads[thread]
+    key = runner.virtual_deadline_ns
+    if is_real_time(runner):
+        key = BEFORE_ALL - runner.rt_priority
+    runner.is_late = 0
+    cpu.ready = run_heap.add(world.run_nodes, cpu.ready, thread, key, order)
+
+
+@compiled
+def take(world, cpu, thread):
+    """Take a thread out of the run queue of a CPU."""
+    if world.threads[thread].is_late:
+        cpu.late = run_heap.remove(world.run_nodes, cpu.late, thread)
+    else:
+        cpu.ready = run_heap.remove(world.run_nodes, cpu.ready, thread)
+
+
+@compiled
+def best(world, cpu):
+    """Return who in the run queue of a CPU is to run first, or NOBODY.
+
+    A sleeper that stands there and would be the one has nothing to make up for any more: it
+    leaves the queue.
+    """
+    thread = first(world, cpu)
+    while thread != NOBODY and world.threads[thread].is_delayed:
+        take(world, cpu, thread)
+        let_sleep(cpu, world.threads[thread])
+        thread = first(world, cpu)
+    return thread
+
+
+@compiled
+def let_sleep(cpu, sleeper):
+    """Let a sleeper leave the time of a CPU, without the lag that it has got by sleeping."""
+    sleeper.is_delayed = 0
+    leave(cpu, sleeper)
+    sleeper.lag_ns = min(sleeper.lag_ns, 0)
+
+
+@compiled
+def first(world, cpu):
+    """Return who in the run queue of a CPU comes first, sleepers that stand there among them.
+
+    Who is not eligible is set aside, in the order in which it will be.
+    """
+    late = cpu.late
+    while late != NOBODY and is_eligible(cpu, world.threads[late]):
+        _set(world, cpu, late, 0)
+        late = cpu.late
+    thread = cpu.ready
+    while thread != NOBODY:
+        runner = world.threads[thread]
+        if is_real_time(runner) or is_eligible(cpu, runner):
+            return thread
+        _set(world, cpu, thread, 1)
+        thread = cpu.ready
+    return cpu.late
+
+
+@compiled
+def _set(world, cpu, thread, late):
+    """Move a thread that waits to those who had too much, or back from them."""
+    runner = world.threads[thread]
+    order = world.run_nodes[thread].order
+    if late:
+        cpu.ready = run_heap.remove(world.run_nodes, cpu.ready, thread)
+        cpu.late = run_heap.add(world.run_nodes, cpu.late, thread, runner.virtual_ns, order)
+    else:
+        key = runner.virtual_deadline_ns
+        cpu.late = run_heap.remove(world.run_nodes, cpu.late, thread)
+        cpu.ready = run_heap.add(world.run_nodes, cpu.ready, thread, key, order)
+    runner.is_late = late
+
+
+@compiled
+def is_before(world, cpu, thread, current):
+    """Whether a thread that waits is to run instead of the one that runs (pick_eevdf)."""
+    one, other = world.threads[thread], world.threads[current]
+    if is_real_time(one) or is_real_time(other):
+        return priority_of(one) > priority_of(other)
+    if not is_eligible(cpu, other):
+        return True
+    return not cpu.is_protected and one.virtual_deadline_ns <= other.virtual_deadline_ns
