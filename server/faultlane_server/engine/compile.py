@@ -533,6 +533,7 @@ class Compiler:
         """Return the row for threads that may run on some CPUs; none stand for all."""
         if cpus not in self.affinities:
             self.affinities[cpus] = len(self.affinities)
+            self.world.config.has_affinities = 1
             row = self.world.affinities[self.affinities[cpus]]
             for cpu in cpus:
                 row[cpu // 64] |= np.uint64(1 << cpu % 64)

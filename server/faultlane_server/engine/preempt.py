@@ -16,7 +16,7 @@ def make_room(world, cpu, now_ns):
     """
     row = world.cpus[cpu]
     if now_ns == row.until_ns:
-        if not sched.makes_room(world, row.thread) or not sched.is_to_leave(world, cpu, now_ns):
+        if not sched.may_give_way(world, row.thread) or not sched.is_to_leave(world, cpu, now_ns):
             return False
         _give_way(world, row.thread, now_ns)
         return True

@@ -274,13 +274,18 @@ def _most_urgent(world, cpu, thread):
 def _from_longest_queue(world, cpu):
     """Return the first thread that may run on a CPU from the longest queue with one, or NOBODY."""
     longest = 0
-    thread = NOBODY
     for other in range(world.config.cpus):
-        queued = world.cpus[other].queued
-        if queued > longest:
+        if world.cpus[other].queued > world.cpus[longest].queued:
+            longest = other
+    thread = _movable(world, world.cpus[longest], cpu)
+    if thread != NOBODY or world.config.has_affinities == 0:
+        return thread
+    queued = 0
+    for other in range(world.config.cpus):
+        if world.cpus[other].queued > queued:
             first = _movable(world, world.cpus[other], cpu)
             if first != NOBODY:
-                longest = queued
+                queued = world.cpus[other].queued
                 thread = first
     return thread
 
@@ -463,8 +468,8 @@ def _begin_slice(world, cpu, now_ns):
         return
     fair.renew(world.config, row, runner)
     jiffy_ns = world.config.jiffy_ns
-    end_ns = now_ns + fair.slice_left_ns(runner)
-    row.slice_until_ns = max(-(-end_ns // jiffy_ns), now_ns // jiffy_ns + 1) * jiffy_ns
+    end_ns = now_ns + max(fair.slice_left_ns(runner), 1)
+    row.slice_until_ns = (end_ns + jiffy_ns - 1) // jiffy_ns * jiffy_ns
 
 
 @compiled
@@ -540,7 +545,7 @@ def can_be_cut_off(world, thread, now_ns):
 
 
 @compiled
-def makes_room(world, thread):
+def may_give_way(world, thread):
     """Whether a thread gives way between two steps.
 
     It does on its way back to user mode, in a preemptible kernel, and in one with voluntary

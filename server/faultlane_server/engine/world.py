@@ -944,6 +944,7 @@ Config = _record(
     ("fault_around_pages", i64),
     ("jiffy_ns", i64),
     ("preemption", i64),  # Preemption
+    ("has_affinities", i64),  # 1: some threads may not run on all CPUs
     ("wakeup_preemption", i64),  # 1: who wakes up may run at once
     ("base_slice_ns", i64),
     ("rr_slice_ns", i64),
