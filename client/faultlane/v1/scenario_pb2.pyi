@@ -76,6 +76,11 @@ class _FileKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FileKind.Val
     """A special mapping, such as vdso and vvar, or the mapping of a device: a
     fault method that hands out pages that are always there, and no map_pages.
     """
+    FILE_KIND_HUGETLB: _FileKind.ValueType  # 4
+    """A file of hugetlbfs: its pages are huge pages out of `Machine.huge_pages`,
+    and its size is a multiple of theirs. It is mapped by `HugetlbMapping`. A
+    huge page that is ABSENT was never written. Once it is there it stays.
+    """
 
 class FileKind(_FileKind, metaclass=_FileKindEnumTypeWrapper):
     """Which vm_ops the mappings of a file have."""
@@ -94,6 +99,11 @@ zeroed. Nothing of it is swapped out in this version.
 FILE_KIND_SPECIAL: FileKind.ValueType  # 3
 """A special mapping, such as vdso and vvar, or the mapping of a device: a
 fault method that hands out pages that are always there, and no map_pages.
+"""
+FILE_KIND_HUGETLB: FileKind.ValueType  # 4
+"""A file of hugetlbfs: its pages are huge pages out of `Machine.huge_pages`,
+and its size is a multiple of theirs. It is mapped by `HugetlbMapping`. A
+huge page that is ABSENT was never written. Once it is there it stays.
 """
 Global___FileKind: _TypeAlias = FileKind  # noqa: Y015
 
@@ -899,7 +909,7 @@ class File(_message.Message):
     def initial(self) -> _containers.RepeatedCompositeFieldContainer[Global___FileRange]:
         """What is in the page cache when the run begins, later entries over earlier
         ones. The default is nothing. Not for SPECIAL files; ABSENT and CACHED only
-        for TMPFS files.
+        for TMPFS files and HUGETLB files.
         """
 
     @_builtins.property
@@ -1024,6 +1034,7 @@ class Vma(_message.Message):
     LENGTH_BYTES_FIELD_NUMBER: _builtins.int
     FILE_FIELD_NUMBER: _builtins.int
     ANONYMOUS_FIELD_NUMBER: _builtins.int
+    HUGETLB_FIELD_NUMBER: _builtins.int
     PROTECTION_FIELD_NUMBER: _builtins.int
     ADVICE_FIELD_NUMBER: _builtins.int
     MAPPED_FIELD_NUMBER: _builtins.int
@@ -1068,6 +1079,10 @@ class Vma(_message.Message):
     @_builtins.property
     def anonymous(self) -> Global___AnonymousMapping:
         """Private anonymous memory."""
+
+    @_builtins.property
+    def hugetlb(self) -> Global___HugetlbMapping:
+        """Huge pages of hugetlb."""
 
     @_builtins.property
     def protection(self) -> _containers.RepeatedScalarFieldContainer[Global___Protection.ValueType]:
@@ -1120,6 +1135,7 @@ class Vma(_message.Message):
         length_bytes: _builtins.int = ...,
         file: Global___FileMapping | None = ...,
         anonymous: Global___AnonymousMapping | None = ...,
+        hugetlb: Global___HugetlbMapping | None = ...,
         protection: _abc.Iterable[Global___Protection.ValueType] | None = ...,
         advice: Global___Advice.ValueType = ...,
         mapped: _abc.Iterable[Global___ByteRange] | None = ...,
@@ -1132,11 +1148,11 @@ class Vma(_message.Message):
         userfaultfd: Global___UserfaultfdModes | None = ...,
         room_bytes: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["anonymous", b"anonymous", "backing", b"backing", "file", b"file", "userfaultfd", b"userfaultfd"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["anonymous", b"anonymous", "backing", b"backing", "file", b"file", "hugetlb", b"hugetlb", "userfaultfd", b"userfaultfd"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "advice", b"advice", "anonymous", b"anonymous", "backing", b"backing", "device_exclusive", b"device_exclusive", "device_private", b"device_private", "file", b"file", "grows_down_bytes", b"grows_down_bytes", "length_bytes", b"length_bytes", "mapped", b"mapped", "name", b"name", "numa_hinted", b"numa_hinted", "protection", b"protection", "room", b"room", "room_bytes", b"room_bytes", "swapped", b"swapped", "userfaultfd", b"userfaultfd"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "advice", b"advice", "anonymous", b"anonymous", "backing", b"backing", "device_exclusive", b"device_exclusive", "device_private", b"device_private", "file", b"file", "grows_down_bytes", b"grows_down_bytes", "hugetlb", b"hugetlb", "length_bytes", b"length_bytes", "mapped", b"mapped", "name", b"name", "numa_hinted", b"numa_hinted", "protection", b"protection", "room", b"room", "room_bytes", b"room_bytes", "swapped", b"swapped", "userfaultfd", b"userfaultfd"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_backing: _TypeAlias = _typing.Literal["file", "anonymous"]  # noqa: Y015
+    _WhichOneofReturnType_backing: _TypeAlias = _typing.Literal["file", "anonymous", "hugetlb"]  # noqa: Y015
     _WhichOneofArgType_backing: _TypeAlias = _typing.Literal["backing", b"backing"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_backing) -> _WhichOneofReturnType_backing | None: ...
 
@@ -1222,6 +1238,55 @@ class AnonymousMapping(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AnonymousMapping: _TypeAlias = AnonymousMapping  # noqa: Y015
+
+@_typing.final
+class HugetlbMapping(_message.Message):
+    """A mapping of huge pages of hugetlb. The page size of such a VMA, and so the
+    page that offsets, lengths, strides and page numbers of steps on it count
+    in, is `HugePages.page_bytes`: a touch goes to a huge page as a whole. The
+    steps on it are touch, munmap, mprotect, and madvise as far as `Madvise` says
+    so. Its pages are neither reclaimed nor charged to a memcg.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    MAP_PRIVATE_FIELD_NUMBER: _builtins.int
+    NO_RESERVE_FIELD_NUMBER: _builtins.int
+    file: _builtins.str
+    """The file, of kind HUGETLB, by name. Empty means MAP_ANONYMOUS, which is
+    always private.
+    """
+    offset_bytes: _builtins.int
+    """Where in the file the mapping begins. Bytes, a multiple of the huge page
+    size. 0 without `file`.
+    """
+    map_private: _builtins.bool
+    """MAP_PRIVATE: a write copies the page, and a page that the file does not
+    have is the mapping's own. Otherwise MAP_SHARED. Nothing without `file`.
+    """
+    no_reserve: _builtins.bool
+    """MAP_NORESERVE: no huge pages are reserved for it. Otherwise one is reserved
+    for each page that it may need: for a shared mapping until the run ends,
+    for a private one until it is unmapped. A touch that finds neither a
+    reservation nor a page that nobody has reserved ends in SIGBUS.
+    """
+    def __init__(
+        self,
+        *,
+        file: _builtins.str = ...,
+        offset_bytes: _builtins.int = ...,
+        map_private: _builtins.bool = ...,
+        no_reserve: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "map_private", b"map_private", "no_reserve", b"no_reserve", "offset_bytes", b"offset_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HugetlbMapping: _TypeAlias = HugetlbMapping  # noqa: Y015
 
 @_typing.final
 class ByteRange(_message.Message):
@@ -1909,13 +1974,16 @@ class Mmap(_message.Message):
     OVER_FIELD_NUMBER: _builtins.int
     OVER_OFFSET_BYTES_FIELD_NUMBER: _builtins.int
     POPULATE_FIELD_NUMBER: _builtins.int
+    HUGETLB_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name under which the thread can touch and munmap it. Local to the
     thread. Not the name of a VMA of the process; characters as in `File.name`.
     Mapping it again before it was unmapped is not allowed. Empty with `over`.
     """
     length_bytes: _builtins.int
-    """Bytes; a multiple of the page size, 1 page to 1 GiB."""
+    """Bytes; a multiple of the page size, 1 page to 1 GiB; with `hugetlb` to
+    1 TiB.
+    """
     merge: _builtins.bool
     """Whether the places of the group's threads lie side by side, without guard
     pages. Then the new mapping becomes one VMA with the neighbours that are
@@ -1953,6 +2021,14 @@ class Mmap(_message.Message):
         and PROT_WRITE.
         """
 
+    @_builtins.property
+    def hugetlb(self) -> Global___HugetlbMapping:
+        """The huge pages of hugetlb that are mapped: not with `file`, `merge`,
+        `own_file` or `over`. If there are too few to reserve, the call fails
+        (ENOMEM) and nothing is mapped. A name that means huge pages once means
+        them always.
+        """
+
     def __init__(
         self,
         *,
@@ -1965,10 +2041,11 @@ class Mmap(_message.Message):
         over: _builtins.str = ...,
         over_offset_bytes: _builtins.int = ...,
         populate: _builtins.bool = ...,
+        hugetlb: Global___HugetlbMapping | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "hugetlb", b"hugetlb"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "length_bytes", b"length_bytes", "merge", b"merge", "name", b"name", "over", b"over", "over_offset_bytes", b"over_offset_bytes", "own_file", b"own_file", "populate", b"populate", "protection", b"protection"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "hugetlb", b"hugetlb", "length_bytes", b"length_bytes", "merge", b"merge", "name", b"name", "over", b"over", "over_offset_bytes", b"over_offset_bytes", "own_file", b"own_file", "populate", b"populate", "protection", b"protection"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2993,6 +3070,7 @@ class Machine(_message.Message):
     DEVICES_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     SWAP_FIELD_NUMBER: _builtins.int
+    HUGE_PAGES_FIELD_NUMBER: _builtins.int
     arch: _builtins.str
     """The architecture, by its name in ListArchitectures. Required."""
     page_size_bytes: _builtins.int
@@ -3023,6 +3101,12 @@ class Machine(_message.Message):
     def swap(self) -> Global___Swap:
         """Where pages go that belong to no file. Not set means that there is no swap."""
 
+    @_builtins.property
+    def huge_pages(self) -> Global___HugePages:
+        """The pool of huge pages of hugetlb, beside `memory_bytes`. Not set means that
+        there is none.
+        """
+
     def __init__(
         self,
         *,
@@ -3034,14 +3118,47 @@ class Machine(_message.Message):
         devices: _abc.Iterable[Global___Device] | None = ...,
         memory_bytes: _builtins.int = ...,
         swap: Global___Swap | None = ...,
+        huge_pages: Global___HugePages | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["swap", b"swap"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["huge_pages", b"huge_pages", "swap", b"swap"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arch", b"arch", "costs_ns", b"costs_ns", "cpus", b"cpus", "devices", b"devices", "memory_bytes", b"memory_bytes", "page_size_bytes", b"page_size_bytes", "profile", b"profile", "swap", b"swap"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arch", b"arch", "costs_ns", b"costs_ns", "cpus", b"cpus", "devices", b"devices", "huge_pages", b"huge_pages", "memory_bytes", b"memory_bytes", "page_size_bytes", b"page_size_bytes", "profile", b"profile", "swap", b"swap"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Machine: _TypeAlias = Machine  # noqa: Y015
+
+@_typing.final
+class HugePages(_message.Message):
+    """The pool of huge pages of hugetlb: it does not grow (nr_overcommit_hugepages
+    is 0), and all of them have one size.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_BYTES_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    page_bytes: _builtins.int
+    """The size of a huge page. Bytes, a power of two of 2 to 2^18 pages; such as
+    2 MiB or 1 GiB.
+    """
+    count: _builtins.int
+    """How many there are (nr_hugepages): 1 to 16777216, and enough for those that
+    VMAs and files have, or have reserved, when the run begins.
+    """
+    def __init__(
+        self,
+        *,
+        page_bytes: _builtins.int = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "page_bytes", b"page_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HugePages: _TypeAlias = HugePages  # noqa: Y015
 
 @_typing.final
 class Swap(_message.Message):

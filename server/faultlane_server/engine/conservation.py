@@ -18,6 +18,8 @@ def assert_conserved(worlds: np.recarray) -> None:
     if not (threads["state"] == ThreadState.DONE).all():
         return
     assert (threads["held"] == 0).all(), "a thread that has ended holds no fault lock"
+    assert (threads["fault_mutex"] == 0).all(), "nor a fault mutex of hugetlb"
+    assert (threads["huge_in_hand"] == 0).all(), "nor has it a huge page in hand"
     for mm in range(int(world.config.processes)):
         lock = world.mms[mm].mmap_lock
         assert lock.readers == 0, "nobody reads an mmap_lock when all threads have ended"

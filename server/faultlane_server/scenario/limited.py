@@ -6,8 +6,18 @@ from collections.abc import Iterator
 from faultlane_server.codes import FileKind, PageState
 from faultlane_server.scenario.limits import INT64_MAX, MEMCG_PAGES_LEAST, MEMCGS_MAX
 from faultlane_server.scenario.memory import PRESENT, cached_pages
-from faultlane_server.scenario.tree import File, FileMapping, Scenario, Vma, Workload
+from faultlane_server.scenario.tree import (
+    AnonymousMapping,
+    File,
+    FileMapping,
+    Scenario,
+    Vma,
+    Workload,
+)
 from faultlane_server.scenario.violations import Place
+
+# Files whose pages are no memory of a machine or a memcg.
+NOT_CHARGED = (FileKind.SPECIAL, FileKind.HUGETLB)
 
 
 def check_memcgs(place: Place, workload: Workload, page_bytes: int) -> None:
@@ -81,11 +91,11 @@ def charged_pages(workload: Workload, page_bytes: int) -> Counter[str]:
     for memcg in workload.memcgs:
         charged[memcg.name] += memcg.other_bytes // page_bytes
     for file in workload.files:
-        if file.kind != FileKind.SPECIAL:
+        if file.kind not in NOT_CHARGED:
             charged[payer_of(workload, file)] += _cached(file, page_bytes)
     for process in workload.processes:
         for vma in process.vmas:
-            if not isinstance(vma.backing, FileMapping):
+            if isinstance(vma.backing, AnonymousMapping):
                 charged[process.memcg] += _own_pages(vma, page_bytes)
     return charged
 
