@@ -46,9 +46,10 @@ def check_mmap(place: Place, step: Mmap, author: Author) -> Mmap:
         length.want_between(page_bytes, most_bytes, step.length_bytes)
     check_protection(place.field("protection"), step.protection)
     step = replace(step, protection=step.protection or (Protection.READ, Protection.WRITE))
-    _check_file(place, step, author)
     if step.hugetlb is not None:
         _check_hugetlb(place, step, step.hugetlb, author)
+    else:
+        _check_file(place, step, author)
     if step.over:
         _check_over(place, step, author)
     else:
@@ -95,7 +96,6 @@ def _check_file(place: Place, step: Mmap, author: Author) -> None:
 
 def _check_hugetlb(place: Place, step: Mmap, mapping: HugetlbMapping, author: Author) -> None:
     """Check an mmap of huge pages."""
-    author.needs.opens += author.threads
     check_backing(place, Vma("", step.length_bytes, mapping), author.files, author.hardware)
     for name in ("file", "merge", "own_file", "over"):
         if getattr(step, name):

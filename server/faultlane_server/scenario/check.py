@@ -5,8 +5,8 @@ from dataclasses import replace
 from faultlane_server.codes import RecordingKind
 from faultlane_server.scenario.author import Author, Needs
 from faultlane_server.scenario.durations import points_of
-from faultlane_server.scenario.hugetlb import check_huge_pages, file_page_bytes, vma_page_bytes
-from faultlane_server.scenario.limited import check_memcgs, check_memory
+from faultlane_server.scenario.hugetlb import file_page_bytes, vma_page_bytes
+from faultlane_server.scenario.limited import check_huge_pages, check_memcgs, check_memory
 from faultlane_server.scenario.limits import (
     ATTEMPTS_MAX,
     BARRIERS_MAX,
