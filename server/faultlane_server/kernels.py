@@ -39,7 +39,7 @@ V6_12 = KernelGeneration(
 
 V6_7 = V6_12._replace(
     description="6.7 to 6.9: all faults on files under the VMA lock, but the first private write"
-    " of a VMA, and refused accesses, need mmap_lock",
+    " of a VMA, refused accesses and hugetlb (until 6.8), need mmap_lock",
     release=(6, 7),
     vma_access_errors=False,
     anon_vma_trylock=False,

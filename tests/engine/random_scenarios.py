@@ -94,6 +94,7 @@ from faultlane_server.scenario import (
     Zipf,
     check,
 )
+from tests.engine.random_hugetlb import with_huge_pages
 from tests.engine.random_memory import short_of_memory
 
 FILE_PAGES_MAX = 40
@@ -105,8 +106,8 @@ Choice = TypeVar("Choice")
 
 
 def a_random_scenario(seed: int) -> Scenario:
-    """Make the scenario of a seed; every second one has little memory."""
-    scenario = check(_Maker(seed).scenario())
+    """Make the scenario of a seed; every second one has little memory, and some huge pages."""
+    scenario = with_huge_pages(check(_Maker(seed).scenario()), seed)
     return short_of_memory(scenario, seed) if seed % 2 else scenario
 
 

@@ -576,7 +576,7 @@ class OperationBatch(_message.Message):
 
     @_builtins.property
     def pages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """How many pages its range has."""
+        """How many pages its range has: huge ones, if it is one of hugetlb."""
 
     @_builtins.property
     def start_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:

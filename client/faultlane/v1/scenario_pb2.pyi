@@ -539,7 +539,9 @@ class _RetryReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RetryReas
     had at once.
     """
     RETRY_REASON_UNSUPPORTED: _RetryReason.ValueType  # 6
-    """The kernel generation does not handle the fault under the VMA lock."""
+    """The kernel generation does not handle the fault under the VMA lock. So it
+    is with all faults on hugetlb before 6.9, and so in the generation 6.7.
+    """
     RETRY_REASON_S4: _RetryReason.ValueType  # 7
     """do_swap_page: the folio was locked, and the lock was let go to wait for it
     (folio_lock_or_retry).
@@ -585,7 +587,9 @@ RETRY_REASON_ANON_VMA: RetryReason.ValueType  # 5
 had at once.
 """
 RETRY_REASON_UNSUPPORTED: RetryReason.ValueType  # 6
-"""The kernel generation does not handle the fault under the VMA lock."""
+"""The kernel generation does not handle the fault under the VMA lock. So it
+is with all faults on hugetlb before 6.9, and so in the generation 6.7.
+"""
 RETRY_REASON_S4: RetryReason.ValueType  # 7
 """do_swap_page: the folio was locked, and the lock was let go to wait for it
 (folio_lock_or_retry).
@@ -2213,7 +2217,7 @@ class Ftruncate(_message.Message):
     FILE_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     file: _builtins.str
-    """The file, by name. Not a SPECIAL one."""
+    """The file, by name. Not a SPECIAL one or a HUGETLB one."""
     size_bytes: _builtins.int
     """The new size. Bytes, at most the size that the file has at first."""
     def __init__(
@@ -2242,7 +2246,7 @@ class PunchHole(_message.Message):
     OFFSET_BYTES_FIELD_NUMBER: _builtins.int
     LENGTH_BYTES_FIELD_NUMBER: _builtins.int
     file: _builtins.str
-    """The file, by name. Not a SPECIAL one."""
+    """The file, by name. Not a SPECIAL one or a HUGETLB one."""
     offset_bytes: _builtins.int
     """First byte; a multiple of the page size."""
     length_bytes: _builtins.int
@@ -2276,7 +2280,9 @@ class SyncFileRange(_message.Message):
     LENGTH_BYTES_FIELD_NUMBER: _builtins.int
     WAIT_FIELD_NUMBER: _builtins.int
     file: _builtins.str
-    """The file, by name. Not a SPECIAL one; a TMPFS file has nothing to write."""
+    """The file, by name. Not a SPECIAL one or a HUGETLB one; a TMPFS file has
+    nothing to write.
+    """
     offset_bytes: _builtins.int
     """First byte; a multiple of the page size."""
     length_bytes: _builtins.int
@@ -2314,7 +2320,7 @@ class FadviseDontneed(_message.Message):
     OFFSET_BYTES_FIELD_NUMBER: _builtins.int
     LENGTH_BYTES_FIELD_NUMBER: _builtins.int
     file: _builtins.str
-    """The file, by name. Not a SPECIAL one."""
+    """The file, by name. Not a SPECIAL one or a HUGETLB one."""
     offset_bytes: _builtins.int
     """First byte; a multiple of the page size."""
     length_bytes: _builtins.int
@@ -2383,7 +2389,10 @@ class Madvise(_message.Message):
     vma: _builtins.str
     """A VMA of the process, by name."""
     advice: Global___Madvice.ValueType
-    """What is said of it."""
+    """What is said of it. Huge pages of hugetlb take NORMAL, RANDOM, SEQUENTIAL,
+    DONTNEED, DONTNEED_LOCKED, POPULATE_READ, POPULATE_WRITE, DONTFORK, DOFORK,
+    DONTDUMP and DODUMP.
+    """
     offset_bytes: _builtins.int
     """First byte, from the start of the VMA; a multiple of the page size. The
     group's n-th thread starts `n * thread_offset_bytes` later.
@@ -3407,11 +3416,11 @@ class RetryPolicy(_message.Message):
     """Whether no fault uses the VMA lock."""
     @_builtins.property
     def file(self) -> Global___RetryRule:
-        """For faults on mappings of files that are not on tmpfs."""
+        """For faults on mappings of files that are not on tmpfs or hugetlbfs."""
 
     @_builtins.property
     def anonymous(self) -> Global___RetryRule:
-        """For faults on anonymous memory."""
+        """For faults on anonymous memory, and on all huge pages of hugetlb."""
 
     @_builtins.property
     def swap(self) -> Global___RetryRule:

@@ -62,13 +62,13 @@ def check_huge_pages(root: Place, scenario: Scenario) -> None:
     pool = scenario.machine.huge_pages
     if pool is None:
         return
-    needed = _huge_pages(scenario.workload, pool.page_bytes)
+    needed = huge_pages(scenario.workload, pool.page_bytes)
     if needed > pool.count:
         want = f"at least {needed}, what is there and what is reserved when the run begins"
         root.field("machine").field("huge_pages").field("count").refuse(want, pool.count)
 
 
-def _huge_pages(workload: Workload, page_bytes: int) -> int:
+def huge_pages(workload: Workload, page_bytes: int) -> int:
     """Return how many huge pages files and VMAs have, or have reserved."""
     of_files = {
         file.name: cached_pages(file, page_bytes)
