@@ -177,7 +177,7 @@ def _live_vmas(world: np.record) -> Iterator[Row]:
 
 def _is_huge(vma: Row) -> bool:
     """Whether a VMA has huge pages of hugetlb."""
-    return vma.open != NOBODY and vma.of.kind == FileKind.HUGETLB
+    return bool(vma.open != NOBODY and vma.of.kind == FileKind.HUGETLB)
 
 
 def _assert_apart(world: np.record) -> None:
