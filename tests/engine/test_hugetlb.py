@@ -14,10 +14,9 @@ from faultlane_server.codes import (
     StopReason,
     VmFault,
 )
-from faultlane_server.engine import Simulator
-from faultlane_server.engine.locks import fault_mutex
 from faultlane_server.scenario import (
     AnonymousMapping,
+    Barrier,
     Fixed,
     Fork,
     HugePages,
@@ -203,20 +202,21 @@ def test_faults_on_other_pages_go_on_beside_it():
 
 
 def test_pages_of_one_hash_wait_for_each_other():
-    """With two CPUs there are 16 mutexes, so that some of 64 pages have that of the first one."""
-    vmas = [huge(pages=64)]
-    world = Simulator(
-        a_huge_story(one("app", after(0)), one("other", after(0)), vmas=vmas, pool=64)
-    ).world
-    file, first = int(world.opens["file"][world.vmas[0].open]), int(world.vmas[0].offset)
-    mutexes = [fault_mutex.number_of(world, file, first + page) for page in range(64)]
-    page = mutexes.index(mutexes[0], 1)
+    """With two CPUs there are 16 mutexes, so that some of 63 pages have that of the first one."""
+    others = range(1, 64)
+    played = play_huge(
+        one("app", Barrier("go"), write(0, vma="huge")),
+        one("other", touch(*others, vma="huge"), Barrier("go"), write(*others, vma="huge")),
+        vmas=[huge(pages=64)],
+        pool=64,
+        costs_ns={"clear_page": 10 * US},
+        horizon_ns=10**10,
+    )
 
-    played = two_at_once(write(0, vma="huge"), write(page, vma="huge"), vmas=vmas, pool=64)
-
-    assert int(world.config.fault_mutexes) == 16
-    assert played.fault_of("other")["wait_fault_mutex_ns"] > CLEAR_NS / 2
-    assert played["hugetlb.pages_allocated"] == 2
+    waits = [row for row in played.faults_of("other") if row["wait_fault_mutex_ns"] > 0]
+    assert int(played.world.config.fault_mutexes) == 16
+    assert waits[0]["wait_fault_mutex_ns"] > MS
+    assert waits[0]["blocker"] == played.fault_of("app")["thread"]
 
 
 def test_who_waits_for_a_mutex_keeps_a_writer_waiting_that_wants_its_vma():

@@ -19,7 +19,7 @@ from faultlane_server.engine.layout import (
     steps_of,
     uffd_bits,
 )
-from faultlane_server.engine.memory import hugetlb, page_table, rmap
+from faultlane_server.engine.memory import page_table, rmap
 from faultlane_server.engine.memory_layer import MemoryLayer
 from faultlane_server.engine.queue import prepare
 from faultlane_server.engine.world import (
@@ -305,7 +305,9 @@ class Compiler:
             ptes = world.ptes[row.pte : row.pte + row.end - row.start]
             pool.free -= np.count_nonzero(ptes & PTE_ANON)
             if not row.traits & VM_NORESERVE:
-                first = int(hugetlb.folio_for(world, row, row.pte))
+                file = world.files[world.opens[row.open].file]
+                of_entries, of_file = world.config.anon_first + row.pte, file.first + row.offset
+                first = int(of_entries if row.private else of_file)
                 wanted = states[first : first + len(ptes)] & (PRESENT | RESERVED) == 0
                 states[first : first + len(ptes)][wanted] |= RESERVED
                 pool.reserved += np.count_nonzero(wanted)

@@ -28,6 +28,8 @@ def assert_conserved(worlds: np.recarray) -> None:
     vmas = world.vmas[: int(world.vma_slots)]
     assert (vmas["readers"] == 0).all(), "nobody reads a VMA when all threads have ended"
     _assert_files(world)
+    pool = world.hugetlb
+    assert 0 <= pool.reserved <= pool.free <= pool.pages, "a huge page that is reserved is free"
     assert_folios_free(worlds)
     config = world.config
     if config.vma_path and config.vma_access_errors and config.warmup_ns == 0:
