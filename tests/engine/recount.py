@@ -28,6 +28,7 @@ from faultlane_server.engine.world import (
     BACKGROUND,
     BATCH_MAX,
     BUSY,
+    COMING,
     DIRTY,
     IN_BATCH,
     LISTS,
@@ -626,8 +627,10 @@ def _assert_huge_pages(world: np.record, threads: list[Row]) -> None:
         of_entries = of_entries[~is_here]
         if _has_all_reserved(world, vma):
             own = int(np.count_nonzero(ptes & PTE_ANON))
-            coming = sum(row.huge_in_hand and row.mm == vma.mm for row in threads)
-            assert own + is_here.sum() >= len(ptes) - coming, "what is not there is reserved"
+            in_hand = sum(row.huge_in_hand and row.mm == vma.mm for row in threads)
+            assert own + is_here.sum() >= len(ptes) - in_hand, "what is not there is reserved"
+    coming = int(np.count_nonzero(states & COMING))
+    assert coming <= sum(row.huge_in_hand for row in threads), "somebody has what is coming"
     pool = world.hugetlb
     assert len(of_entries) == 0, "huge pages are reserved for VMAs that are there, and for files"
     assert pool.free == pool.pages - somewhere, "a huge page is free or somewhere"

@@ -329,6 +329,23 @@ def test_a_mapping_of_a_file_without_reservations_can_find_the_pool_empty():
     assert pool_of(played) == (1, 1)
 
 
+def test_a_page_that_is_being_zeroed_needs_no_reservation_any_more():
+    """Allocation commits it first, so the only page there is does for who maps it meanwhile."""
+    area = Mmap("area", HUGE, hugetlb=HugetlbMapping("huge"))
+    played = play_huge(
+        one("app", write(0, vma="huge")),
+        vmas=[huge(pages=1, file="huge", no_reserve=True)],
+        elsewhere=[one("other", after(20 * US), area, write(0, vma="area"), after(MS))],
+        pool=1,
+    )
+
+    fault, mmap = played.fault_of("app"), played.operation_of("other")
+    assert fault["start_ns"] < mmap["start_ns"] < end_ns(mmap) < end_ns(fault)
+    assert played["hugetlb.mmaps_refused"] == 0
+    assert pool_of(played) == (0, 0)
+    assert_recounted(played.world)
+
+
 @pytest.mark.parametrize(("generation", "reserved"), [("6.7", 3), ("6.12", 4)])
 def test_a_page_that_was_zapped_is_reserved_again_since_6_9(generation, reserved):
     steps = (write(0, vma="huge"), Madvise("huge", Madvice.DONTNEED))

@@ -492,6 +492,7 @@ ZSWAP = 65536  # of the page: its copy is in zswap
 LAZYFREE = 262144  # given up by MADV_FREE: freed by reclaim, unless it was written again
 HELD_BACK = 131072  # the request that begins here waits before its device
 RESERVED = 524288  # of a huge page that is not there: one of the pool is kept for it
+COMING = 1048576  # the same: somebody has one of the pool in hand for it
 OF_THE_PAGE = HOLE | BAD | SHADOW | WORKINGSET | SWAPPED | ZSWAP  # stays when the folio leaves
 
 # A struct file, with its file_ra_state.

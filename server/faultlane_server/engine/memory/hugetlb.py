@@ -12,6 +12,7 @@ from faultlane_server.codes import NOBODY
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.tally import count
 from faultlane_server.engine.world import (
+    COMING,
     PRESENT,
     PTE_ANON,
     PTE_SHARED,
@@ -22,6 +23,7 @@ from faultlane_server.engine.world import (
 )
 
 NOT_RESERVED = 0xFFFFFFFF ^ RESERVED
+NOT_COMING = 0xFFFFFFFF ^ COMING
 
 
 @compiled
@@ -36,6 +38,7 @@ def folio_for(world, vma, pte):
 def reserve(world, first, pages):
     """Reserve a page for each of some folios that is not there; returns whether there are enough.
 
+    One that is about to be there needs none: allocation commits it before the page is zeroed.
     Otherwise nothing is reserved (hugetlb_reserve_pages).
     """
     wanted = 0
@@ -52,7 +55,7 @@ def reserve(world, first, pages):
 
 @compiled
 def _is_wanted(folio):
-    return folio.state & (PRESENT | RESERVED) == 0
+    return folio.state & (PRESENT | RESERVED | COMING) == 0
 
 
 @compiled
@@ -97,6 +100,7 @@ def take(world, thread, number):
     elif _spare(world) <= 0:
         return False
     world.hugetlb.free -= 1
+    folio.state |= COMING
     runner.huge_in_hand = 1
     count(world, Counter.HUGETLB_ALLOCATED, 1)
     return True
@@ -107,6 +111,7 @@ def give_back(world, thread, number):
     """Give the page in hand back, with its reservation (restore_reserve_on_error)."""
     runner = world.threads[thread]
     runner.huge_in_hand = 0
+    world.folios[number].state &= NOT_COMING
     world.hugetlb.free += 1
     if runner.huge_was_reserved:
         _reserve_one(world, world.folios[number])
