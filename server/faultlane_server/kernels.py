@@ -2,7 +2,8 @@
 
 Sources: mm/memory.c, mm/mmap_lock.c and arch/*/mm/fault.c of the releases, as far as they could
 be read (6.1, 6.5, 6.6, 6.7, 6.10, 6.12, 6.16), and the pull requests of 6.4, 6.6, 6.7, 6.10, 6.15
-and 6.18, which name what they bring. What 6.8 and 6.9 do is inferred from these.
+and 6.18, which name what they bring. What 6.8 and 6.9 do is inferred from these; that of 6.9 names
+the handling of hugetlb under the VMA lock, which the generation 6.7 leaves to its mmap_lock.
 """
 
 from typing import NamedTuple
