@@ -101,6 +101,7 @@ class FaultEvents(_Events):
     wait_falloc_ns: U64
     reads_lost: U32
     wait_vma_ns: U64
+    wait_fault_mutex_ns: U64
 
 
 @dataclass(frozen=True, eq=False)

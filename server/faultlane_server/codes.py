@@ -43,6 +43,7 @@ class FileKind(IntEnum):
     REGULAR = 1
     TMPFS = 2
     SPECIAL = 3
+    HUGETLB = 4
 
 
 class Protection(IntEnum):
@@ -130,6 +131,8 @@ class FaultKind(IntEnum):
     NUMA_HINT = 11
     USERFAULTFD = 12
     YOUNG = 13
+    HUGETLB = 14
+    HUGETLB_WP = 15
 
 
 class FaultClass(IntEnum):

@@ -41,6 +41,7 @@ FAULT_COLUMNS: dict[str, str] = {
     "wait_falloc_ns": "<u8",
     "reads_lost": "<u4",
     "wait_vma_ns": "<u8",
+    "wait_fault_mutex_ns": "<u8",
 }
 
 OPERATION_COLUMNS: dict[str, str] = {

@@ -2,7 +2,8 @@
 
 Sources: mm/memory.c, mm/mmap_lock.c and arch/*/mm/fault.c of the releases, as far as they could
 be read (6.1, 6.5, 6.6, 6.7, 6.10, 6.12, 6.16), and the pull requests of 6.4, 6.6, 6.7, 6.10, 6.15
-and 6.18, which name what they bring. What 6.8 and 6.9 do is inferred from these.
+and 6.18, which name what they bring. What 6.8 and 6.9 do is inferred from these; that of 6.9 names
+the handling of hugetlb under the VMA lock, which the generation 6.7 leaves to its mmap_lock.
 """
 
 from typing import NamedTuple
@@ -39,7 +40,7 @@ V6_12 = KernelGeneration(
 
 V6_7 = V6_12._replace(
     description="6.7 to 6.9: all faults on files under the VMA lock, but the first private write"
-    " of a VMA, and refused accesses, need mmap_lock",
+    " of a VMA, refused accesses and hugetlb (until 6.8), need mmap_lock",
     release=(6, 7),
     vma_access_errors=False,
     anon_vma_trylock=False,

@@ -94,6 +94,7 @@ from faultlane_server.scenario import (
     Zipf,
     check,
 )
+from tests.engine.random_hugetlb import with_huge_pages
 from tests.engine.random_memory import short_of_memory
 from tests.engine.random_scheduling import scheduled_oddly
 
@@ -106,8 +107,8 @@ Choice = TypeVar("Choice")
 
 
 def a_random_scenario(seed: int) -> Scenario:
-    """Make the scenario of a seed: some have little memory, some an odd scheduler, some both."""
-    scenario = check(_Maker(seed).scenario())
+    """Make the scenario of a seed: some have huge pages, little memory, or an odd scheduler."""
+    scenario = with_huge_pages(check(_Maker(seed).scenario()), seed)
     if seed % 2:
         scenario = short_of_memory(scenario, seed)
     return scheduled_oddly(scenario, seed) if seed % 5 < 2 else scenario

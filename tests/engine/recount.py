@@ -29,6 +29,7 @@ from faultlane_server.engine.world import (
     BACKGROUND,
     BATCH_MAX,
     BUSY,
+    COMING,
     DIRTY,
     IN_BATCH,
     LISTS,
@@ -47,10 +48,12 @@ from faultlane_server.engine.world import (
     PTE_UFFD_WP,
     PTE_WRITE,
     PTE_ZERO,
+    RESERVED,
     SWAP_CACHE,
     SWAPPED,
     UFFD_WP,
     UPTODATE,
+    VM_NORESERVE,
     WRITEBACK,
     ZSWAP,
     Cause,
@@ -108,11 +111,11 @@ ELSEWHERE = PTE_SWAP | PTE_MIGRATION | PTE_DEVICE_PRIVATE | PTE_DEVICE_EXCLUSIVE
 THREAD = (
     "step state cpu behind mm cause timer in_fault in_operation vma held invalidate_held file"
     " folio generation ra_step written_folio op_kind op_file op_at op_folio page process walks_mm"
-    " in_hand copy_in_hand in_swap_line policy weight virtual_ns virtual_deadline_ns"
-    " rt_priority is_late is_delayed"
+    " in_hand copy_in_hand in_swap_line fault_mutex huge_in_hand"
+    " policy weight virtual_ns virtual_deadline_ns rt_priority is_late is_delayed"
 )
 RWSEM = "writer readers first spin_first"
-VMA = "mm start end open private anon_vma offset pte protection uffd lowest seq readers"
+VMA = "mm start end open private anon_vma offset pte protection uffd lowest traits seq readers"
 
 
 def assert_recounted(world: np.record) -> None:
@@ -139,6 +142,8 @@ def assert_recounted(world: np.record) -> None:
     _assert_elsewhere(world, threads)
     _assert_userfaults(world, threads)
     _assert_punched(world, threads)
+    _assert_huge_pages(world, threads)
+    _assert_fault_mutexes(world, threads)
 
 
 def _rows(records: np.ndarray, fields: str) -> list[Row]:
@@ -174,6 +179,11 @@ def _live_vmas(world: np.record) -> Iterator[Row]:
             yield vma
 
 
+def _is_huge(vma: Row) -> bool:
+    """Whether a VMA has huge pages of hugetlb."""
+    return bool(vma.open != NOBODY and vma.of.kind == FileKind.HUGETLB)
+
+
 def _assert_apart(world: np.record) -> None:
     """Assert that VMAs are in order and share neither addresses nor page-table entries."""
     vmas = list(_live_vmas(world))
@@ -203,7 +213,7 @@ def _assert_mapped(world: np.record) -> None:
         ptes = world.ptes[vma.pte : vma.pte + vma.end - vma.start]
         is_own = ptes & (PTE_PRESENT | PTE_ANON | PTE_ZERO) == PTE_PRESENT | PTE_ANON
         present += int((ptes & PTE_PRESENT).sum())
-        mapped[vma.mm] += np.count_nonzero(is_own)
+        mapped[vma.mm] += 0 if _is_huge(vma) else np.count_nonzero(is_own)
         away = ptes[ptes & PTE_PRESENT == 0]
         if vma.private:
             mapcounts[own + vma.pte : own + vma.pte + len(ptes)] += is_own
@@ -217,7 +227,7 @@ def _assert_mapped(world: np.record) -> None:
         first = vma.of.first + vma.offset
         is_mapped = ptes & (PTE_PRESENT | PTE_ANON) == PTE_PRESENT
         mapcounts[first : first + len(ptes)] += is_mapped
-        mapped[vma.mm] += np.count_nonzero(is_mapped)
+        mapped[vma.mm] += 0 if _is_huge(vma) else np.count_nonzero(is_mapped)
     assert np.array_equal(mapcounts, folios["mapcount"]), "mapcount is the number of entries"
     there = folios["state"][mapcounts > 0] & (PRESENT | UPTODATE)
     assert (there == PRESENT | UPTODATE).all(), "what is mapped is in memory and up to date"
@@ -253,11 +263,15 @@ def _assert_charged(world: np.record, threads: list[Row]) -> None:
     if not world.config.limits_memory:
         return
     folios = _folios(world)
-    is_special = np.zeros(len(folios), bool)
+    is_free = np.zeros(len(folios), bool)
     for file in _files(world):
-        if file.kind == FileKind.SPECIAL:
-            is_special[file.first : file.first + file.pages] = True
-    is_present = (folios["state"] & PRESENT != 0) & ~is_special
+        if file.kind in (FileKind.SPECIAL, FileKind.HUGETLB):
+            is_free[file.first : file.first + file.pages] = True
+    for vma in filter(_is_huge, _live_vmas(world)):
+        if vma.private:
+            first = int(world.config.anon_first) + vma.pte
+            is_free[first : first + vma.end - vma.start] = True
+    is_present = (folios["state"] & PRESENT != 0) & ~is_free
     assert np.array_equal(folios["memcg"] > 0, is_present), "what is in memory is charged"
     memcgs = int(world.config.memcgs)
     usage = np.bincount(folios["memcg"], minlength=memcgs + 1)[1:]
@@ -654,3 +668,55 @@ def _assert_punched(world: np.record, threads: list[Row]) -> None:
         assert not line or file.falloc_end > file.falloc_start, "nobody waits for nothing"
         asleep += len(line)
     assert asleep == _sleepers(threads, Cause.FALLOC), "who waits for a hole stands in line"
+
+
+def _assert_huge_pages(world: np.record, threads: list[Row]) -> None:
+    """Assert that each huge page is free or somewhere, and that what is reserved is free."""
+    states = _folios(world)["state"]
+    somewhere = sum(row.huge_in_hand for row in threads)
+    somewhere += int(world.mms["huge_with_children"].sum())
+    for file in _files(world):
+        if file.kind == FileKind.HUGETLB:
+            there = states[file.first : file.first + file.pages] & PRESENT
+            somewhere += int(np.count_nonzero(there))
+    reserved = np.flatnonzero(states & RESERVED)
+    of_entries = reserved[reserved >= world.config.anon_first] - int(world.config.anon_first)
+    for vma in filter(_is_huge, _live_vmas(world)):
+        ptes = world.ptes[vma.pte : vma.pte + vma.end - vma.start]
+        somewhere += int(np.count_nonzero(ptes & PTE_ANON))
+        is_here = (of_entries >= vma.pte) & (of_entries < vma.pte + len(ptes))
+        assert not is_here.any() or (vma.private and not vma.traits & VM_NORESERVE)
+        of_entries = of_entries[~is_here]
+        if _has_all_reserved(world, vma):
+            own = int(np.count_nonzero(ptes & PTE_ANON))
+            in_hand = sum(row.huge_in_hand and row.mm == vma.mm for row in threads)
+            assert own + is_here.sum() >= len(ptes) - in_hand, "what is not there is reserved"
+    coming = int(np.count_nonzero(states & COMING))
+    assert coming <= sum(row.huge_in_hand for row in threads), "somebody has what is coming"
+    pool = world.hugetlb
+    assert len(of_entries) == 0, "huge pages are reserved for VMAs that are there, and for files"
+    assert pool.free == pool.pages - somewhere, "a huge page is free or somewhere"
+    assert pool.reserved == len(reserved), "the huge pages that are reserved are counted"
+    assert pool.reserved <= pool.free, "a huge page that is reserved is free"
+    assert not (states[reserved] & PRESENT).any(), "what is there needs no reservation"
+
+
+def _has_all_reserved(world: np.record, vma: Row) -> bool:
+    """Whether a VMA has a reservation for each page that is not there."""
+    if not vma.private or vma.traits & VM_NORESERVE:
+        return False
+    return bool(world.mms["children_until_ns"][vma.mm] == 0 and world.config.hugetlb_restores)
+
+
+def _assert_fault_mutexes(world: np.record, threads: list[Row]) -> None:
+    """Assert that who waits for a fault mutex stands in its line, and that somebody has it."""
+    asleep = 0
+    mutexes = _rows(world.hugetlb.mutexes[: int(world.config.fault_mutexes)], "holder first")
+    for number, mutex in enumerate(mutexes):
+        line = _line(threads, mutex.first) if mutex.holder != NOBODY else []
+        asleep += len(line)
+        assert all(row.fault_mutex == number + 1 for row in line), "who waits is in one line"
+        if mutex.holder != NOBODY:
+            assert threads[mutex.holder].fault_mutex == number + 1, "who has a mutex knows it"
+            assert threads[mutex.holder] not in line, "and does not wait for it"
+    assert asleep == _sleepers(threads, Cause.FAULT_MUTEX), "who waits for one stands in line"

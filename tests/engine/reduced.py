@@ -31,6 +31,7 @@ FIELD_OF = {
     "Exponential": "exponential_mean_ns",
     "FileMapping": "file",
     "Fixed": "fixed_ns",
+    "HugetlbMapping": "hugetlb",
     "AnonymousMapping": "anonymous",
 }
 

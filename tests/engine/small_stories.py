@@ -36,6 +36,7 @@ from faultlane_server.scenario import (
     FileMapping,
     FileRange,
     Fixed,
+    HugePages,
     Kernel,
     Kill,
     Machine,
@@ -149,13 +150,15 @@ def a_story(
     fork_skips: ForkSkips = ForkSkips.NOTHING,
     madvise_vma_lock: bool = False,
     memory: Memory = PLENTY,
+    huge_pages: HugePages | None = None,
+    files: Sequence[File] = (),
     costs_ns: Mapping[str, int] | None = None,
     attempts_max: int = 0,
     horizon_ns: int = 10**9,
 ) -> Scenario:
     """Make a story; `vmas` stands for other VMAs of the process `app` than `data` alone.
 
-    What is `mapped` from the start is so in `app`, and nowhere else.
+    What is `mapped` from the start is so in `app`, and nowhere else. `files` are more than `data`.
     """
     length_bytes = data_pages * PAGE
     mapping = FileMapping("data", map_private=private)
@@ -171,7 +174,7 @@ def a_story(
     scenario = Scenario(
         workload=Workload(
             tuple(processes),
-            (File("data", length_bytes, device, tuple(data), kind, tuple(bad), copies),),
+            (File("data", length_bytes, device, tuple(data), kind, tuple(bad), copies), *files),
             (memcg,) if name else (),
         ),
         machine=Machine(
@@ -181,6 +184,7 @@ def a_story(
             devices=(disk, *_swap_devices(memory)),
             memory_bytes=memory.of_the_machine * PAGE,
             swap=_swap(memory),
+            huge_pages=huge_pages,
         ),
         kernel=Kernel(
             generation,

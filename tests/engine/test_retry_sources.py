@@ -23,6 +23,7 @@ from faultlane_server.scenario import (
     UserfaultfdWriteprotect,
     Vma,
 )
+from tests.engine.hugetlb_stories import huge, play_huge, pool_of
 from tests.engine.small_stories import (
     CACHED,
     DIRTY,
@@ -173,6 +174,11 @@ def test_row_8_a_first_write_while_mmap_lock_is_not_to_be_had(policy, arch):
         costs_ns={"mprotect": 100 * US},
     )
 
+    assert_as_in_row_8(played, policy)
+
+
+def assert_as_in_row_8(played, policy):
+    """Assert that a fault has spun for mmap_lock, or waited for it, and for nothing else."""
     fault = played.fault_of("app")
     if policy == "blind":
         assert set(played.attempts()) == set(TO_VMA_LOCK)
@@ -284,6 +290,47 @@ def test_row_11_a_page_of_tmpfs_in_a_hole_that_is_being_punched(policy, arch):
     assert waited_ns(fault) == fault["wait_falloc_ns"] > 50 * US
     assert (held_ns(played, "vma_lock") > 50 * US) == (policy == "hold")
     assert reasons(fault) == (set() if policy == "hold" else {RetryReason.FALLOC})
+
+
+@pytest.mark.parametrize("step", [touch, write])
+def test_row_12_a_first_fault_on_private_huge_pages_while_mmap_lock_is_not_to_be_had(
+    policy, arch, step
+):
+    """A read needs an anon_vma as well: there is no zero page (hugetlb_no_page)."""
+    played = while_mmap_lock_is_held(step(1, vma="huge"), huge(), policy, arch)
+
+    assert_as_in_row_8(played, policy)
+    assert pool_of(played) == (7, 3)
+
+
+def test_row_12_a_first_copy_of_a_huge_page_while_mmap_lock_is_not_to_be_had(policy, arch):
+    """The page to copy to is taken first, and given back each time (hugetlb_wp)."""
+    vma = huge(file="huge", map_private=True, mapped=WRITTEN)
+    played = while_mmap_lock_is_held(write(1, vma="huge"), vma, policy, arch, cached=4)
+
+    assert_as_in_row_8(played, policy)
+    assert pool_of(played) == (3, 3)
+    assert played["hugetlb.pages_allocated"] == played.fault_of("app")["attempts"]
+
+
+def while_mmap_lock_is_held(step, vma, policy, arch, **more):
+    """Let a fault on huge pages come while an mprotect has mmap_lock for write."""
+    return play_huge(
+        one("writer", Mprotect("other", protection=READ_WRITE)),
+        one("app", after(20 * US), step),
+        vmas=[vma, Vma("other", 4 * PAGE, AnonymousMapping())],
+        policy=policy,
+        arch=arch,
+        costs_ns={"mprotect": 100 * US},
+        **more,
+    )
+
+
+def test_row_12_shared_huge_pages_need_no_anon_vma(policy, arch):
+    played = while_mmap_lock_is_held(write(1, vma="huge"), huge(file="huge"), policy, arch)
+
+    assert played.attempts() == ["V→0"]
+    assert waited_ns(played.fault_of("app")) == 0
 
 
 def test_row_13_what_page_mkwrite_waits_for_is_not_seen_as_a_retry(policy, arch):

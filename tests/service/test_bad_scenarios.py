@@ -18,6 +18,7 @@ UINT32_MAX = 2**32 - 1
 UINT64_MAX = 2**64 - 1
 MIB = 1 << 20
 PAGE = 4096
+HUGE = 2 * MIB
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,7 @@ def a_plain_scenario() -> dict[str, Any]:
                 },
                 {"name": "shm", "size_bytes": MIB, "kind": "FILE_KIND_TMPFS"},
                 {"name": "vdso", "size_bytes": PAGE, "kind": "FILE_KIND_SPECIAL"},
+                {"name": "huge", "size_bytes": 4 * HUGE, "kind": "FILE_KIND_HUGETLB"},
             ],
             "processes": [
                 {
@@ -85,6 +87,12 @@ def a_plain_scenario() -> dict[str, Any]:
                             "device_exclusive": [{"offset_bytes": PAGE, "length_bytes": PAGE}],
                             "numa_hinted": [{"offset_bytes": PAGE}],
                             "userfaultfd": {"missing": True},
+                        },
+                        {
+                            "name": "hugemap",
+                            "address": 64 * MIB,
+                            "length_bytes": 2 * HUGE,
+                            "hugetlb": {"file": "huge", "offset_bytes": HUGE},
                         },
                     ],
                     "groups": [
@@ -126,6 +134,7 @@ def a_plain_scenario() -> dict[str, Any]:
             ],
             "memory_bytes": 64 * MIB,
             "swap": {"device": "disk", "size_bytes": MIB, "zswap_bytes": PAGE},
+            "huge_pages": {"page_bytes": HUGE, "count": 3},
         },
         "kernel": {
             "generation": "6.12",
@@ -225,6 +234,7 @@ def a_program() -> list[dict[str, Any]]:
         {"migrate": {"vma": "stack", "offset_bytes": PAGE, "length_bytes": PAGE}},
         {"userfaultfd_copy": {"vma": "stack"}},
         {"userfaultfd_close": {}},
+        {"mmap": {"name": "area", "length_bytes": HUGE, "hugetlb": {"no_reserve": True}}},
     ]
 
 
@@ -272,9 +282,9 @@ def test_what_is_spoilt_made_sense_before(peer: Peer) -> None:
     assert peer.simulations.CreateSimulation(request, timeout=PATIENCE_S).simulation.digest
 
 
-FILE, SHM, VDSO = (f"workload.files[{number}]" for number in range(3))
+FILE, SHM, VDSO, HUGE_FILE = (f"workload.files[{number}]" for number in range(4))
 APP = "workload.processes[0]"
-MAP, HEAP, COPY, STACK = (f"{APP}.vmas[{number}]" for number in range(4))
+MAP, HEAP, COPY, STACK, HUGE_MAP = (f"{APP}.vmas[{number}]" for number in range(5))
 GROUP = f"{APP}.groups[0]"
 STEP = f"{GROUP}.program"
 DISK = "machine.devices[0]"
@@ -302,6 +312,7 @@ ON_RANGES = [
     ]
 ]
 RULE = "kernel.retry_policy.file"
+WANT_HUGE_PAGES = [f"{HUGE_FILE}.kind", f"{HUGE_MAP}.hugetlb", f"{STEP}[37].mmap.hugetlb"]
 
 
 def by_columns(*, mmap_lock_only: bool = False, **file: Any) -> dict[str, Any]:
@@ -313,7 +324,7 @@ def by_columns(*, mmap_lock_only: bool = False, **file: Any) -> dict[str, Any]:
 SPOILT: list[tuple[str, Any] | tuple[str, Any, list[str]]] = [
     # what must be there
     ("workload", None),
-    ("machine", None, ["machine", f"{FILE}.device"]),
+    ("machine", None, ["machine", f"{FILE}.device", *WANT_HUGE_PAGES]),
     (f"{MEMCG}.name", None, [f"{MEMCG}.name", f"{APP}.memcg"]),
     (f"{SWAP}.device", None),
     (f"{SWAP}.size_bytes", None, [f"{SWAP}.size_bytes", f"{SWAP}.zswap_bytes"]),
@@ -571,6 +582,18 @@ SPOILT: list[tuple[str, Any] | tuple[str, Any, list[str]]] = [
       for wrong in (5, MIB)),
     (f"{COPIES}.vma", "map"),
     (f"{MIGRATE}.vma", "copy", [f"{MIGRATE}.vma", f"{MIGRATE}.offset_bytes"]),
+    # huge pages
+    ("machine.huge_pages", None, WANT_HUGE_PAGES),
+    ("machine.huge_pages.page_bytes", 3 * MIB),
+    ("machine.huge_pages.count", 1),
+    (f"{HUGE_FILE}.name", None, [f"{HUGE_FILE}.name", f"{HUGE_MAP}.hugetlb.file"]),
+    (f"{HUGE_FILE}.device", "disk"),
+    (f"{HUGE_FILE}.size_bytes", 7 * MIB),
+    (f"{HUGE_MAP}.hugetlb.file", "data"),
+    (f"{HUGE_MAP}.hugetlb.file", None, [f"{HUGE_MAP}.hugetlb.offset_bytes"]),
+    (f"{HUGE_MAP}.hugetlb.offset_bytes", 3 * HUGE, [f"{HUGE_MAP}.length_bytes"]),
+    (f"{HUGE_MAP}.length_bytes", MIB),
+    (f"{STEP}[37].mmap.hugetlb", {"map_private": True}, [f"{STEP}[37].mmap.hugetlb.map_private"]),
     # accesses by the kernel
     (f"{KERNEL_TOUCH}.access", "ACCESS_EXEC"),
     (f"{KERNEL_TOUCH}.access", 99),
@@ -650,7 +673,7 @@ ANYTHING_GOES = {  # each value of these makes sense, or is not looked at
     f"{FILE}.initial[0].every_pages": "only the first page is cached then",
 }
 TOLD_ELSEWHERE = {  # by the workload, whose files and VMAs share the pages
-    f"{file}.size_bytes": "workload" for file in (FILE, SHM, VDSO)
+    f"{file}.size_bytes": "workload" for file in (FILE, SHM, VDSO, HUGE_FILE)
 }
 
 

@@ -59,6 +59,12 @@ class _FaultKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FaultKind.V
     """A page that is mapped, but whose entry is old, where the hardware does not
     make it young.
     """
+    FAULT_KIND_HUGETLB: _FaultKind.ValueType  # 14
+    """A huge page of hugetlb that is not mapped (hugetlb_no_page), or whose entry
+    needs nothing but to be made young.
+    """
+    FAULT_KIND_HUGETLB_WP: _FaultKind.ValueType  # 15
+    """A write to a huge page of hugetlb that is mapped read-only (hugetlb_wp)."""
 
 class FaultKind(_FaultKind, metaclass=_FaultKindEnumTypeWrapper):
     """What kind of fault it was."""
@@ -97,6 +103,12 @@ FAULT_KIND_YOUNG: FaultKind.ValueType  # 13
 """A page that is mapped, but whose entry is old, where the hardware does not
 make it young.
 """
+FAULT_KIND_HUGETLB: FaultKind.ValueType  # 14
+"""A huge page of hugetlb that is not mapped (hugetlb_no_page), or whose entry
+needs nothing but to be made young.
+"""
+FAULT_KIND_HUGETLB_WP: FaultKind.ValueType  # 15
+"""A write to a huge page of hugetlb that is mapped read-only (hugetlb_wp)."""
 Global___FaultKind: _TypeAlias = FaultKind  # noqa: Y015
 
 class _FaultLock:
@@ -291,6 +303,7 @@ class FaultBatch(_message.Message):
     WAIT_FALLOC_NS_FIELD_NUMBER: _builtins.int
     READS_LOST_FIELD_NUMBER: _builtins.int
     WAIT_VMA_NS_FIELD_NUMBER: _builtins.int
+    WAIT_FAULT_MUTEX_NS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def thread(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The thread that faulted: numbered through all groups in the order of the
@@ -454,6 +467,10 @@ class FaultBatch(_message.Message):
         grow. Nanoseconds.
         """
 
+    @_builtins.property
+    def wait_fault_mutex_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Time it waited for a fault mutex of hugetlb. Nanoseconds."""
+
     def __init__(
         self,
         *,
@@ -492,10 +509,11 @@ class FaultBatch(_message.Message):
         wait_falloc_ns: _abc.Iterable[_builtins.int] | None = ...,
         reads_lost: _abc.Iterable[_builtins.int] | None = ...,
         wait_vma_ns: _abc.Iterable[_builtins.int] | None = ...,
+        wait_fault_mutex_ns: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "address", b"address", "attempts", b"attempts", "blocker", b"blocker", "cpu", b"cpu", "cpu_ns", b"cpu_ns", "duration_ns", b"duration_ns", "finished", b"finished", "kind", b"kind", "lock", b"lock", "major", b"major", "mmap_reads", b"mmap_reads", "process", b"process", "reads", b"reads", "reads_lost", b"reads_lost", "result", b"result", "retry_reasons", b"retry_reasons", "start_ns", b"start_ns", "thread", b"thread", "touch", b"touch", "vma", b"vma", "vma_retries", b"vma_retries", "wait_device_ns", b"wait_device_ns", "wait_falloc_ns", b"wait_falloc_ns", "wait_folio_ns", b"wait_folio_ns", "wait_invalidate_lock_ns", b"wait_invalidate_lock_ns", "wait_lock_word_ns", b"wait_lock_word_ns", "wait_mmap_lock_ns", b"wait_mmap_lock_ns", "wait_reclaim_ns", b"wait_reclaim_ns", "wait_run_queue_ns", b"wait_run_queue_ns", "wait_swap_cache_ns", b"wait_swap_cache_ns", "wait_throttle_ns", b"wait_throttle_ns", "wait_userfaultfd_ns", b"wait_userfaultfd_ns", "wait_vma_ns", b"wait_vma_ns", "wait_writeback_ns", b"wait_writeback_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "address", b"address", "attempts", b"attempts", "blocker", b"blocker", "cpu", b"cpu", "cpu_ns", b"cpu_ns", "duration_ns", b"duration_ns", "finished", b"finished", "kind", b"kind", "lock", b"lock", "major", b"major", "mmap_reads", b"mmap_reads", "process", b"process", "reads", b"reads", "reads_lost", b"reads_lost", "result", b"result", "retry_reasons", b"retry_reasons", "start_ns", b"start_ns", "thread", b"thread", "touch", b"touch", "vma", b"vma", "vma_retries", b"vma_retries", "wait_device_ns", b"wait_device_ns", "wait_falloc_ns", b"wait_falloc_ns", "wait_fault_mutex_ns", b"wait_fault_mutex_ns", "wait_folio_ns", b"wait_folio_ns", "wait_invalidate_lock_ns", b"wait_invalidate_lock_ns", "wait_lock_word_ns", b"wait_lock_word_ns", "wait_mmap_lock_ns", b"wait_mmap_lock_ns", "wait_reclaim_ns", b"wait_reclaim_ns", "wait_run_queue_ns", b"wait_run_queue_ns", "wait_swap_cache_ns", b"wait_swap_cache_ns", "wait_throttle_ns", b"wait_throttle_ns", "wait_userfaultfd_ns", b"wait_userfaultfd_ns", "wait_vma_ns", b"wait_vma_ns", "wait_writeback_ns", b"wait_writeback_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -558,7 +576,7 @@ class OperationBatch(_message.Message):
 
     @_builtins.property
     def pages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """How many pages its range has."""
+        """How many pages its range has: huge ones, if it is one of hugetlb."""
 
     @_builtins.property
     def start_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:

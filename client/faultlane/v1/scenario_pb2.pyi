@@ -76,6 +76,11 @@ class _FileKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FileKind.Val
     """A special mapping, such as vdso and vvar, or the mapping of a device: a
     fault method that hands out pages that are always there, and no map_pages.
     """
+    FILE_KIND_HUGETLB: _FileKind.ValueType  # 4
+    """A file of hugetlbfs: its pages are huge pages out of `Machine.huge_pages`,
+    and its size is a multiple of theirs. It is mapped by `HugetlbMapping`. A
+    huge page that is ABSENT was never written. Once it is there it stays.
+    """
 
 class FileKind(_FileKind, metaclass=_FileKindEnumTypeWrapper):
     """Which vm_ops the mappings of a file have."""
@@ -94,6 +99,11 @@ zeroed. Nothing of it is swapped out in this version.
 FILE_KIND_SPECIAL: FileKind.ValueType  # 3
 """A special mapping, such as vdso and vvar, or the mapping of a device: a
 fault method that hands out pages that are always there, and no map_pages.
+"""
+FILE_KIND_HUGETLB: FileKind.ValueType  # 4
+"""A file of hugetlbfs: its pages are huge pages out of `Machine.huge_pages`,
+and its size is a multiple of theirs. It is mapped by `HugetlbMapping`. A
+huge page that is ABSENT was never written. Once it is there it stays.
 """
 Global___FileKind: _TypeAlias = FileKind  # noqa: Y015
 
@@ -609,7 +619,9 @@ class _RetryReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RetryReas
     had at once.
     """
     RETRY_REASON_UNSUPPORTED: _RetryReason.ValueType  # 6
-    """The kernel generation does not handle the fault under the VMA lock."""
+    """The kernel generation does not handle the fault under the VMA lock. So it
+    is with all faults on hugetlb before 6.9, and so in the generation 6.7.
+    """
     RETRY_REASON_S4: _RetryReason.ValueType  # 7
     """do_swap_page: the folio was locked, and the lock was let go to wait for it
     (folio_lock_or_retry).
@@ -655,7 +667,9 @@ RETRY_REASON_ANON_VMA: RetryReason.ValueType  # 5
 had at once.
 """
 RETRY_REASON_UNSUPPORTED: RetryReason.ValueType  # 6
-"""The kernel generation does not handle the fault under the VMA lock."""
+"""The kernel generation does not handle the fault under the VMA lock. So it
+is with all faults on hugetlb before 6.9, and so in the generation 6.7.
+"""
 RETRY_REASON_S4: RetryReason.ValueType  # 7
 """do_swap_page: the folio was locked, and the lock was let go to wait for it
 (folio_lock_or_retry).
@@ -979,7 +993,7 @@ class File(_message.Message):
     def initial(self) -> _containers.RepeatedCompositeFieldContainer[Global___FileRange]:
         """What is in the page cache when the run begins, later entries over earlier
         ones. The default is nothing. Not for SPECIAL files; ABSENT and CACHED only
-        for TMPFS files.
+        for TMPFS files and HUGETLB files.
         """
 
     @_builtins.property
@@ -1104,6 +1118,7 @@ class Vma(_message.Message):
     LENGTH_BYTES_FIELD_NUMBER: _builtins.int
     FILE_FIELD_NUMBER: _builtins.int
     ANONYMOUS_FIELD_NUMBER: _builtins.int
+    HUGETLB_FIELD_NUMBER: _builtins.int
     PROTECTION_FIELD_NUMBER: _builtins.int
     ADVICE_FIELD_NUMBER: _builtins.int
     MAPPED_FIELD_NUMBER: _builtins.int
@@ -1148,6 +1163,10 @@ class Vma(_message.Message):
     @_builtins.property
     def anonymous(self) -> Global___AnonymousMapping:
         """Private anonymous memory."""
+
+    @_builtins.property
+    def hugetlb(self) -> Global___HugetlbMapping:
+        """Huge pages of hugetlb."""
 
     @_builtins.property
     def protection(self) -> _containers.RepeatedScalarFieldContainer[Global___Protection.ValueType]:
@@ -1200,6 +1219,7 @@ class Vma(_message.Message):
         length_bytes: _builtins.int = ...,
         file: Global___FileMapping | None = ...,
         anonymous: Global___AnonymousMapping | None = ...,
+        hugetlb: Global___HugetlbMapping | None = ...,
         protection: _abc.Iterable[Global___Protection.ValueType] | None = ...,
         advice: Global___Advice.ValueType = ...,
         mapped: _abc.Iterable[Global___ByteRange] | None = ...,
@@ -1212,11 +1232,11 @@ class Vma(_message.Message):
         userfaultfd: Global___UserfaultfdModes | None = ...,
         room_bytes: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["anonymous", b"anonymous", "backing", b"backing", "file", b"file", "userfaultfd", b"userfaultfd"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["anonymous", b"anonymous", "backing", b"backing", "file", b"file", "hugetlb", b"hugetlb", "userfaultfd", b"userfaultfd"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "advice", b"advice", "anonymous", b"anonymous", "backing", b"backing", "device_exclusive", b"device_exclusive", "device_private", b"device_private", "file", b"file", "grows_down_bytes", b"grows_down_bytes", "length_bytes", b"length_bytes", "mapped", b"mapped", "name", b"name", "numa_hinted", b"numa_hinted", "protection", b"protection", "room", b"room", "room_bytes", b"room_bytes", "swapped", b"swapped", "userfaultfd", b"userfaultfd"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "advice", b"advice", "anonymous", b"anonymous", "backing", b"backing", "device_exclusive", b"device_exclusive", "device_private", b"device_private", "file", b"file", "grows_down_bytes", b"grows_down_bytes", "hugetlb", b"hugetlb", "length_bytes", b"length_bytes", "mapped", b"mapped", "name", b"name", "numa_hinted", b"numa_hinted", "protection", b"protection", "room", b"room", "room_bytes", b"room_bytes", "swapped", b"swapped", "userfaultfd", b"userfaultfd"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_backing: _TypeAlias = _typing.Literal["file", "anonymous"]  # noqa: Y015
+    _WhichOneofReturnType_backing: _TypeAlias = _typing.Literal["file", "anonymous", "hugetlb"]  # noqa: Y015
     _WhichOneofArgType_backing: _TypeAlias = _typing.Literal["backing", b"backing"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_backing) -> _WhichOneofReturnType_backing | None: ...
 
@@ -1302,6 +1322,55 @@ class AnonymousMapping(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AnonymousMapping: _TypeAlias = AnonymousMapping  # noqa: Y015
+
+@_typing.final
+class HugetlbMapping(_message.Message):
+    """A mapping of huge pages of hugetlb. The page size of such a VMA, and so the
+    page that offsets, lengths, strides and page numbers of steps on it count
+    in, is `HugePages.page_bytes`: a touch goes to a huge page as a whole. The
+    steps on it are touch, munmap, mprotect, and madvise as far as `Madvise` says
+    so. Its pages are neither reclaimed nor charged to a memcg.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    MAP_PRIVATE_FIELD_NUMBER: _builtins.int
+    NO_RESERVE_FIELD_NUMBER: _builtins.int
+    file: _builtins.str
+    """The file, of kind HUGETLB, by name. Empty means MAP_ANONYMOUS, which is
+    always private.
+    """
+    offset_bytes: _builtins.int
+    """Where in the file the mapping begins. Bytes, a multiple of the huge page
+    size. 0 without `file`.
+    """
+    map_private: _builtins.bool
+    """MAP_PRIVATE: a write copies the page, and a page that the file does not
+    have is the mapping's own. Otherwise MAP_SHARED. Nothing without `file`.
+    """
+    no_reserve: _builtins.bool
+    """MAP_NORESERVE: no huge pages are reserved for it. Otherwise one is reserved
+    for each page that it may need: for a shared mapping until the run ends,
+    for a private one until it is unmapped. A touch that finds neither a
+    reservation nor a page that nobody has reserved ends in SIGBUS.
+    """
+    def __init__(
+        self,
+        *,
+        file: _builtins.str = ...,
+        offset_bytes: _builtins.int = ...,
+        map_private: _builtins.bool = ...,
+        no_reserve: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "map_private", b"map_private", "no_reserve", b"no_reserve", "offset_bytes", b"offset_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HugetlbMapping: _TypeAlias = HugetlbMapping  # noqa: Y015
 
 @_typing.final
 class ByteRange(_message.Message):
@@ -2035,13 +2104,16 @@ class Mmap(_message.Message):
     OVER_FIELD_NUMBER: _builtins.int
     OVER_OFFSET_BYTES_FIELD_NUMBER: _builtins.int
     POPULATE_FIELD_NUMBER: _builtins.int
+    HUGETLB_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name under which the thread can touch and munmap it. Local to the
     thread. Not the name of a VMA of the process; characters as in `File.name`.
     Mapping it again before it was unmapped is not allowed. Empty with `over`.
     """
     length_bytes: _builtins.int
-    """Bytes; a multiple of the page size, 1 page to 1 GiB."""
+    """Bytes; a multiple of the page size, 1 page to 1 GiB; with `hugetlb` to
+    1 TiB.
+    """
     merge: _builtins.bool
     """Whether the places of the group's threads lie side by side, without guard
     pages. Then the new mapping becomes one VMA with the neighbours that are
@@ -2079,6 +2151,14 @@ class Mmap(_message.Message):
         and PROT_WRITE.
         """
 
+    @_builtins.property
+    def hugetlb(self) -> Global___HugetlbMapping:
+        """The huge pages of hugetlb that are mapped: not with `file`, `merge`,
+        `own_file` or `over`. If there are too few to reserve, the call fails
+        (ENOMEM) and nothing is mapped. A name that means huge pages once means
+        them always.
+        """
+
     def __init__(
         self,
         *,
@@ -2091,10 +2171,11 @@ class Mmap(_message.Message):
         over: _builtins.str = ...,
         over_offset_bytes: _builtins.int = ...,
         populate: _builtins.bool = ...,
+        hugetlb: Global___HugetlbMapping | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "hugetlb", b"hugetlb"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "length_bytes", b"length_bytes", "merge", b"merge", "name", b"name", "over", b"over", "over_offset_bytes", b"over_offset_bytes", "own_file", b"own_file", "populate", b"populate", "protection", b"protection"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "hugetlb", b"hugetlb", "length_bytes", b"length_bytes", "merge", b"merge", "name", b"name", "over", b"over", "over_offset_bytes", b"over_offset_bytes", "own_file", b"own_file", "populate", b"populate", "protection", b"protection"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2262,7 +2343,7 @@ class Ftruncate(_message.Message):
     FILE_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     file: _builtins.str
-    """The file, by name. Not a SPECIAL one."""
+    """The file, by name. Not a SPECIAL one or a HUGETLB one."""
     size_bytes: _builtins.int
     """The new size. Bytes, at most the size that the file has at first."""
     def __init__(
@@ -2291,7 +2372,7 @@ class PunchHole(_message.Message):
     OFFSET_BYTES_FIELD_NUMBER: _builtins.int
     LENGTH_BYTES_FIELD_NUMBER: _builtins.int
     file: _builtins.str
-    """The file, by name. Not a SPECIAL one."""
+    """The file, by name. Not a SPECIAL one or a HUGETLB one."""
     offset_bytes: _builtins.int
     """First byte; a multiple of the page size."""
     length_bytes: _builtins.int
@@ -2325,7 +2406,9 @@ class SyncFileRange(_message.Message):
     LENGTH_BYTES_FIELD_NUMBER: _builtins.int
     WAIT_FIELD_NUMBER: _builtins.int
     file: _builtins.str
-    """The file, by name. Not a SPECIAL one; a TMPFS file has nothing to write."""
+    """The file, by name. Not a SPECIAL one or a HUGETLB one; a TMPFS file has
+    nothing to write.
+    """
     offset_bytes: _builtins.int
     """First byte; a multiple of the page size."""
     length_bytes: _builtins.int
@@ -2363,7 +2446,7 @@ class FadviseDontneed(_message.Message):
     OFFSET_BYTES_FIELD_NUMBER: _builtins.int
     LENGTH_BYTES_FIELD_NUMBER: _builtins.int
     file: _builtins.str
-    """The file, by name. Not a SPECIAL one."""
+    """The file, by name. Not a SPECIAL one or a HUGETLB one."""
     offset_bytes: _builtins.int
     """First byte; a multiple of the page size."""
     length_bytes: _builtins.int
@@ -2432,7 +2515,10 @@ class Madvise(_message.Message):
     vma: _builtins.str
     """A VMA of the process, by name."""
     advice: Global___Madvice.ValueType
-    """What is said of it."""
+    """What is said of it. Huge pages of hugetlb take NORMAL, RANDOM, SEQUENTIAL,
+    DONTNEED, DONTNEED_LOCKED, POPULATE_READ, POPULATE_WRITE, DONTFORK, DOFORK,
+    DONTDUMP and DODUMP.
+    """
     offset_bytes: _builtins.int
     """First byte, from the start of the VMA; a multiple of the page size. The
     group's n-th thread starts `n * thread_offset_bytes` later.
@@ -3119,6 +3205,7 @@ class Machine(_message.Message):
     DEVICES_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     SWAP_FIELD_NUMBER: _builtins.int
+    HUGE_PAGES_FIELD_NUMBER: _builtins.int
     arch: _builtins.str
     """The architecture, by its name in ListArchitectures. Required."""
     page_size_bytes: _builtins.int
@@ -3149,6 +3236,12 @@ class Machine(_message.Message):
     def swap(self) -> Global___Swap:
         """Where pages go that belong to no file. Not set means that there is no swap."""
 
+    @_builtins.property
+    def huge_pages(self) -> Global___HugePages:
+        """The pool of huge pages of hugetlb, beside `memory_bytes`. Not set means that
+        there is none.
+        """
+
     def __init__(
         self,
         *,
@@ -3160,14 +3253,47 @@ class Machine(_message.Message):
         devices: _abc.Iterable[Global___Device] | None = ...,
         memory_bytes: _builtins.int = ...,
         swap: Global___Swap | None = ...,
+        huge_pages: Global___HugePages | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["swap", b"swap"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["huge_pages", b"huge_pages", "swap", b"swap"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arch", b"arch", "costs_ns", b"costs_ns", "cpus", b"cpus", "devices", b"devices", "memory_bytes", b"memory_bytes", "page_size_bytes", b"page_size_bytes", "profile", b"profile", "swap", b"swap"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arch", b"arch", "costs_ns", b"costs_ns", "cpus", b"cpus", "devices", b"devices", "huge_pages", b"huge_pages", "memory_bytes", b"memory_bytes", "page_size_bytes", b"page_size_bytes", "profile", b"profile", "swap", b"swap"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Machine: _TypeAlias = Machine  # noqa: Y015
+
+@_typing.final
+class HugePages(_message.Message):
+    """The pool of huge pages of hugetlb: it does not grow (nr_overcommit_hugepages
+    is 0), and all of them have one size.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_BYTES_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    page_bytes: _builtins.int
+    """The size of a huge page. Bytes, a power of two of 2 to 2^18 pages; such as
+    2 MiB or 1 GiB.
+    """
+    count: _builtins.int
+    """How many there are (nr_hugepages): 1 to 16777216, and enough for those that
+    VMAs and files have, or have reserved, when the run begins.
+    """
+    def __init__(
+        self,
+        *,
+        page_bytes: _builtins.int = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "page_bytes", b"page_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HugePages: _TypeAlias = HugePages  # noqa: Y015
 
 @_typing.final
 class Swap(_message.Message):
@@ -3440,11 +3566,11 @@ class RetryPolicy(_message.Message):
     """Whether no fault uses the VMA lock."""
     @_builtins.property
     def file(self) -> Global___RetryRule:
-        """For faults on mappings of files that are not on tmpfs."""
+        """For faults on mappings of files that are not on tmpfs or hugetlbfs."""
 
     @_builtins.property
     def anonymous(self) -> Global___RetryRule:
-        """For faults on anonymous memory."""
+        """For faults on anonymous memory, and on all huge pages of hugetlb."""
 
     @_builtins.property
     def swap(self) -> Global___RetryRule:

@@ -38,8 +38,10 @@ from faultlane_server.engine.world import (
     PTE_SWAP,
     PTE_YOUNG,
     READAHEAD,
+    RESERVED,
     SWAPPED,
     UPTODATE,
+    VM_NORESERVE,
     VMA_ORDER_MAX,
     ThreadState,
     empty_world,
@@ -49,6 +51,7 @@ from faultlane_server.kernels import KERNELS
 from faultlane_server.machines import COSTS, MACHINES
 from faultlane_server.policy import POLICIES, RetryPolicy, RetryRule
 from faultlane_server.scenario import (
+    Backing,
     ByteRange,
     Device,
     Duration,
@@ -57,10 +60,13 @@ from faultlane_server.scenario import (
     FileMapping,
     FileRange,
     Fixed,
+    HugetlbMapping,
     LogNormal,
     Process,
     Scenario,
     Vma,
+    is_private,
+    mapping_page_bytes,
     reach_bytes,
 )
 
@@ -71,6 +77,8 @@ LRU_GEN_MM_WALK = 2  # of lru_gen_enabled
 LRU_GEN_NONLEAF_YOUNG = 4
 FRAMES_WITHOUT_LIMIT = 1 << 40
 WATERMARK_SCALE = 10  # vm.watermark_scale_factor: parts of 10000
+HUGETLB_VMA_LOCK_SINCE = (6, 9)  # "Handle hugetlb faults under the VMA lock"
+HUGETLB_RESTORES_SINCE = (6, 9)  # "mm/hugetlb: restore the reservation if needed"
 UFFD_VMA_LOCK_SINCE = (6, 9)  # uffd_lock_vma()
 STACKS_WRITE_SINCE = (6, 5)  # lock_mm_and_find_vma(), which takes mmap_lock for write
 RWSEM_WAIT_DIVISOR = 250  # RWSEM_WAIT_TIMEOUT is ceil(HZ / 250) jiffies
@@ -109,6 +117,7 @@ class Compiler:
         self.points = 0
         self.folios = 0
         self.ptes = 0
+        self.huge_pages = 0  # of the file behind those that have none of their own
         self.shared_ptes = PAGES_MAX  # those of shared mappings are taken from the end
         self.instructions = 0
         self.cursors = 0
@@ -126,13 +135,16 @@ class Compiler:
             self.files[file.name] = self.files_laid
             for _ in range(file.copies):
                 self._file(file)
+        self._hugetlb_pool()
         self._number_threads()
         self.world.regions_used = 1  # the first one stands for names that keep their places
         for mm, process in enumerate(self.scenario.workload.processes):
             self._process(mm, process)
         self.world.config.processes = len(self.scenario.workload.processes)
         self.world.config.files = self.files_laid
+        self._anonymous_huge_pages()
         self._own_folios()
+        self._fill_pool()
         self._swapped()
         self._threads()
         if self.world.config.limits_memory:
@@ -148,6 +160,10 @@ class Compiler:
                 self.crowds[process.name, group.name] = range(number, number + group.threads)
                 number += group.threads
             self.crowds[process.name, ""] = range(first, number)
+
+    def bytes_of_page(self, backing: Backing | None) -> int:
+        """Return the page size of what maps something."""
+        return mapping_page_bytes(backing, self.scenario.machine)
 
     def pages(self, length_bytes: int) -> int:
         """Return how many pages a length has, the last one perhaps in part."""
@@ -192,6 +208,8 @@ class Compiler:
         config.fetch_fails_early = arch.fetch_fails_early
         config.young_bit = 0 if arch.hardware_young else PTE_YOUNG
         config.prefaulted = 0 if arch.old_prefaulted else PTE_YOUNG
+        config.hugetlb_vma_lock = kernel.release >= HUGETLB_VMA_LOCK_SINCE
+        config.hugetlb_restores = kernel.release >= HUGETLB_RESTORES_SINCE
         config.uffd_vma_lock = config.vma_path and kernel.release >= UFFD_VMA_LOCK_SINCE
         config.stack_writes = kernel.release >= STACKS_WRITE_SINCE
         for fault_class in FaultClass:
@@ -238,6 +256,68 @@ class Compiler:
         config.frames_min = least
         config.frames_low = least + step
         config.frames_high = least + 2 * step
+
+    def _hugetlb_pool(self) -> None:
+        """Make the pool of huge pages, the fault mutexes, and a file for what has none."""
+        pool = self.scenario.machine.huge_pages
+        if pool is None:
+            return
+        world, cpus = self.world, self.scenario.machine.cpus
+        world.config.huge_page_pages = pool.page_bytes // self.page_bytes
+        world.config.fault_mutexes = 1 << (8 * cpus - 1).bit_length()
+        for name in ("holder", "first", "last"):
+            world.hugetlb.mutexes[name] = NOBODY
+        world.hugetlb.pages = world.hugetlb.free = pool.count
+        self.files[""] = self.files_laid
+        row = world.files[self.files_laid]
+        row.kind, row.device_id = FileKind.HUGETLB, NOBODY
+        row.first_vma = row.falloc_first = NOBODY
+        free_rwsem(row.invalidate_lock)
+        self.files_laid += 1
+
+    def take_huge_pages(self, pages: int) -> int:
+        """Return the first of some pages of the file behind those that have none of their own."""
+        first = self.huge_pages
+        self.huge_pages += pages
+        return first
+
+    def open_hugetlb(self, mapping: HugetlbMapping) -> int:
+        """Return the struct file of a mapping of huge pages, which is nothing but the file."""
+        return self.open(FileMapping(mapping.file))
+
+    def _anonymous_huge_pages(self) -> None:
+        """Give the huge pages without a file their folios, behind all files."""
+        if self.scenario.machine.huge_pages is None:
+            return
+        row = self.world.files[self.files[""]]
+        row.first, row.pages = self.folios, self.huge_pages
+        self.folios += self.huge_pages
+        folios = self.world.folios[row.first : self.folios]
+        for name in NOBODY_AT_FIRST:
+            folios[name] = NOBODY
+        folios["file"] = self.files[""]
+
+    def _fill_pool(self) -> None:
+        """Take the huge pages that are there when the run begins, and reserve others."""
+        world, pool = self.world, self.world.hugetlb
+        states = world.folios["state"][: self.folios]
+        for row in world.files[: self.files_laid]:
+            if row.kind == FileKind.HUGETLB:
+                there = states[row.first : row.first + row.pages] & PRESENT
+                pool.free -= np.count_nonzero(there)
+        for row in world.vmas[: int(world.vma_slots)]:
+            if row.file_kind != FileKind.HUGETLB:
+                continue
+            ptes = world.ptes[row.pte : row.pte + row.end - row.start]
+            pool.free -= np.count_nonzero(ptes & PTE_ANON)
+            if not row.traits & VM_NORESERVE:
+                file = world.files[world.opens[row.open].file]
+                of_entries, of_file = world.config.anon_first + row.pte, file.first + row.offset
+                first = int(of_entries if row.private else of_file)
+                wanted = states[first : first + len(ptes)] & (PRESENT | RESERVED) == 0
+                states[first : first + len(ptes)][wanted] |= RESERVED
+                pool.reserved += np.count_nonzero(wanted)
+        assert pool.reserved <= pool.free, "the check has counted the huge pages"
 
     def _swapped(self) -> None:
         """Count the slots that are used when the run begins."""
@@ -313,7 +393,8 @@ class Compiler:
         self.files_laid += 1
         row = self.world.files[number]
         row.first = self.folios
-        row.pages = self.pages(file.size_bytes)
+        page_bytes = self._bytes_of_page_in(file)
+        row.pages = -(-file.size_bytes // page_bytes)
         row.kind = file.kind
         row.device_id = self.devices.get(file.device, NOBODY)
         row.first_vma = NOBODY
@@ -327,7 +408,7 @@ class Compiler:
         if row.device_id != NOBODY and self.world.devices[row.device_id].kind == DeviceKind.HOLE:
             folios["state"] = HOLE
         for part in file.initial:
-            chosen = self._part(folios, part)[:: max(part.every_pages, 1)]
+            chosen = self._part(folios, part, page_bytes)[:: max(part.every_pages, 1)]
             chosen["state"] = STATE_BITS[part.state]
         if file.kind == FileKind.SPECIAL:
             folios["state"] = STATE_BITS[PageState.CACHED]
@@ -337,10 +418,16 @@ class Compiler:
         for bad in file.bad:
             self._part(folios, bad)["state"] |= BAD
 
-    def _part(self, rows: np.ndarray, part: FileRange | ByteRange) -> np.ndarray:
+    def _bytes_of_page_in(self, file: File) -> int:
+        return self.bytes_of_page(HugetlbMapping() if file.kind == FileKind.HUGETLB else None)
+
+    def _part(
+        self, rows: np.ndarray, part: FileRange | ByteRange, page_bytes: int = 0
+    ) -> np.ndarray:
         """Return the rows of a range; one without a length goes to the end."""
-        start = part.offset_bytes // self.page_bytes
-        end = start + self.pages(part.length_bytes) if part.length_bytes else len(rows)
+        page_bytes = page_bytes or self.page_bytes
+        start = part.offset_bytes // page_bytes
+        end = start - (-part.length_bytes // page_bytes) if part.length_bytes else len(rows)
         return rows[start:end]
 
     def _process(self, mm: int, process: Process) -> None:
@@ -372,8 +459,9 @@ class Compiler:
     def _start_of(self, space: Space, vma: Vma) -> int:
         if vma.address:
             return vma.address // self.page_bytes
-        room = vma.grows_down_bytes // self.page_bytes
-        return self.place(space, room + reach_bytes(vma) // self.page_bytes) + room
+        page_bytes = self.bytes_of_page(vma.backing)
+        room = vma.grows_down_bytes // page_bytes
+        return self.place(space, room + reach_bytes(vma) // page_bytes, page_bytes) + room
 
     def _ptes_by_address(
         self, vmas: tuple[Vma, ...], starts: list[int], mapped_over: set[str]
@@ -383,7 +471,7 @@ class Compiler:
         Those over which something else is mapped can have pages of their own.
         """
         ptes = [0] * len(vmas)
-        pages = [reach_bytes(vma) // self.page_bytes for vma in vmas]
+        pages = [reach_bytes(vma) // self.bytes_of_page(vma.backing) for vma in vmas]
         shared = {
             number
             for number, vma in enumerate(vmas)
@@ -404,10 +492,11 @@ class Compiler:
         table_pages = self.page_bytes // 8
         return -(-page // table_pages) * table_pages
 
-    def place(self, space: Space, pages: int) -> int:
+    def place(self, space: Space, pages: int, page_bytes: int = 0) -> int:
         """Return where a region without an address begins: in page tables of its own."""
-        page = space.next_page
-        space.next_page = self._align(page + pages + 1)
+        huge = max(page_bytes // self.page_bytes, 1)  # small pages in one of its pages
+        page = -(-space.next_page // huge) * huge
+        space.next_page = self._align(page + pages * huge + 1)
         return page
 
     def take_ptes(self, pages: int) -> int:
@@ -446,7 +535,7 @@ class Compiler:
         self.world.vma_slots += 1
         self.world.vma_ids += 1
         row, mm = self.world.vmas[slot], self.world.mms[space.mm]
-        pages = vma.length_bytes // self.page_bytes
+        pages = vma.length_bytes // self.bytes_of_page(vma.backing)
         row.id, row.mm = slot, space.mm
         row.start, row.end, row.pte = start, start + pages, pte
         row.protection = sum(1 << bit for bit in vma.protection)
@@ -455,7 +544,9 @@ class Compiler:
         row.open, row.private = NOBODY, True
         row.uffd = uffd_bits(vma.userfaultfd)
         row.lowest = -1
-        if isinstance(vma.backing, FileMapping):
+        if isinstance(vma.backing, HugetlbMapping):
+            self._map_hugetlb(row, slot, vma, vma.backing)
+        elif isinstance(vma.backing, FileMapping):
             row.open = self.open(vma.backing)
             row.offset = vma.backing.offset_bytes // self.page_bytes
             row.private = vma.backing.map_private
@@ -470,6 +561,30 @@ class Compiler:
         mm.order_count += 1
         if vma.grows_down_bytes:
             row.lowest = start - vma.grows_down_bytes // self.page_bytes
+
+    def _map_hugetlb(self, row: np.record, slot: int, vma: Vma, mapping: HugetlbMapping) -> None:
+        """Let a VMA map huge pages; what is reserved for it is known when all are laid."""
+        pages, page_bytes = int(row.end - row.start), self.bytes_of_page(mapping)
+        row.open = self.open_hugetlb(mapping)
+        row.file_kind = FileKind.HUGETLB
+        row.private = is_private(mapping)
+        row.traits = VM_NORESERVE * mapping.no_reserve
+        row.offset = mapping.offset_bytes // page_bytes
+        if not mapping.file:
+            row.offset = self.take_huge_pages(pages)
+        rmap.link(self.world, slot)
+        ptes = self.world.ptes[row.pte : row.pte + pages]
+        for part in vma.mapped:
+            chosen = self._part(np.arange(pages), part, page_bytes)
+            if not mapping.file:
+                ptes[chosen] = page_table.copied_entry(self.world, row)
+                self.world.anon_vmas += row.anon_vma == 0
+                row.anon_vma = row.anon_vma or self.world.anon_vmas
+                continue
+            chosen = chosen[ptes[chosen] == 0]
+            first = int(self.world.files[self.files[mapping.file]].first + row.offset)
+            self.world.folios["mapcount"][first + chosen] += 1
+            ptes[chosen] = page_table.entry(self.world, row, int(row.protection))
 
     def _mapped(self, row: np.record, slot: int, vma: Vma) -> None:
         """Let entries map their pages from the start."""
@@ -574,6 +689,8 @@ class Compiler:
 
 
 def _is_shared(vma: Vma) -> bool:
+    if isinstance(vma.backing, HugetlbMapping):
+        return not is_private(vma.backing)
     return isinstance(vma.backing, FileMapping) and not vma.backing.map_private
 
 

@@ -18,6 +18,8 @@ def assert_conserved(worlds: np.recarray) -> None:
     if not (threads["state"] == ThreadState.DONE).all():
         return
     assert (threads["held"] == 0).all(), "a thread that has ended holds no fault lock"
+    assert (threads["fault_mutex"] == 0).all(), "nor a fault mutex of hugetlb"
+    assert (threads["huge_in_hand"] == 0).all(), "nor has it a huge page in hand"
     for mm in range(int(world.config.processes)):
         lock = world.mms[mm].mmap_lock
         assert lock.readers == 0, "nobody reads an mmap_lock when all threads have ended"
@@ -26,6 +28,8 @@ def assert_conserved(worlds: np.recarray) -> None:
     vmas = world.vmas[: int(world.vma_slots)]
     assert (vmas["readers"] == 0).all(), "nobody reads a VMA when all threads have ended"
     _assert_files(world)
+    pool = world.hugetlb
+    assert 0 <= pool.reserved <= pool.free <= pool.pages, "a huge page that is reserved is free"
     assert_folios_free(worlds)
     config = world.config
     if config.vma_path and config.vma_access_errors and config.warmup_ns == 0:

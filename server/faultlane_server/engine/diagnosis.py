@@ -21,6 +21,7 @@ WHAT_FOR = {
     Cause.THROTTLE: "dirty pages to be written",
     Cause.USERFAULTFD: "a userfaultfd",
     Cause.FALLOC: "a hole to be punched",
+    Cause.FAULT_MUTEX: "a fault mutex of hugetlb",
 }
 
 

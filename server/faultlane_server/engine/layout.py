@@ -22,6 +22,7 @@ from faultlane_server.engine.world import (
     VM_MERGEABLE,
     VM_NAME,
     VM_NOHUGEPAGE,
+    VM_NORESERVE,
     VM_POLICY,
     VM_WIPEONFORK,
     Op,
@@ -40,6 +41,7 @@ from faultlane_server.scenario import (
     FileStep,
     Fork,
     Ftruncate,
+    HugetlbMapping,
     Khugepaged,
     Kill,
     Loop,
@@ -77,6 +79,7 @@ from faultlane_server.scenario import (
     UserfaultfdWriteprotect,
     Vma,
     Zipf,
+    is_private,
     reach_bytes,
 )
 
@@ -151,7 +154,9 @@ class Region(NamedTuple):
     pages: int
     pte: int
     thread_pages: int  # distance to the place of the group's next thread
+    page_bytes: int  # of the pages that it has
     number: int = 0  # of the record that knows where it is now, that of the group's first thread
+    offset: int = 0  # in the file behind the huge pages that have none of their own
 
 
 class Space:
@@ -166,13 +171,14 @@ class Space:
 
     def name(self, vma: Vma, start: int, pte: int, changing: set[str]) -> None:
         """Let programs refer to a VMA, by a record of its own if it is `changing`."""
-        pages = vma.length_bytes // self.compiler.page_bytes
-        room = reach_bytes(vma) // self.compiler.page_bytes
+        page_bytes = self.compiler.bytes_of_page(vma.backing)
+        pages = vma.length_bytes // page_bytes
+        room = reach_bytes(vma) // page_bytes
         number = self.new_region(start, room, 1, pages) if vma.name in changing else 0
-        self.regions[vma.name] = Region(start, pages, pte, 0, number)
-        below = vma.grows_down_bytes // self.compiler.page_bytes
+        self.regions[vma.name] = Region(start, pages, pte, 0, page_bytes, number)
+        below = vma.grows_down_bytes // page_bytes
         if below:
-            self.regions[vma.room] = Region(start - below, below, pte - below, 0)
+            self.regions[vma.room] = Region(start - below, below, pte - below, 0, page_bytes)
 
     def new_region(self, start: int, room: int, threads: int, pages: int = 0) -> int:
         """Return the first record of some names that can move or change their length."""
@@ -193,6 +199,7 @@ class _Need(NamedTuple):
     merges: bool = False
     is_shared: bool = True  # they are all shared mappings of files
     changes: bool = False  # they move, or change their length
+    hugetlb: "HugetlbMapping | None" = None  # one of them, if they are mappings of huge pages
 
     def __or__(self, other: "_Need") -> "_Need":
         return _Need(
@@ -200,6 +207,7 @@ class _Need(NamedTuple):
             self.merges or other.merges,
             self.is_shared and other.is_shared,
             self.changes or other.changes,
+            self.hugetlb or other.hugetlb,
         )
 
 
@@ -229,6 +237,8 @@ def mapped_over(steps: list[Step]) -> set[str]:
 
 
 def _is_shared(step: Mmap) -> bool:
+    if step.hugetlb is not None:
+        return not is_private(step.hugetlb)
     return step.file is not None and not step.file.map_private
 
 
@@ -288,6 +298,7 @@ class _Layer:
         row.cursor = -1
         row.parties = self.group.threads
         row.target = NOBODY
+        row.huge_base = -1
         return row
 
     def _steps(self, steps: tuple[Step, ...], depth: int) -> None:
@@ -352,10 +363,12 @@ class _Layer:
 
     def _range(self, row: np.record, region: Region, offset_bytes: int, length_bytes: int) -> None:
         """Set the part of a region that an instruction is about."""
-        offset = self._pages(offset_bytes)
+        offset = offset_bytes // region.page_bytes
         row.start = region.start + offset
         row.pte = region.pte + offset
-        row.pages = self._pages(length_bytes) if length_bytes else region.pages - offset
+        row.pages = length_bytes // region.page_bytes if length_bytes else region.pages - offset
+        if region.page_bytes != self.compiler.page_bytes:
+            row.huge_base = region.start
         row.region = region.number
         row.own_region = region.number > 0 and region.thread_pages > 0
 
@@ -383,8 +396,9 @@ class _Layer:
             row.divided = pattern.divided
         elif isinstance(pattern, Stride):
             row.pattern = Pattern.STRIDE
-            row.step_pages = self._pages(pattern.stride_bytes)
-            row.thread_pages = self._pages(pattern.thread_offset_bytes)
+            page_bytes = self._region(step.vma).page_bytes
+            row.step_pages = pattern.stride_bytes // page_bytes
+            row.thread_pages = pattern.thread_offset_bytes // page_bytes
         else:
             self._list(row, step, pattern)
 
@@ -423,6 +437,8 @@ class _Layer:
         row.open, row.private = NOBODY, True
         if step.file is not None:
             self._map_file(row, step, step.file)
+        if step.hugetlb is not None:
+            self._map_hugetlb(row, step.hugetlb, region)
         if step.over:
             self.vmas_more += 2
 
@@ -439,6 +455,15 @@ class _Layer:
         else:
             row.open = self.compiler.new_open(mapping, files, threads)
 
+    def _map_hugetlb(self, row: np.record, mapping: HugetlbMapping, region: Region) -> None:
+        """Map huge pages: without a file each thread has its part of that behind all of them."""
+        row.private = is_private(mapping)
+        row.sets = VM_NORESERVE * mapping.no_reserve
+        row.open = self.compiler.open_hugetlb(mapping)
+        row.offset = mapping.offset_bytes // region.page_bytes
+        if not mapping.file:
+            row.offset, row.own_offset = region.offset, True
+
     def _take_places(self) -> None:
         """Give each thread a place of its own for each name.
 
@@ -447,7 +472,8 @@ class _Layer:
         needs: dict[str, _Need] = {}
         for step in _flat(self.group.program):
             if isinstance(step, Mmap) and not step.over:
-                need = _Need(self._pages(step.length_bytes), step.merge, _is_shared(step))
+                pages = step.length_bytes // self.compiler.bytes_of_page(step.hugetlb)
+                need = _Need(pages, step.merge, _is_shared(step), hugetlb=step.hugetlb)
                 needs[step.name] = needs.get(step.name, _Need()) | need
             elif isinstance(step, Mremap) and step.vma in needs:
                 need = _Need(self._pages(step.length_bytes), changes=True)
@@ -458,11 +484,13 @@ class _Layer:
     def _take_place(self, name: str, need: _Need) -> None:
         threads, compiler = self.group.threads, self.compiler
         distance = need.pages if need.merges else need.pages + 1
-        start = compiler.place(self.space, distance * threads)
+        page_bytes = compiler.bytes_of_page(need.hugetlb)
+        start = compiler.place(self.space, distance * threads, page_bytes)
         take = compiler.take_shared_ptes if need.is_shared else compiler.take_ptes
         pte = take(distance * threads)
         number = self.space.new_region(start, need.pages, threads) if need.changes else 0
-        self.places[name] = Region(start, need.pages, pte, distance, number)
+        offset = compiler.take_huge_pages(distance * threads) if need.hugetlb else 0
+        self.places[name] = Region(start, need.pages, pte, distance, page_bytes, number, offset)
         self.vmas_more += 1
 
     def _munmap(self, row: np.record, step: Munmap) -> None:
@@ -484,7 +512,7 @@ class _Layer:
         """Set what is about a range of a VMA, in which each thread can have its own."""
         region = self.space.regions[step.vma]
         self._range(row, region, step.offset_bytes, step.length_bytes)
-        row.thread_pages = self._pages(step.thread_offset_bytes)
+        row.thread_pages = step.thread_offset_bytes // region.page_bytes
         self.vmas_more += 2
         row.sets, row.clears = TRAITS_OF.get(type(step), (0, 0))
         if isinstance(step, Mprotect):

@@ -9,7 +9,7 @@ from faultlane_server.engine.memory import generations
 from faultlane_server.engine.scheduling import lay_scheduling
 from faultlane_server.engine.world import LISTS, MEMCGS_MAX, PRESENT, Lru, ThreadState
 from faultlane_server.scenario import Scheduling
-from faultlane_server.scenario.limited import payer_of
+from faultlane_server.scenario.limited import NOT_CHARGED, payer_of
 
 if TYPE_CHECKING:
     from faultlane_server.engine.compile import Compiler
@@ -32,7 +32,7 @@ class MemoryLayer:
         workload = self.compiler.scenario.workload
         for file in workload.files:
             row = self.world.files[self.compiler.files[file.name]]
-            if file.kind != FileKind.SPECIAL:
+            if file.kind not in NOT_CHARGED:
                 numbers = np.arange(row.first, row.first + row.pages * file.copies)
                 memcg = self.compiler.memcgs[payer_of(workload, file)]
                 self._lay(numbers, memcg, is_file=file.kind == FileKind.REGULAR)

@@ -198,6 +198,7 @@ def _begin_fault(world, thread, instruction, page, now_ns, spent_ns):
     region = instruction.region + fault.index * instruction.own_region
     fault.page = instruction.start + fault.index * instruction.own_pages + page
     fault.page += world.regions[region].shift
+    fault.huge_base = instruction.huge_base
     fault.access = instruction.access
     fault.kernel_mode = instruction.kernel_mode
     fault.vma_id = NOBODY

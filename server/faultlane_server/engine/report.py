@@ -90,6 +90,10 @@ COUNTER_NAMES = {
     Counter.PAGED_OUT: "madvise.pages_out",
     Counter.MADVISE_ABORTS: "madvise.vma_lock_aborts",
     Counter.ADDRESS_SPACES_ENDED: "address_spaces.ended",
+    Counter.HUGETLB_ALLOCATED: "hugetlb.pages_allocated",
+    Counter.HUGETLB_EMPTY: "hugetlb.sigbus",
+    Counter.HUGETLB_REFUSED: "hugetlb.mmaps_refused",
+    Counter.HUGETLB_TAKEN_BACK: "hugetlb.pages_taken_from_children",
 }
 
 CAUSE_NAMES = {
@@ -106,6 +110,7 @@ CAUSE_NAMES = {
     Cause.SWAP_CACHE: "wait.swap_cache_ns",
     Cause.USERFAULTFD: "wait.userfaultfd_ns",
     Cause.FALLOC: "wait.falloc_ns",
+    Cause.FAULT_MUTEX: "wait.fault_mutex_ns",
     Cause.VMA: "wait.vma_ns",
 }
 

@@ -12,6 +12,7 @@ from faultlane_server.engine.fault import (
     file,
     finish,
     handler,
+    hugetlb,
     moved,
     swap,
     userfault,
@@ -278,6 +279,8 @@ def _advance_special(world, thread, now_ns, step):
         moved.exclusive_killed(world, thread, now_ns)
     elif step >= Step.MIGRATE:
         _advance_special_operation(world, thread, now_ns, step)
+    elif step >= Step.HUGETLB_LOCKED:
+        _advance_hugetlb(world, thread, now_ns, step)
     else:
         _end_special_fault(world, thread, now_ns, step)
 
@@ -292,6 +295,24 @@ def _end_special_fault(world, thread, now_ns, step):
         moved.exclusive_restored(world, thread, now_ns)
     else:
         assert step == Step.MIGRATION_OVER, "a step of no known kind"
+    handler.release(world, thread, now_ns)
+
+
+@compiled
+def _advance_hugetlb(world, thread, now_ns, step):
+    """Let a thread do what is about huge pages of hugetlb."""
+    if step == Step.HUGETLB_LOCKED:
+        hugetlb.locked(world, thread, now_ns)
+        return
+    if step == Step.HUGETLB_MAP:
+        hugetlb.map_page(world, thread, now_ns)
+    elif step == Step.HUGETLB_COPIED:
+        hugetlb.copied(world, thread, now_ns)
+    elif step == Step.HUGETLB_REUSE:
+        hugetlb.reuse(world, thread, now_ns)
+    else:
+        assert step == Step.HUGETLB_YOUNG, "a step of no known kind"
+        hugetlb.make_young(world, thread, now_ns)
     handler.release(world, thread, now_ns)
 
 

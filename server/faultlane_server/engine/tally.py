@@ -145,6 +145,14 @@ def _is_recorded(world, fault, duration_ns, finished):
 
 
 @compiled
+def _address(world, row, page):
+    """Return the address of a page: a huge page of hugetlb has the number of one small page."""
+    if row.huge_base >= 0:
+        page = row.huge_base + (page - row.huge_base) * world.config.huge_page_pages
+    return page << world.config.page_shift
+
+
+@compiled
 def _write_fault(world, thread, duration_ns, finished):
     fault = world.threads[thread]
     rows = world.fault_rows
@@ -154,7 +162,7 @@ def _write_fault(world, thread, duration_ns, finished):
     rows.process[row] = fault.mm
     rows.cpu[row] = fault.cpu
     rows.vma[row] = fault.vma_id
-    rows.address[row] = fault.page << world.config.page_shift
+    rows.address[row] = _address(world, fault, fault.page)
     rows.access[row] = fault.access
     rows.kind[row] = fault.kind
     rows.start_ns[row] = fault.begin_ns
@@ -184,6 +192,7 @@ def _write_fault(world, thread, duration_ns, finished):
     rows.wait_falloc_ns[row] = fault.wait_ns[Cause.FALLOC]
     rows.reads_lost[row] = fault.reads_lost
     rows.wait_vma_ns[row] = fault.wait_ns[Cause.VMA]
+    rows.wait_fault_mutex_ns[row] = fault.wait_ns[Cause.FAULT_MUTEX]
     rows.rows += 1
 
 
@@ -209,7 +218,7 @@ def _write_operation(world, thread, duration_ns, finished):
     rows.process[row] = caller.process
     rows.cpu[row] = caller.cpu
     rows.kind[row] = caller.op_kind
-    rows.address[row] = caller.op_start << world.config.page_shift
+    rows.address[row] = _address(world, caller, caller.op_start)
     rows.pages[row] = caller.op_end - caller.op_start
     rows.start_ns[row] = caller.begin_ns
     rows.duration_ns[row] = duration_ns

@@ -23,7 +23,7 @@ THREADS_MAX = 65536
 VMAS_MAX = 131072
 VMA_ORDER_MAX = 4 * VMAS_MAX  # places in the address order of all processes
 PAGES_MAX = 16 * 2**20  # pages of files, and of VMAs
-FILES_MAX = 65536
+FILES_MAX = 65536 + 1  # one is behind the anonymous huge pages
 OPENS_MAX = 131072
 PROCESSES_MAX = 1024
 CPUS_MAX = 512
@@ -40,6 +40,7 @@ SECTIONS_MAX = 16
 NESTING_MAX = 8
 QUEUE_MAX = 2**19  # sleepers and device channels
 MEMCGS_MAX = 256
+FAULT_MUTEXES_MAX = 8 * CPUS_MAX
 BATCH_MAX = 31  # pages in the batch of a CPU (PAGEVEC_SIZE)
 GENERATIONS = 4  # of MGLRU (MAX_NR_GENS)
 LISTS = 16  # of a memcg: more than there are
@@ -83,9 +84,10 @@ class Cause(IntEnum):
     SWAP_CACHE = 12  # somebody else swaps the same page in from a synchronous device
     USERFAULTFD = 13
     FALLOC = 14  # a page of tmpfs that a hole is being punched into
+    FAULT_MUTEX = 15  # of hugetlb
 
 
-CAUSES = 15
+CAUSES = 16
 
 
 class ThreadState(IntEnum):
@@ -217,6 +219,12 @@ class Step(IntEnum):
     UFFD_WOKEN = 168  # the same: it was, or a signal has ended the wait
     YOUNG = 169  # the entry is made young
     FALLOC_OVER = 170  # shmem_falloc_wait: the hole is punched
+    # A fault on a huge page of hugetlb.
+    HUGETLB_LOCKED = 171  # hugetlb_fault: the fault mutex was handed over
+    HUGETLB_MAP = 172  # hugetlb_no_page: set the entry
+    HUGETLB_COPIED = 173  # hugetlb_wp: the page was copied
+    HUGETLB_REUSE = 174  # hugetlb_wp: the entry can be made writable
+    HUGETLB_YOUNG = 175  # the entry can be made young
     # Operations that few programs call.
     MIGRATE = 180  # begin
     MIGRATE_NEXT = 181  # lock the next folio of the range
@@ -351,6 +359,7 @@ Mm = _record(
     ("pages", i64),  # that its entries map
     ("users", i64),  # threads whose programs go on
     ("unkillable", i64),  # 1: not chosen when memory is out
+    ("huge_with_children", i64),  # huge pages that are not its own any more, but its children's
 )
 
 LruList = _record(
@@ -419,6 +428,7 @@ VM_DONTDUMP = 8
 VM_HUGEPAGE = 16
 VM_NOHUGEPAGE = 32
 VM_MERGEABLE = 64
+VM_NORESERVE = 128  # of huge pages of hugetlb
 VM_NAME = 0xFFFF << 16  # the number of the name that prctl has given it, or 0
 VM_POLICY = 0xFFFF << 32  # the number of its memory policy, or 0
 
@@ -483,6 +493,8 @@ BUSY = 32768  # claimed by who swaps it in from a synchronous device
 ZSWAP = 65536  # of the page: its copy is in zswap
 LAZYFREE = 262144  # given up by MADV_FREE: freed by reclaim, unless it was written again
 HELD_BACK = 131072  # the request that begins here waits before its device
+RESERVED = 524288  # of a huge page that is not there: one of the pool is kept for it
+COMING = 1048576  # the same: somebody has one of the pool in hand for it
 OF_THE_PAGE = HOLE | BAD | SHADOW | WORKINGSET | SWAPPED | ZSWAP  # stays when the folio leaves
 
 # A struct file, with its file_ra_state.
@@ -591,6 +603,25 @@ Instruction = _record(
     ("sets", i64),  # bits of Vma.traits
     ("clears", i64),  # the same: those that go, or make room for what is set
     ("target", i64),  # the mm of the process that is looked at, or NOBODY
+    ("huge_base", i64),  # where the huge pages begin that it is about, or -1: they are small
+    ("own_offset", i64),  # 1: each thread of the group has its part of the file, `thread_pages` on
+)
+
+# A mutex of hugetlb_fault_mutex_table.
+FaultMutex = _record(
+    ("holder", i64),  # or NOBODY
+    ("first", i64),  # who waits for it, linked by Thread.behind, or NOBODY
+    ("last", i64),
+)
+
+# The pool of huge pages. Pages that are not free are those of files and of entries, those that
+# children have, and those that faults have in hand.
+HugetlbPool = _record(
+    ("pages", i64),
+    ("free", i64),
+    ("reserved", i64),  # of the free ones: as many as RESERVED stands at folios
+    ("with_children", i64),  # the sum of Mm.huge_with_children
+    ("mutexes", FaultMutex, FAULT_MUTEXES_MAX),
 )
 
 # What a name stands for that can move, or change its length. The first one stands for all
@@ -738,6 +769,9 @@ Thread = _record(
     ("age_mm", i64),
     ("age_at", i64),
     ("age_step", i64),
+    ("fault_mutex", i64),  # that it holds or waits for, counted from 1; 0: none
+    ("huge_in_hand", i64),  # 1: a huge page that it has taken and that has no use yet
+    ("huge_was_reserved", i64),  # 1: it was taken out of those that are reserved
     # Its program's loops and measures.
     ("loops_left", i64, NESTING_MAX),
     ("measured_since_ns", i64, NESTING_MAX),
@@ -760,6 +794,7 @@ Thread = _record(
     ("op_last", i64),
     ("process", i64),  # its own mm, while it looks at another one
     ("ending", i64),  # 1: its program is over
+    ("huge_base", i64),  # where the huge pages begin that it is about, or -1: they are small
     # More of its scheduling.
     ("rt_priority", i64),
     ("slice_left_ns", i64),  # of SCHED_RR
@@ -846,6 +881,11 @@ class Counter(IntEnum):
     READAHEAD_STOPPED = 100  # pages of readahead that could not be charged
     FAULTS_OOM = 101
 
+    HUGETLB_ALLOCATED = 102  # huge pages that were taken out of the pool
+    HUGETLB_EMPTY = 103  # faults that found no huge page: SIGBUS
+    HUGETLB_REFUSED = 104  # mmaps that could not reserve enough: ENOMEM
+    HUGETLB_TAKEN_BACK = 105  # huge pages that were taken away from a child
+
     HUGE_PAGES = 60  # that khugepaged and MADV_COLLAPSE have made
     NUMA_HINTS = 61  # entries that were made hints
     PAGED_OUT = 62  # pages that MADV_PAGEOUT has reclaimed
@@ -853,7 +893,7 @@ class Counter(IntEnum):
     ADDRESS_SPACES_ENDED = 64  # by exit_mmap, each with a read acquisition of mmap_lock
 
 
-COUNTERS = 102
+COUNTERS = 106
 
 
 class Locks(IntEnum):
@@ -966,6 +1006,10 @@ Config = _record(
     ("fetch_fails_early", i64),
     ("young_bit", i64),  # PTE_YOUNG if an access needs it, or 0 if the hardware sets it
     ("prefaulted", i64),  # PTE_YOUNG if fault-around makes it so, or 0
+    ("hugetlb_vma_lock", i64),  # 1: faults on hugetlb can be handled under the VMA lock
+    ("hugetlb_restores", i64),  # 1: what is zapped of a private mapping is reserved again
+    ("huge_page_pages", i64),  # small pages in a huge page
+    ("fault_mutexes", i64),  # a power of two
     ("uffd_vma_lock", i64),  # 1: UFFDIO_COPY takes the VMA lock, if it can
     ("stack_writes", i64),  # 1: a stack grows under mmap_lock for write; else for read
     ("rules", Rule, len(FaultClass)),
@@ -1059,6 +1103,7 @@ World = _record(
     ("run_nodes", RunNode, THREADS_MAX + 1),
     ("affinities", u64, (AFFINITIES_MAX, CPUS_MAX // 64)),  # a bit for each CPU
     ("memcgs", Memcg, MEMCGS_MAX),
+    ("hugetlb", HugetlbPool),
     ("batches", u32, CPUS_MAX * BATCH_MAX),
     ("vmas", Vma, VMAS_MAX),
     ("vma_order", u32, VMA_ORDER_MAX),  # slots of each process by address

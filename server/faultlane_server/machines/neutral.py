@@ -116,6 +116,9 @@ NEUTRAL = MachineProfile(
         "userfaultfd_writeprotect": _assumed(400),
         "userfaultfd_page": _assumed(15),
         "userfaultfd_close": _assumed(500),
+        "hugetlb": _assumed(150),
+        "hugetlb_page": _assumed(400),
+        "hugetlb_unmap": _assumed(1000),
         "kill": _assumed(500),
         "signal": _assumed(1000),
         # The serialised part of taking and releasing mmap_lock for read is about 155 ns on the

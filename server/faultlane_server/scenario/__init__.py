@@ -2,6 +2,7 @@
 
 from faultlane_server.policy import RetryPolicy, RetryRule
 from faultlane_server.scenario.check import check
+from faultlane_server.scenario.hugetlb import Backing, is_private, mapping_page_bytes
 from faultlane_server.scenario.limits import LIMITS
 from faultlane_server.scenario.memory import reach_bytes
 from faultlane_server.scenario.tree import (
@@ -24,6 +25,8 @@ from faultlane_server.scenario.tree import (
     Fixed,
     Fork,
     Ftruncate,
+    HugePages,
+    HugetlbMapping,
     Kernel,
     Khugepaged,
     Kill,
@@ -79,6 +82,7 @@ from faultlane_server.scenario.violations import InvalidScenario, Violation
 __all__ = [
     "LIMITS",
     "AnonymousMapping",
+    "Backing",
     "Barrier",
     "Brk",
     "ByteRange",
@@ -97,6 +101,8 @@ __all__ = [
     "Fixed",
     "Fork",
     "Ftruncate",
+    "HugePages",
+    "HugetlbMapping",
     "InvalidScenario",
     "Kernel",
     "Khugepaged",
@@ -151,5 +157,7 @@ __all__ = [
     "Workload",
     "Zipf",
     "check",
+    "is_private",
+    "mapping_page_bytes",
     "reach_bytes",
 ]

@@ -4,7 +4,13 @@ from dataclasses import replace
 
 from faultlane_server.codes import Madvice, Protection
 from faultlane_server.scenario.author import Author
-from faultlane_server.scenario.limits import ANON_NAME_CHARACTERS_MAX, MMAP_BYTES_MAX, TRAIT_MAX
+from faultlane_server.scenario.hugetlb import ADVICE, vma_page_bytes
+from faultlane_server.scenario.limits import (
+    ANON_NAME_CHARACTERS_MAX,
+    MMAP_BYTES_MAX,
+    MMAP_HUGETLB_BYTES_MAX,
+    TRAIT_MAX,
+)
 from faultlane_server.scenario.memory import (
     check_backing,
     check_protection,
@@ -14,9 +20,11 @@ from faultlane_server.scenario.memory import (
     without_room,
 )
 from faultlane_server.scenario.tree import (
+    AnonymousMapping,
     Brk,
     Exec,
     FileMapping,
+    HugetlbMapping,
     Madvise,
     Mbind,
     Mmap,
@@ -32,12 +40,16 @@ from faultlane_server.scenario.violations import Place
 
 def check_mmap(place: Place, step: Mmap, author: Author) -> Mmap:
     """Check an mmap, at a place of its own or over a VMA."""
-    length = place.field("length_bytes")
-    if length.want_multiple(author.hardware.page_bytes, step.length_bytes):
-        length.want_between(author.hardware.page_bytes, MMAP_BYTES_MAX, step.length_bytes)
+    length, page_bytes = place.field("length_bytes"), vma_page_bytes(step.hugetlb, author.hardware)
+    if length.want_multiple(page_bytes, step.length_bytes):
+        most_bytes = MMAP_HUGETLB_BYTES_MAX if step.hugetlb else MMAP_BYTES_MAX
+        length.want_between(page_bytes, most_bytes, step.length_bytes)
     check_protection(place.field("protection"), step.protection)
     step = replace(step, protection=step.protection or (Protection.READ, Protection.WRITE))
-    _check_file(place, step, author)
+    if step.hugetlb is not None:
+        _check_hugetlb(place, step, step.hugetlb, author)
+    else:
+        _check_file(place, step, author)
     if step.over:
         _check_over(place, step, author)
     else:
@@ -54,6 +66,8 @@ def _name(place: Place, step: Mmap, author: Author) -> None:
         place.refuse("a name that no VMA of the process has", step.name)
     if step.name in author.mapped_bytes:
         place.refuse("a name that was unmapped before it is mapped again", step.name)
+    if (author.hugetlb.setdefault(step.name, step.hugetlb) is None) != (step.hugetlb is None):
+        place.refuse("a name that means huge pages always, or never", step.name)
     author.mapped_bytes[step.name] = step.length_bytes
     author.mapped_files[step.name] = step.file
     _reserve(step.name, step.length_bytes, author)
@@ -69,8 +83,8 @@ def _check_file(place: Place, step: Mmap, author: Author) -> None:
             place.field("own_file").refuse("false without file", True)
         return
     author.needs.opens += author.threads
-    page_bytes = author.hardware.page_bytes
-    check_backing(place, Vma("", step.length_bytes, step.file), author.files, page_bytes)
+    vma = Vma("", step.length_bytes, step.file)
+    check_backing(place, vma, author.files, author.hardware)
     if step.merge:
         place.field("merge").refuse("false for a file", True)
     if step.own_file and step.file.file in author.files:
@@ -78,6 +92,14 @@ def _check_file(place: Place, step: Mmap, author: Author) -> None:
         if copies < author.threads:
             want = f"at least {author.threads} copies of file {step.file.file}"
             place.field("own_file").refuse(want, copies)
+
+
+def _check_hugetlb(place: Place, step: Mmap, mapping: HugetlbMapping, author: Author) -> None:
+    """Check an mmap of huge pages."""
+    check_backing(place, Vma("", step.length_bytes, mapping), author.files, author.hardware)
+    for name in ("file", "merge", "own_file", "over"):
+        if getattr(step, name):
+            place.field(name).refuse("nothing with hugetlb", getattr(step, name))
 
 
 def _check_over(place: Place, step: Mmap, author: Author) -> None:
@@ -89,6 +111,9 @@ def _check_over(place: Place, step: Mmap, author: Author) -> None:
     author.needs.vmas += 2 * author.threads
     author.needs.vma_places += 2 * author.threads
     if not place.field("over").want_known(author.vmas, step.over):
+        return
+    if isinstance(author.vmas[step.over].backing, HugetlbMapping):
+        place.field("over").refuse("a VMA of small pages", step.over)
         return
     offset = place.field("over_offset_bytes")
     if offset.want_multiple(author.hardware.page_bytes, step.over_offset_bytes):
@@ -110,7 +135,7 @@ def check_munmap(place: Place, step: Munmap, author: Author) -> Munmap:
     if not place.field("vma").want_known(author.vmas, step.vma):
         return step
     author.needs.vmas += 2 * author.threads
-    end_bytes, page_bytes = reach_bytes(author.vmas[step.vma]), author.hardware.page_bytes
+    end_bytes, page_bytes = reach_bytes(author.vmas[step.vma]), author.page_bytes(step.vma)
     length_bytes = check_range(place, step.offset_bytes, step.length_bytes, end_bytes, page_bytes)
     return replace(step, length_bytes=length_bytes)
 
@@ -130,7 +155,8 @@ def check_mremap(place: Place, step: Mremap, author: Author) -> Mremap:
     author.needs.vmas += 2 * author.threads
     author.needs.vma_places += 2 * author.threads
     length = place.field("length_bytes")
-    is_whole = length.want_multiple(author.hardware.page_bytes, step.length_bytes)
+    is_whole = length.want_multiple(author.page_bytes(step.vma), step.length_bytes)
+    _want_small_pages(place.field("vma"), step.vma, author)
     if step.vma in author.mapped_bytes:
         if is_whole and step.length_bytes:
             most_bytes = _room_of_mapped(step.vma, author)
@@ -159,7 +185,7 @@ def check_brk(place: Place, step: Brk, author: Author) -> Brk:
     if not place.field("vma").want_known(author.vmas, step.vma):
         return step
     heap = author.vmas[step.vma]
-    if isinstance(heap.backing, FileMapping) and heap.backing.file:
+    if not isinstance(heap.backing, AnonymousMapping) and heap.backing != FileMapping(""):
         place.field("vma").refuse("a VMA of anonymous memory", step.vma)
     length = place.field("length_bytes")
     if length.want_multiple(author.hardware.page_bytes, step.length_bytes):
@@ -173,7 +199,10 @@ def check_range_step(place: Place, step: RangeStep, author: Author) -> RangeStep
         case Mprotect():
             check_protection(place.field("protection"), step.protection)
         case Madvise():
-            place.field("advice").want_one_of(list(Madvice), step.advice)
+            _check_advice(place.field("advice"), step, author)
+        case _:
+            _want_small_pages(place.field("vma"), step.vma, author)
+    match step:
         case Mbind():
             place.field("policy").want_between(0, TRAIT_MAX, step.policy)
         case Prctl():
@@ -182,6 +211,23 @@ def check_range_step(place: Place, step: RangeStep, author: Author) -> RangeStep
                 place.field("name").refuse(want, f"{len(step.name)} characters")
             author.needs.anon_names.add(step.name)
     return replace(step, length_bytes=_length_for_threads(place, step, author))
+
+
+def _is_hugetlb(name: str, author: Author) -> bool:
+    """Whether a name means huge pages of hugetlb."""
+    if name in author.vmas:
+        return isinstance(author.vmas[name].backing, HugetlbMapping)
+    return author.hugetlb.get(name) is not None
+
+
+def _want_small_pages(place: Place, name: str, author: Author) -> None:
+    if _is_hugetlb(name, author):
+        place.refuse("a VMA of small pages", name)
+
+
+def _check_advice(place: Place, step: Madvise, author: Author) -> None:
+    if place.want_one_of(list(Madvice), step.advice) and _is_hugetlb(step.vma, author):
+        place.want_one_of(ADVICE, step.advice)
 
 
 def check_exec(place: Place, step: Exec, author: Author) -> Exec:
@@ -198,7 +244,7 @@ def _length_for_threads(place: Place, step: RangeStep, author: Author) -> int:
     author.needs.vmas += 2 * author.threads
     author.needs.vma_places += 2 * author.threads
     distance = place.field("thread_offset_bytes")
-    page_bytes = author.hardware.page_bytes
+    page_bytes = author.page_bytes(step.vma)
     is_whole = distance.want_multiple(page_bytes, step.thread_offset_bytes)
     if step.vma not in author.vmas:
         place.field("vma").want_known(author.vmas, step.vma)

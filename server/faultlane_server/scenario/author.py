@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from faultlane_server.scenario.hugetlb import vma_page_bytes
 from faultlane_server.scenario.machine import Hardware
-from faultlane_server.scenario.tree import File, FileMapping, Process, Vma
+from faultlane_server.scenario.tree import File, FileMapping, HugetlbMapping, Process, Vma
 
 
 @dataclass(slots=True)
@@ -39,3 +40,9 @@ class Author:
     mapped_bytes: dict[str, int] = field(default_factory=dict)  # now, by the name mmap gave
     mapped_files: dict[str, FileMapping | None] = field(default_factory=dict)  # by the same
     reserved_bytes: dict[str, int] = field(default_factory=dict)  # at most, by the same
+    hugetlb: dict[str, HugetlbMapping | None] = field(default_factory=dict)  # first, by the same
+
+    def page_bytes(self, name: str) -> int:
+        """Return the page size of what a name means."""
+        backing = self.vmas[name].backing if name in self.vmas else self.hugetlb.get(name)
+        return vma_page_bytes(backing, self.hardware)

@@ -5,7 +5,8 @@ from dataclasses import replace
 from faultlane_server.codes import RecordingKind
 from faultlane_server.scenario.author import Author, Needs
 from faultlane_server.scenario.durations import points_of
-from faultlane_server.scenario.limited import check_memcgs, check_memory
+from faultlane_server.scenario.hugetlb import file_page_bytes, vma_page_bytes
+from faultlane_server.scenario.limited import check_huge_pages, check_memcgs, check_memory
 from faultlane_server.scenario.limits import (
     AFFINITIES_MAX,
     ATTEMPTS_MAX,
@@ -44,12 +45,14 @@ from faultlane_server.scenario.memory import (
 from faultlane_server.scenario.programs import check_program
 from faultlane_server.scenario.scheduling import check_affinity, check_scheduling
 from faultlane_server.scenario.tree import (
+    AnonymousMapping,
     File,
-    FileMapping,
+    HugetlbMapping,
     Process,
     Recording,
     Scenario,
     ThreadGroup,
+    Vma,
     Workload,
 )
 from faultlane_server.scenario.violations import InvalidScenario, Place
@@ -77,9 +80,10 @@ def check(scenario: Scenario) -> Scenario:
     _check_run(root, filled)
     workload = _workload(root.field("workload"), filled, hardware)
     if not root.violations:
-        _check_mapped(root.field("workload"), workload, hardware.page_bytes)
+        _check_mapped(root.field("workload"), workload, hardware)
     if not root.violations:
         check_memory(root, replace(filled, workload=workload))
+        check_huge_pages(root, replace(filled, workload=workload))
     if root.violations:
         raise InvalidScenario(root.violations)
     return replace(filled, workload=workload)
@@ -134,7 +138,7 @@ def _workload(place: Place, scenario: Scenario, hardware: Hardware) -> Workload:
         memcgs=workload.memcgs,
     )
     check_memcgs(place, filled, hardware.page_bytes)
-    _check_totals(place, filled, needs, hardware.page_bytes)
+    _check_totals(place, filled, needs, hardware)
     return filled
 
 
@@ -180,12 +184,16 @@ def _group(place: Place, group: ThreadGroup, author: Author) -> ThreadGroup:
     )
 
 
-def _check_totals(place: Place, workload: Workload, needs: Needs, page_bytes: int) -> None:
+def _check_totals(place: Place, workload: Workload, needs: Needs, hardware: Hardware) -> None:
+    page_bytes = hardware.page_bytes
     processes = workload.processes
     groups = [group for process in processes for group in process.groups]
     vmas = [vma for process in processes for vma in process.vmas]
-    of_files = (pages(file.size_bytes, page_bytes) * file.copies for file in workload.files)
-    of_vmas = (pages(reach_bytes(vma) + vma.grows_down_bytes, page_bytes) for vma in vmas)
+    of_files = (
+        pages(file.size_bytes, file_page_bytes(file, hardware)) * file.copies
+        for file in workload.files
+    )
+    of_vmas = (_pages_of(vma, hardware) for vma in vmas)
     pages_all = sum(of_files) + sum(of_vmas) + needs.pages
     place.want_at_most(PAGES_MAX, pages_all, "pages of files and VMAs together")
     place.want_at_most(PAGES_SET_MAX, _pages_set(workload, page_bytes), "pages with initial states")
@@ -208,6 +216,12 @@ def _check_totals(place: Place, workload: Workload, needs: Needs, page_bytes: in
         place.field("processes").want_at_most(most, got, f"{what} in all")
 
 
+def _pages_of(vma: Vma, hardware: Hardware) -> int:
+    """Return how many pages the engine keeps for a VMA; huge ones without a file count twice."""
+    most = pages(reach_bytes(vma) + vma.grows_down_bytes, vma_page_bytes(vma.backing, hardware))
+    return most * (2 if isinstance(vma.backing, HugetlbMapping) and not vma.backing.file else 1)
+
+
 def _pages_set(workload: Workload, page_bytes: int) -> int:
     """Return how many pages get a state from their ranges, each as often as it gets one."""
     vmas = [vma for process in workload.processes for vma in process.vmas]
@@ -224,15 +238,15 @@ def _pages_set_in(file: File, page_bytes: int) -> int:
     return (sum(states) + bad) * file.copies
 
 
-def _check_mapped(place: Place, workload: Workload, page_bytes: int) -> None:
+def _check_mapped(place: Place, workload: Workload, hardware: Hardware) -> None:
     """Check the ranges that are mapped from the start, which takes a look at every page."""
     files = {file.name: file for file in workload.files}
     cached: dict[str, bytearray] = {}
     for number, process in enumerate(workload.processes):
         vmas = place.field("processes").item(number).field("vmas")
         for index, vma in enumerate(process.vmas):
-            if vma.mapped and isinstance(vma.backing, FileMapping):
-                name = vma.backing.file
+            if vma.mapped and not isinstance(vma.backing, AnonymousMapping) and vma.backing.file:
+                name, page_bytes = vma.backing.file, vma_page_bytes(vma.backing, hardware)
                 if name not in cached:
                     cached[name] = cached_pages(files[name], page_bytes)
                 check_mapped(vmas.item(index), vma, cached[name], page_bytes)

@@ -4,10 +4,22 @@ from collections import Counter
 from collections.abc import Iterator
 
 from faultlane_server.codes import FileKind, PageState
+from faultlane_server.scenario.hugetlb import is_private
 from faultlane_server.scenario.limits import INT64_MAX, MEMCG_PAGES_LEAST, MEMCGS_MAX
 from faultlane_server.scenario.memory import PRESENT, cached_pages
-from faultlane_server.scenario.tree import File, FileMapping, Scenario, Vma, Workload
+from faultlane_server.scenario.tree import (
+    AnonymousMapping,
+    File,
+    FileMapping,
+    HugetlbMapping,
+    Scenario,
+    Vma,
+    Workload,
+)
 from faultlane_server.scenario.violations import Place
+
+# Files whose pages are no memory of a machine or a memcg.
+NOT_CHARGED = (FileKind.SPECIAL, FileKind.HUGETLB)
 
 
 def check_memcgs(place: Place, workload: Workload, page_bytes: int) -> None:
@@ -43,6 +55,41 @@ def check_memory(root: Place, scenario: Scenario) -> None:
         want = f"at least {charged.total() * page_bytes}, what is there when the run begins"
         root.field("machine").field("memory_bytes").refuse(want, memory_bytes)
     _check_swap(root, scenario, page_bytes)
+
+
+def check_huge_pages(root: Place, scenario: Scenario) -> None:
+    """Check that the pool has all huge pages that are there, or reserved, when the run begins."""
+    pool = scenario.machine.huge_pages
+    if pool is None:
+        return
+    needed = huge_pages(scenario.workload, pool.page_bytes)
+    if needed > pool.count:
+        want = f"at least {needed}, what is there and what is reserved when the run begins"
+        root.field("machine").field("huge_pages").field("count").refuse(want, pool.count)
+
+
+def huge_pages(workload: Workload, page_bytes: int) -> int:
+    """Return how many huge pages files and VMAs have, or have reserved."""
+    of_files = {
+        file.name: cached_pages(file, page_bytes)
+        for file in workload.files
+        if file.kind == FileKind.HUGETLB
+    }
+    own = 0
+    for process in workload.processes:
+        for vma in process.vmas:
+            mapping = vma.backing
+            if not isinstance(mapping, HugetlbMapping):
+                continue
+            pages = vma.length_bytes // page_bytes
+            if not is_private(mapping) and not mapping.no_reserve:
+                first = mapping.offset_bytes // page_bytes
+                of_files[mapping.file][first : first + pages] = bytes([1]) * pages
+            elif is_private(mapping) and not mapping.no_reserve:
+                own += pages
+            elif not mapping.file:
+                own += _own_pages(vma, page_bytes)
+    return own + sum(map(sum, of_files.values()))
 
 
 def _check_swap(root: Place, scenario: Scenario, page_bytes: int) -> None:
@@ -81,11 +128,11 @@ def charged_pages(workload: Workload, page_bytes: int) -> Counter[str]:
     for memcg in workload.memcgs:
         charged[memcg.name] += memcg.other_bytes // page_bytes
     for file in workload.files:
-        if file.kind != FileKind.SPECIAL:
+        if file.kind not in NOT_CHARGED:
             charged[payer_of(workload, file)] += _cached(file, page_bytes)
     for process in workload.processes:
         for vma in process.vmas:
-            if not isinstance(vma.backing, FileMapping):
+            if isinstance(vma.backing, AnonymousMapping):
                 charged[process.memcg] += _own_pages(vma, page_bytes)
     return charged
 
@@ -97,7 +144,8 @@ def _cached(file: File, page_bytes: int) -> int:
 
 def _own_pages(vma: Vma, page_bytes: int) -> int:
     """Return how many pages of anonymous memory are there: each was given its last state."""
-    if not vma.device_private and not vma.device_exclusive:
+    is_small = isinstance(vma.backing, AnonymousMapping)
+    if is_small and not vma.device_private and not vma.device_exclusive:
         return sum(part.length_bytes for part in vma.mapped) // page_bytes
     there = bytearray(vma.length_bytes // page_bytes)
     states = ((vma.mapped, 1), (vma.device_private, 0), (vma.device_exclusive, 1))

@@ -26,6 +26,7 @@ from faultlane_server.scenario.limits import (
     CPUS_MAX,
     DEVICES_MAX,
     FAULT_AROUND_BYTES_MAX,
+    HUGE_PAGE_PAGES_MAX,
     HZ_CHOICES,
     INT32_MAX,
     INT64_MAX,
@@ -58,6 +59,7 @@ class Hardware:
     arch: ArchProfile
     cpus: int
     swap_bytes: int = 0
+    huge_page_bytes: int = 0  # 0: there is no pool of huge pages
 
 
 def check_machine(place: Place, machine: Machine) -> tuple[Machine, Hardware]:
@@ -79,9 +81,29 @@ def check_machine(place: Place, machine: Machine) -> tuple[Machine, Hardware]:
     if machine.memory_bytes:
         least = MEMORY_PAGES_LEAST * page_bytes
         place.field("memory_bytes").want_between(least, INT64_MAX, machine.memory_bytes)
-    swap_bytes = _swap(place.field("swap"), filled, page_bytes)
-    cpus = machine.cpus if knows_cpus else CPUS_MAX
-    return filled, Hardware(page_bytes, arch.hz_default, costs_ns, names, arch, cpus, swap_bytes)
+    return filled, Hardware(
+        page_bytes,
+        arch.hz_default,
+        costs_ns,
+        names,
+        arch,
+        machine.cpus if knows_cpus else CPUS_MAX,
+        _swap(place.field("swap"), filled, page_bytes),
+        _huge_pages(place.field("huge_pages"), filled, page_bytes),
+    )
+
+
+def _huge_pages(place: Place, machine: Machine, page_bytes: int) -> int:
+    """Check the pool of huge pages, and return their size: a harmless one if it is wrong."""
+    pool = machine.huge_pages
+    if pool is None:
+        return 0
+    place.field("count").want_between(1, PAGES_MAX, pool.count)
+    least, most = 2 * page_bytes, HUGE_PAGE_PAGES_MAX * page_bytes
+    if least <= pool.page_bytes <= most and pool.page_bytes.bit_count() == 1:
+        return pool.page_bytes
+    place.field("page_bytes").refuse(f"a power of two from {least} to {most}", pool.page_bytes)
+    return least
 
 
 def _swap(place: Place, machine: Machine, page_bytes: int) -> int:

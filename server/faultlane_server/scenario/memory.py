@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from faultlane_server.codes import Advice, FileKind, PageState, Protection
+from faultlane_server.scenario.hugetlb import file_page_bytes, vma_page_bytes
 from faultlane_server.scenario.limits import (
     ADDRESS_MAX,
     FILES_MAX,
@@ -17,6 +18,7 @@ from faultlane_server.scenario.tree import (
     File,
     FileMapping,
     FileRange,
+    HugetlbMapping,
     UserfaultfdModes,
     Vma,
 )
@@ -25,6 +27,7 @@ from faultlane_server.scenario.violations import Place
 CACHED = (PageState.CACHED, PageState.CACHED_READAHEAD, PageState.DIRTY)
 PRESENT = (*CACHED, PageState.NOT_UPTODATE)
 ONLY_ANONYMOUS = ("grows_down_bytes", "device_private", "device_exclusive", "userfaultfd")
+NOT_HUGETLB = (*ONLY_ANONYMOUS, "swapped", "numa_hinted", "room_bytes")
 IN_MEMORY = (PageState.ABSENT, PageState.CACHED, PageState.SWAPPED)  # without a device
 
 
@@ -66,13 +69,14 @@ def check_file(place: Place, file: File, hardware: Hardware) -> File:
     place.field("copies").want_between(1, FILES_MAX, file.copies)
     if place.field("kind").want_one_of(list(FileKind), file.kind):
         _check_kind(place, file, hardware)
-    end_bytes = file_end(file, hardware.page_bytes)
+    page_bytes = file_page_bytes(file, hardware)
+    end_bytes = file_end(file, page_bytes)
     ranges = place.field("initial")
     filled = [
-        _file_range(ranges.item(index), part, end_bytes, hardware.page_bytes)
+        _file_range(ranges.item(index), part, end_bytes, page_bytes)
         for index, part in enumerate(file.initial)
     ]
-    bad = check_ranges(place.field("bad"), file.bad, end_bytes, hardware.page_bytes)
+    bad = check_ranges(place.field("bad"), file.bad, end_bytes, page_bytes)
     return replace(file, initial=tuple(filled), bad=bad)
 
 
@@ -94,12 +98,28 @@ def _check_kind(place: Place, file: File, hardware: Hardware) -> None:
         if file.initial:
             place.field("initial").refuse("nothing for a file of kind SPECIAL", len(file.initial))
         return
+    if file.kind == FileKind.HUGETLB:
+        _check_hugetlb_file(place, file, hardware)
+        return
     for index, part in enumerate(file.initial):
         if part.state not in IN_MEMORY:
             want = "ABSENT, CACHED or SWAPPED for a file that no device has"
             place.field("initial").item(index).field("state").refuse(want, part.state)
         if part.state == PageState.SWAPPED and not hardware.swap_bytes:
             want = "SWAPPED only on a machine with swap"
+            place.field("initial").item(index).field("state").refuse(want, part.state)
+
+
+def _check_hugetlb_file(place: Place, file: File, hardware: Hardware) -> None:
+    """Check a file of hugetlbfs: whole huge pages, there or not."""
+    if not hardware.huge_page_bytes:
+        place.field("kind").refuse("HUGETLB only on a machine with huge_pages", file.kind)
+    place.field("size_bytes").want_multiple(file_page_bytes(file, hardware), file.size_bytes)
+    if file.copies > 1:
+        place.field("copies").refuse("0 or 1 for a file of kind HUGETLB", file.copies)
+    for index, part in enumerate(file.initial):
+        if part.state not in (PageState.ABSENT, PageState.CACHED):
+            want = "ABSENT or CACHED for a file of kind HUGETLB"
             place.field("initial").item(index).field("state").refuse(want, part.state)
 
 
@@ -123,7 +143,7 @@ def file_end(file: File, page_bytes: int) -> int:
 
 def check_vma(place: Place, vma: Vma, files: Mapping[str, File], hardware: Hardware) -> Vma:
     """Check one VMA and return it filled in."""
-    page_bytes = hardware.page_bytes
+    page_bytes = vma_page_bytes(vma.backing, hardware)
     _check_place(place, vma, page_bytes)
     check_protection(place.field("protection"), vma.protection)
     place.field("advice").want_one_of([0, *Advice], vma.advice)
@@ -138,7 +158,7 @@ def check_vma(place: Place, vma: Vma, files: Mapping[str, File], hardware: Hardw
         numa_hinted=_parts(place, vma, "numa_hinted", page_bytes),
     )
     _check_swapped(place.field("swapped"), filled, hardware)
-    check_backing(place, filled, files, page_bytes)
+    check_backing(place, filled, files, hardware)
     _check_room(place, filled, page_bytes)
     return filled
 
@@ -225,7 +245,7 @@ def check_no_overlaps(place: Place, vmas: Sequence[Vma]) -> None:
 
 def check_mapped(place: Place, vma: Vma, cached: bytearray, page_bytes: int) -> None:
     """Check that what is mapped in a VMA of a file is in the page cache."""
-    assert isinstance(vma.backing, FileMapping), "anonymous memory has no page cache"
+    assert not isinstance(vma.backing, AnonymousMapping), "anonymous memory has no page cache"
     for index, part in enumerate(vma.mapped):
         first = (vma.backing.offset_bytes + part.offset_bytes) // page_bytes
         missing = cached.find(0, first, first + part.length_bytes // page_bytes)
@@ -267,31 +287,66 @@ def _check_place(place: Place, vma: Vma, page_bytes: int) -> None:
         address.want_between(page_bytes, last, vma.address)
 
 
-def check_backing(place: Place, vma: Vma, files: Mapping[str, File], page_bytes: int) -> None:
+def check_backing(place: Place, vma: Vma, files: Mapping[str, File], hardware: Hardware) -> None:
     """Check what is behind a VMA: it lies in its file, with its room."""
     mapping = vma.backing
-    if not isinstance(mapping, FileMapping):
+    if isinstance(mapping, HugetlbMapping):
+        _check_hugetlb(place, vma, mapping, files, hardware)
+    elif isinstance(mapping, FileMapping):
+        _check_mapping(place, vma, mapping, files, hardware.page_bytes)
+
+
+def _check_hugetlb(
+    place: Place, vma: Vma, mapping: HugetlbMapping, files: Mapping[str, File], hardware: Hardware
+) -> None:
+    """Check a mapping of huge pages."""
+    at = place.field("hugetlb")
+    if not hardware.huge_page_bytes:
+        at.refuse("a machine with huge_pages", None)
+    _want_nothing(place, vma, NOT_HUGETLB, "nothing for huge pages of hugetlb")
+    if not mapping.file:
+        for name in ("offset_bytes", "map_private"):
+            if getattr(mapping, name):
+                at.field(name).refuse("nothing without file", getattr(mapping, name))
         return
-    for name in ONLY_ANONYMOUS:
-        got = getattr(vma, name)
-        if got not in (0, (), UserfaultfdModes()):
-            place.field(name).refuse("nothing for a mapping of a file", name)
+    page_bytes = vma_page_bytes(mapping, hardware)
+    known = at.field("file").want_known(files, mapping.file)
+    if known and files[mapping.file].kind != FileKind.HUGETLB:
+        at.field("file").refuse("a file of kind HUGETLB", mapping.file)
+    elif at.field("offset_bytes").want_multiple(page_bytes, mapping.offset_bytes) and known:
+        _check_in_file(place, at, vma, files[mapping.file], page_bytes)
+
+
+def _want_nothing(place: Place, vma: Vma, names: Sequence[str], want: str) -> None:
+    for name in names:
+        if getattr(vma, name) not in (0, (), UserfaultfdModes()):
+            place.field(name).refuse(want, name)
+
+
+def _check_mapping(
+    place: Place, vma: Vma, mapping: FileMapping, files: Mapping[str, File], page_bytes: int
+) -> None:
+    """Check a mapping of a file of small pages."""
+    _want_nothing(place, vma, ONLY_ANONYMOUS, "nothing for a mapping of a file")
     at = place.field("file")
     if len(mapping.open) > OPEN_CHARACTERS_MAX:
         want = f"at most {OPEN_CHARACTERS_MAX} characters"
         at.field("open").refuse(want, f"{len(mapping.open)} characters")
     known = at.field("file").want_known(files, mapping.file)
-    if at.field("offset_bytes").want_multiple(page_bytes, mapping.offset_bytes) and known:
-        _check_in_file(place, vma, mapping, files[mapping.file], page_bytes)
+    if known and files[mapping.file].kind == FileKind.HUGETLB:
+        at.field("file").refuse("no file of kind HUGETLB, which is mapped by hugetlb", mapping.file)
+    elif at.field("offset_bytes").want_multiple(page_bytes, mapping.offset_bytes) and known:
+        _check_in_file(place, at, vma, files[mapping.file], page_bytes)
 
 
-def _check_in_file(
-    place: Place, vma: Vma, mapping: FileMapping, file: File, page_bytes: int
-) -> None:
+def _check_in_file(place: Place, at: Place, vma: Vma, file: File, page_bytes: int) -> None:
+    """Check that a VMA lies in its file; `at` is what says where it begins."""
+    mapping = vma.backing
+    assert not isinstance(mapping, AnonymousMapping), "anonymous memory lies in no file"
     end_bytes = file_end(file, page_bytes)
     rest_bytes = end_bytes - mapping.offset_bytes
     if rest_bytes <= 0:
-        offset = place.field("file").field("offset_bytes")
+        offset = at.field("offset_bytes")
         offset.refuse(f"less than {end_bytes}, where file {file.name} ends", mapping.offset_bytes)
     elif vma.length_bytes > rest_bytes:
         want = f"at most {rest_bytes}, what file {file.name} has from offset_bytes on"

@@ -16,6 +16,9 @@ def check_file_step(place: Place, step: FileStep, author: Author) -> FileStep:
     file = author.files[step.file]
     if file.kind == FileKind.SPECIAL:
         place.field("file").refuse("a file with a page cache", step.file)
+    if file.kind == FileKind.HUGETLB:
+        place.field("file").refuse("a file of small pages", step.file)
+        return step
     if isinstance(step, Ftruncate):
         _check_size(place.field("size_bytes"), step, file)
         return step

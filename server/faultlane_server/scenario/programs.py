@@ -101,9 +101,10 @@ _FIELD_OF: dict[type, str] = {
 def check_program(place: Place, program: Sequence[Step], author: Author) -> tuple[Step, ...]:
     """Check the program of a group and return it filled in."""
     filled = _steps(place, program, author, depth=0)
-    page_bytes, threads, needs = author.hardware.page_bytes, author.threads, author.needs
-    for reserved_bytes in author.reserved_bytes.values():
-        needs.pages += threads * (pages(reserved_bytes, page_bytes) + 1)
+    threads, needs = author.threads, author.needs
+    for name, reserved_bytes in author.reserved_bytes.items():
+        times = 2 if author.hugetlb.get(name) else 1
+        needs.pages += threads * (pages(reserved_bytes, author.page_bytes(name)) + 1) * times
         needs.vmas += threads
         needs.vma_places += threads
     return filled

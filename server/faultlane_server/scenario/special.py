@@ -7,6 +7,8 @@ from faultlane_server.scenario.author import Author
 from faultlane_server.scenario.memory import check_range
 from faultlane_server.scenario.tree import (
     AnonymousMapping,
+    FileMapping,
+    HugetlbMapping,
     Migrate,
     UserfaultfdCopy,
     UserfaultfdModes,
@@ -43,7 +45,9 @@ def check_on_a_vma(place: Place, step: StepOnVma, author: Author) -> StepOnVma:
 
 
 def _check_has_folios(place: Place, vma: Vma, author: Author) -> None:
-    if isinstance(vma.backing, AnonymousMapping):
+    if isinstance(vma.backing, HugetlbMapping):
+        place.field("vma").refuse("a VMA of small pages", vma.name)
+    if not isinstance(vma.backing, FileMapping):
         return
     file = author.files.get(vma.backing.file)
     if file is not None and file.kind == FileKind.SPECIAL:

@@ -47,7 +47,9 @@ def _list(place: Place, touch: Touch, explicit: Explicit, end_bytes: int, author
     for name, value in (("offset_bytes", touch.offset_bytes), ("length_bytes", touch.length_bytes)):
         if value:
             place.field(name).refuse("nothing beside explicit", value)
-    _check_list(place.field("explicit"), explicit, end_bytes // author.hardware.page_bytes, author)
+    _check_list(
+        place.field("explicit"), explicit, end_bytes // author.page_bytes(touch.vma), author
+    )
     return replace(touch, count=touch.count or explicit.slice or len(explicit.page_deltas))
 
 
@@ -68,7 +70,7 @@ def _check_list(place: Place, explicit: Explicit, pages: int, author: Author) ->
 
 
 def _walk(place: Place, touch: Touch, end_bytes: int, author: Author) -> Touch:
-    page_bytes = author.hardware.page_bytes
+    page_bytes = author.page_bytes(touch.vma)
     length_bytes = check_range(place, touch.offset_bytes, touch.length_bytes, end_bytes, page_bytes)
     if touch.vma in author.vmas:
         vma = author.vmas[touch.vma]
@@ -82,7 +84,7 @@ def _walk(place: Place, touch: Touch, end_bytes: int, author: Author) -> Touch:
                 place.field("length_bytes").refuse(want, length_bytes)
         case Stride():
             author.needs.cursors += author.threads
-            _check_stride(place.field("stride"), touch.pattern, author)
+            _check_stride(place.field("stride"), touch.pattern, author.threads, page_bytes)
         case Zipf(theta_ppm):
             place.field("zipf").field("theta_ppm").want_between(1, THETA_PPM_MAX, theta_ppm)
             author.needs.zipf_pages += pages
@@ -91,11 +93,10 @@ def _walk(place: Place, touch: Touch, end_bytes: int, author: Author) -> Touch:
     return replace(touch, count=touch.count or 1, length_bytes=length_bytes)
 
 
-def _check_stride(place: Place, stride: Stride, author: Author) -> None:
-    page_bytes = author.hardware.page_bytes
+def _check_stride(place: Place, stride: Stride, threads: int, page_bytes: int) -> None:
     distance = place.field("stride_bytes")
     if distance.want_multiple(page_bytes, stride.stride_bytes):
         distance.want_between(page_bytes, ADDRESS_MAX, stride.stride_bytes)
     shift = place.field("thread_offset_bytes")
     if shift.want_multiple(page_bytes, stride.thread_offset_bytes):
-        shift.want_between(0, ADDRESS_MAX, stride.thread_offset_bytes * author.threads)
+        shift.want_between(0, ADDRESS_MAX, stride.thread_offset_bytes * threads)

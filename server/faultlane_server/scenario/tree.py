@@ -117,6 +117,7 @@ class Mmap:
     over: str = ""
     over_offset_bytes: int = 0
     populate: bool = False
+    hugetlb: "HugetlbMapping | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,6 +389,14 @@ class AnonymousMapping:
 
 
 @dataclass(frozen=True, slots=True)
+class HugetlbMapping:
+    file: str = ""
+    offset_bytes: int = 0
+    map_private: bool = False
+    no_reserve: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ByteRange:
     offset_bytes: int = 0
     length_bytes: int = 0
@@ -397,7 +406,7 @@ class ByteRange:
 class Vma:
     name: str
     length_bytes: int
-    backing: FileMapping | AnonymousMapping
+    backing: FileMapping | AnonymousMapping | HugetlbMapping
     address: int = 0
     protection: tuple[Protection, ...] = (Protection.READ,)
     advice: Advice = Advice.NORMAL
@@ -477,6 +486,12 @@ class Swap:
 
 
 @dataclass(frozen=True, slots=True)
+class HugePages:
+    page_bytes: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Machine:
     arch: str
     cpus: int
@@ -486,6 +501,7 @@ class Machine:
     devices: tuple[Device, ...] = ()
     memory_bytes: int = 0
     swap: Swap | None = None
+    huge_pages: HugePages | None = None
 
 
 @dataclass(frozen=True, slots=True)

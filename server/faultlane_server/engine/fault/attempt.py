@@ -166,7 +166,14 @@ def prepare_anon_vma(world, thread, now_ns):
     if fault.lock == FaultLock.VMA:
         if not world.config.anon_vma_trylock or not mmap_lock.pass_read(world, thread, now_ns):
             return False
-    world.anon_vmas += 1
-    vma.anon_vma = world.anon_vmas
+    give_anon_vma(world, vma)
     sched.owe(world, thread, world.config.cost.anon_vma_ns)
     return True
+
+
+@compiled
+def give_anon_vma(world, vma):
+    """Give a VMA an anon_vma, if it has none."""
+    if vma.anon_vma == 0:
+        world.anon_vmas += 1
+        vma.anon_vma = world.anon_vmas

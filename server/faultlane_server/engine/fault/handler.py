@@ -23,6 +23,7 @@ from faultlane_server.engine.fault import (
     access,
     anon,
     file,
+    hugetlb,
     moved,
     stack,
     swap,
@@ -158,7 +159,7 @@ def _attempt(world, thread, slot, now_ns, spent_ns):
 @compiled
 def _class_of(vma):
     """Return which rule of the retry policy is for faults on a VMA."""
-    if vma.open == NOBODY:
+    if vma.open == NOBODY or vma.file_kind == FileKind.HUGETLB:
         return FaultClass.ANONYMOUS
     return FaultClass.SHMEM if vma.file_kind == FileKind.TMPFS else FaultClass.FILE
 
@@ -168,6 +169,9 @@ def _handle(world, thread, now_ns, spent_ns):
     """Decide by the page-table entry what kind of fault it is (handle_pte_fault, do_fault)."""
     fault = world.threads[thread]
     vma = world.vmas[fault.vma]
+    if vma.file_kind == FileKind.HUGETLB:
+        hugetlb.attempt(world, thread, now_ns, spent_ns)
+        return
     pte = np.int64(world.ptes[pte_of(world, fault)])
     if pte:
         _handle_entry(world, thread, now_ns, spent_ns, pte)

@@ -69,7 +69,7 @@ def _private(world, thread, now_ns, spent_ns):
     """Copy the page (wp_page_copy), unless it is the process's own and nobody else has it."""
     cost = world.config.cost
     pte = world.ptes[pte_of(world, world.threads[thread])]
-    if _is_own(world, thread, pte, now_ns):
+    if is_own(world, thread, pte, now_ns):
         _reuse(world, thread, now_ns, spent_ns)
     elif prepare_anon_vma(world, thread, now_ns):
         copy_ns = cost.clear_page_ns if pte & PTE_ZERO else cost.copy_page_ns
@@ -92,7 +92,7 @@ def get_copy(world, thread, now_ns):
 
 
 @compiled
-def _is_own(world, thread, pte, now_ns):
+def is_own(world, thread, pte, now_ns):
     """Whether a page is anonymous memory that no child has as well."""
     if pte & (PTE_ANON | PTE_ZERO) != PTE_ANON:
         return False

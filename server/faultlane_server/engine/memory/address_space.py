@@ -6,7 +6,7 @@ when its VMA is gone; the id of a VMA never is.
 
 import numpy as np
 
-from faultlane_server.codes import NOBODY
+from faultlane_server.codes import NOBODY, FileKind
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.memory import rmap
 from faultlane_server.engine.world import VMAS_MAX, Drain
@@ -178,6 +178,7 @@ def continues(world, left, right):
         and one.open == other.open
         and one.private == other.private
         and one.lowest == other.lowest
+        and one.file_kind != FileKind.HUGETLB  # VM_DONTEXPAND
         and may_share(world, left, right)
         and (one.open == NOBODY or one.offset + (one.end - one.start) == other.offset)
     )

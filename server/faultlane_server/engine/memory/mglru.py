@@ -234,6 +234,8 @@ def _is_walked(world, vma):
     """Whether a walk looks at a VMA (should_skip_vma)."""
     if not page_table.has_recency(vma) or vma.file_kind == FileKind.SPECIAL:
         return False
+    if vma.file_kind == FileKind.HUGETLB:
+        return False
     is_on_device = vma.open != NOBODY and vma.file_kind == FileKind.REGULAR
     return is_on_device or _can_swap(world)
 

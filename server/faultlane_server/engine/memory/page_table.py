@@ -4,7 +4,7 @@ import numpy as np
 
 from faultlane_server.codes import Access, Advice, FileKind, Protection
 from faultlane_server.engine.jit import compiled
-from faultlane_server.engine.memory import anon_page, lru
+from faultlane_server.engine.memory import anon_page, hugetlb, lru
 from faultlane_server.engine.world import (
     PTE_ANON,
     PTE_DIRTY,
@@ -116,12 +116,13 @@ def protected(world, vma, before, protection):
     """Return the entry of a page with a new protection.
 
     One that is dirty, and shared with no child, becomes writable at once
-    (can_change_pte_writable), unless a userfaultfd wants to know of the write. A NUMA hint goes.
+    (can_change_pte_writable), unless a userfaultfd wants to know of the write, or it is one of
+    hugetlb. A NUMA hint goes.
     """
     bits = entry(world, vma, protection) & ~PTE_YOUNG
     if before & PTE_UFFD_WP:
         bits &= ~PTE_WRITE
-    is_own = before & NOT_OWN == PTE_DIRTY
+    is_own = before & NOT_OWN == PTE_DIRTY and vma.file_kind != FileKind.HUGETLB
     return bits | before & OF_THE_PAGE | (_writable(protection) if is_own else 0)
 
 
@@ -200,7 +201,9 @@ def map_folio(world, slot, pte, folio, bits):
 def clear(world, vma, pte):
     """Clear an entry. What it maps is mapped once less; a page of its own is gone."""
     bits = np.int64(world.ptes[pte])
-    if bits & PTE_ANON:
+    if vma.file_kind == FileKind.HUGETLB:
+        hugetlb.unmap(world, vma, pte, bits)
+    elif bits & PTE_ANON:
         if not bits & PTE_ZERO:
             anon_page.free(world, vma, pte, bits)
     elif bits & PTE_PRESENT:

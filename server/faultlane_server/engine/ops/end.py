@@ -11,7 +11,7 @@ from faultlane_server.codes import OperationKind
 from faultlane_server.engine import sched
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.locks import mmap_lock
-from faultlane_server.engine.memory import address_space, page_table
+from faultlane_server.engine.memory import address_space, hugetlb, page_table
 from faultlane_server.engine.ops import entry
 from faultlane_server.engine.tally import count
 from faultlane_server.engine.world import Counter, Step
@@ -99,4 +99,5 @@ def apply(world, thread):
         slot = address_space.slot_at(world, mm, place)
         vma = world.vmas[slot]
         page_table.zap(world, vma, vma.start, vma.end)
+        hugetlb.release(world, vma)
         address_space.remove(world, slot)

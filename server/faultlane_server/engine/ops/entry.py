@@ -14,6 +14,7 @@ def begin(world, thread, instruction, now_ns):
     caller = world.threads[thread]
     begin_kind(world, thread, _kind_of(instruction.op), now_ns)
     caller.op_pc = caller.pc - 1
+    caller.huge_base = instruction.huge_base
     if instruction.target != NOBODY:
         caller.mm = instruction.target
     _set_range(world, caller, instruction)
@@ -33,6 +34,7 @@ def begin_kind(world, thread, kind, now_ns):
     caller = world.threads[thread]
     sched.begin_account(world, thread, now_ns, 0)
     caller.in_operation = 1
+    caller.huge_base = -1
     caller.op_kind = kind
     caller.op_killable = int(not _cannot_be_killed(kind))
     caller.op_resolved = 0

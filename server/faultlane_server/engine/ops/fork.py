@@ -7,7 +7,7 @@ nothing with it.
 
 from faultlane_server.codes import NOBODY, ForkSkips
 from faultlane_server.engine.jit import compiled
-from faultlane_server.engine.memory import address_space, page_table
+from faultlane_server.engine.memory import address_space, hugetlb, page_table
 from faultlane_server.engine.world import VM_DONTCOPY, VM_WIPEONFORK
 
 
@@ -58,6 +58,7 @@ def apply(world, thread, now_ns):
     """Share the memory of the VMA with the child."""
     caller = world.threads[thread]
     mm = world.mms[caller.mm]
+    hugetlb.take_back_from_children(world, caller.mm)
     mm.children_until_ns = max(mm.children_until_ns, now_ns + caller.op_child_ns)
     slot = _next(world, caller)
     if slot == NOBODY:

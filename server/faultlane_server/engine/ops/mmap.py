@@ -7,8 +7,10 @@ everything that a new VMA lies over, which is unmapped first, without a downgrad
 
 from faultlane_server.codes import NOBODY, Advice
 from faultlane_server.engine.jit import compiled
-from faultlane_server.engine.memory import address_space
+from faultlane_server.engine.memory import address_space, hugetlb
 from faultlane_server.engine.ops import munmap
+from faultlane_server.engine.tally import count
+from faultlane_server.engine.world import VM_NORESERVE, Counter
 
 
 @compiled
@@ -137,6 +139,8 @@ def _grow(world, caller):
 @compiled
 def _insert(world, caller):
     asked = _asked(world, caller)
+    if asked.huge_base >= 0 and not _reserve(world, caller):
+        return
     slot = address_space.new_slot(world)
     vma = world.vmas[slot]
     vma.mm = caller.mm
@@ -151,8 +155,24 @@ def _insert(world, caller):
     vma.advice = Advice.NORMAL
     if asked.open != NOBODY:
         _map_file(world, caller, vma)
+    vma.traits = asked.sets
     vma.seq = world.mms[caller.mm].seq
     address_space.insert(world, slot)
+
+
+@compiled
+def _reserve(world, caller):
+    """Reserve the huge pages of a new mapping; returns whether there are enough (ENOMEM)."""
+    asked = _asked(world, caller)
+    if asked.sets & VM_NORESERVE:
+        return True
+    first = world.config.anon_first + caller.op_pte
+    if not asked.private:
+        first = world.files[world.opens[asked.open].file].first + asked.offset
+    if hugetlb.reserve(world, first, caller.op_end - caller.op_start):
+        return True
+    count(world, Counter.HUGETLB_REFUSED, 1)
+    return False
 
 
 @compiled
@@ -160,7 +180,7 @@ def _map_file(world, caller, vma):
     """Let the new VMA map its file, through a struct file that may be a new one."""
     asked = _asked(world, caller)
     vma.open = asked.open + (caller.index if asked.own_open else 0)
-    vma.offset = asked.offset
+    vma.offset = asked.offset + (caller.index * asked.thread_pages if asked.own_offset else 0)
     opened = world.opens[vma.open]
     vma.file_kind = world.files[opened.file].kind
     if asked.opens:

@@ -6,7 +6,7 @@ cleared when the VMA is detached, and the time that takes is spent afterwards.
 
 from faultlane_server.codes import NOBODY
 from faultlane_server.engine.jit import compiled
-from faultlane_server.engine.memory import address_space, page_table
+from faultlane_server.engine.memory import address_space, hugetlb, page_table
 
 
 @compiled
@@ -65,6 +65,7 @@ def detach(world, thread):
     while slot != NOBODY:
         vma = world.vmas[slot]
         page_table.zap(world, vma, vma.start, vma.end)
+        hugetlb.release(world, vma)
         address_space.remove(world, slot)
         slot = next_of(world, caller)
     return any_were

@@ -6,10 +6,12 @@ nothing here waits for a read. A hole, or a VMA that allows no access, ends it.
 
 import numpy as np
 
-from faultlane_server.codes import NOBODY
+from faultlane_server.codes import NOBODY, FileKind
 from faultlane_server.engine import sched
+from faultlane_server.engine.fault import hugetlb as huge
+from faultlane_server.engine.fault.attempt import give_anon_vma
 from faultlane_server.engine.jit import compiled
-from faultlane_server.engine.locks import mmap_lock
+from faultlane_server.engine.locks import fault_mutex, mmap_lock
 from faultlane_server.engine.memory import address_space, anon_page, charges, memcg, page_table
 from faultlane_server.engine.memory.page_table import WRITE
 from faultlane_server.engine.ops import entry
@@ -61,13 +63,14 @@ def _plan(world, thread):
     end = min(end, caller.op_at + ENTRIES_AT_ONCE)
     spent_ns = 0
     pages = 0
+    pages_at_once = PAGES_AT_ONCE if vma.file_kind == FileKind.HUGETLB else 1
     while caller.op_next < end and pages < PAGES_AT_ONCE:
         ns = page_ns(
             world, vma, vma.pte + (caller.op_next - vma.start), _writes(vma, caller.op_populates)
         )
         caller.op_next += 1
         spent_ns += ns
-        pages += int(ns > 0)
+        pages += pages_at_once if ns > 0 else 0
     return spent_ns
 
 
@@ -79,22 +82,45 @@ def mapped(world, thread, now_ns):
     vma = world.vmas[slot]
     while caller.op_at < caller.op_next:
         pte = vma.pte + (caller.op_at - vma.start)
-        if _needs_own(world, vma, pte, caller.op_populates):
-            outcome = memcg.charge(world, thread, now_ns, Step.POPULATED)
-            if outcome == memcg.WAITS:
-                return
-            if outcome == memcg.FAILED:
-                caller.op_end = caller.op_at
-                break
-        _map_page(world, thread, slot, pte, caller.op_populates)
+        outcome = _charge(world, thread, vma, pte, now_ns)
+        if outcome == memcg.WAITS:
+            return
+        if outcome == memcg.FAILED or not _map_next(world, thread, slot, pte):
+            caller.op_end = caller.op_at
+            break
         caller.op_at += 1
     held(world, thread, now_ns)
+
+
+@compiled
+def _charge(world, thread, vma, pte, now_ns):
+    """Charge the next page, if it is to be one of its own."""
+    how = world.threads[thread].op_populates
+    if vma.file_kind == FileKind.HUGETLB or not _needs_own(world, vma, pte, how):
+        return memcg.GOT
+    return memcg.charge(world, thread, now_ns, Step.POPULATED)
+
+
+@compiled
+def _map_next(world, thread, slot, pte):
+    """Map the next page; returns whether it could be had. A huge page that faults is left to it."""
+    vma = world.vmas[slot]
+    how = world.threads[thread].op_populates
+    if vma.file_kind != FileKind.HUGETLB:
+        _map_page(world, thread, slot, pte, how)
+        return True
+    file = world.opens[vma.open].file
+    if not fault_mutex.is_free(world, file, vma.offset + (pte - vma.pte)):
+        return True
+    return huge.populate(world, thread, slot, pte, _writes(vma, how))
 
 
 @compiled
 def page_ns(world, vma, pte, writes):
     """Return what it costs to map a page, or to copy one that may be written to: 0 if neither."""
     cost = world.config.cost
+    if vma.file_kind == FileKind.HUGETLB:
+        return huge.populate_ns(world, vma, pte, writes)
     bits = world.ptes[pte]
     if bits & PTE_PRESENT:
         is_copied = writes and not bits & PTE_WRITE
@@ -148,7 +174,7 @@ def _map_page(world, thread, slot, pte, how):
     if not _is_wanted(world, vma, pte, how):
         charges.give_back(world, thread)
     elif _writes(vma, how):
-        _give_anon_vma(world, vma)
+        give_anon_vma(world, vma)
         page_table.make_own(world, thread, slot, pte)
     elif vma.open == NOBODY:
         world.ptes[pte] = page_table.zero_entry(world, vma)
@@ -176,10 +202,3 @@ def _is_free(world, vma, pte):
     if not vma.private:
         return True
     return not anon_page.is_busy(world.folios[anon_page.number_of(world, pte)])
-
-
-@compiled
-def _give_anon_vma(world, vma):
-    if vma.anon_vma == 0:
-        world.anon_vmas += 1
-        vma.anon_vma = world.anon_vmas

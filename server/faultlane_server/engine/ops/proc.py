@@ -5,7 +5,7 @@ it go when its buffer is full (m_stop). It is assumed that a buffer holds one VM
 of maps. clear_refs write-locks every VMA in turn, as fork does.
 """
 
-from faultlane_server.codes import NOBODY, OperationKind
+from faultlane_server.codes import NOBODY, FileKind, OperationKind
 from faultlane_server.engine import sched
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.locks import mmap_lock
@@ -104,9 +104,10 @@ def _next(world, caller):
 
 @compiled
 def apply(world, thread):
-    """Make the pages of the VMA old."""
+    """Make the pages of the VMA old; huge pages of hugetlb are left out."""
     caller = world.threads[thread]
     vma = world.vmas[_next(world, caller)]
-    for pte in range(vma.pte, vma.pte + vma.end - vma.start):
-        world.ptes[pte] &= NOT_YOUNG
+    if vma.file_kind != FileKind.HUGETLB:
+        for pte in range(vma.pte, vma.pte + vma.end - vma.start):
+            world.ptes[pte] &= NOT_YOUNG
     caller.op_at = vma.end
