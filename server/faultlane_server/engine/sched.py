@@ -595,6 +595,8 @@ def _reschedules(step):
         return True
     if step == Step.EXIT_UNMAPPED or step == Step.KSWAPD or step == Step.AGE_WALKED:
         return True
+    if step == Step.HUGETLB_MAP or step == Step.HUGETLB_COPIED:
+        return True
     return step == Step.MIGRATE_COPIED or step == Step.TRUNCATE or step == Step.WRITE_BACK
 
 
