@@ -123,3 +123,39 @@ def test_a_full_queue_is_a_broken_invariant_and_no_overrun():
 
     with pytest.raises(AssertionError, match="queue of events is full"):
         push(queue, 1, Kind.TIMER, 0)
+
+
+@given(st.lists(pushes, min_size=1, max_size=40), st.data())
+def test_what_is_chosen_happens_when_the_soonest_would_and_the_others_keep_their_order(
+    entries, data
+):
+    queue, naive = an_empty_queue(), NaiveQueue()
+    keys = {}
+    for entry in entries:
+        keys[naive.pushes] = push(queue, *entry)
+        naive.push(*entry)
+    while naive.line:
+        soonest_at = naive.line[0][0]
+        if data.draw(st.booleans()):
+            chosen = data.draw(st.sampled_from(naive.line))
+            queue.chosen = keys[chosen[1]]
+        else:
+            chosen = naive.line[0]
+        naive.line.remove(chosen)
+        assert popped(queue) == (soonest_at, *chosen[2:])
+        if naive.pushes < 60 and data.draw(st.booleans()):
+            again = (chosen[0] + 1, *chosen[2:])
+            keys[naive.pushes] = push(queue, *again)
+            naive.push(*again)
+    assert soonest_ns(queue) == NEVER_NS
+
+
+def test_what_was_taken_out_cannot_be_chosen():
+    queue = an_empty_queue()
+    key = push(queue, 100, Kind.READ, 1)
+    push(queue, 101, Kind.READ, 2)
+    pop(queue)
+    queue.chosen = key
+
+    with pytest.raises(AssertionError, match="what is chosen is scheduled"):
+        pop(queue)
