@@ -4,7 +4,7 @@ from bisect import insort
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faultlane_server.engine.queue import (
@@ -63,6 +63,7 @@ def popped(queue):
     return time_ns, kind_of(key), id_of(key)
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(pushes, st.none()), max_size=150))
 def test_agrees_with_a_sorted_list(turns):
     """A turn pushes an entry, or pops one if there is any."""
@@ -78,6 +79,7 @@ def test_agrees_with_a_sorted_list(turns):
         assert popped(queue) == naive.pop()
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 2**62), min_size=1, max_size=300))
 def test_what_comes_out_is_in_order(times_ns):
     queue = an_empty_queue()
@@ -123,3 +125,40 @@ def test_a_full_queue_is_a_broken_invariant_and_no_overrun():
 
     with pytest.raises(AssertionError, match="queue of events is full"):
         push(queue, 1, Kind.TIMER, 0)
+
+
+@settings(deadline=None)
+@given(st.lists(pushes, min_size=1, max_size=40), st.data())
+def test_what_is_chosen_happens_when_the_soonest_would_and_the_others_keep_their_order(
+    entries, data
+):
+    queue, naive = an_empty_queue(), NaiveQueue()
+    keys = {}
+    for entry in entries:
+        keys[naive.pushes] = push(queue, *entry)
+        naive.push(*entry)
+    while naive.line:
+        soonest_at = naive.line[0][0]
+        if data.draw(st.booleans()):
+            chosen = data.draw(st.sampled_from(naive.line))
+            queue.chosen = keys[chosen[1]]
+        else:
+            chosen = naive.line[0]
+        naive.line.remove(chosen)
+        assert popped(queue) == (soonest_at, *chosen[2:])
+        if naive.pushes < 60 and data.draw(st.booleans()):
+            again = (chosen[0] + 1, *chosen[2:])
+            keys[naive.pushes] = push(queue, *again)
+            naive.push(*again)
+    assert soonest_ns(queue) == NEVER_NS
+
+
+def test_what_was_taken_out_cannot_be_chosen():
+    queue = an_empty_queue()
+    key = push(queue, 100, Kind.READ, 1)
+    push(queue, 101, Kind.READ, 2)
+    pop(queue)
+    queue.chosen = key
+
+    with pytest.raises(AssertionError, match="what is chosen is scheduled"):
+        pop(queue)

@@ -1,6 +1,5 @@
 """Where the rows of the table are played: every architecture, page size and policy."""
 
-import os
 from typing import Any, NamedTuple
 
 import pytest
@@ -10,8 +9,6 @@ from faultlane_server.policy import POLICIES
 from faultlane_server.scenario import Scenario, ThreadGroup
 from tests.golden import table
 from tests.golden.story import a_story
-
-UNCOMPILED = os.environ.get("NUMBA_DISABLE_JIT") == "1"  # takes its time: a few of each must do
 
 
 def name_of(hardware: tuple[str, int]) -> str:
@@ -25,9 +22,6 @@ HARDWARE = [
     for page_bytes in profile.page_sizes
 ]
 ONE_OF_EACH_SIZE = [("x86", 4096), ("arm64", 16384), ("powerpc", 65536)]
-if UNCOMPILED:
-    HARDWARE = [("x86", 4096), ("arm64", 4096)]
-    ONE_OF_EACH_SIZE = HARDWARE[:1]
 
 one_of_each_size = pytest.mark.parametrize("hardware", ONE_OF_EACH_SIZE, indirect=True, ids=name_of)
 
@@ -35,7 +29,7 @@ of_small_pages = pytest.mark.parametrize(
     "hardware", [each for each in HARDWARE if each[1] == 4096], indirect=True, ids=name_of
 )
 
-POLICY_IDS = ["mainline", "rfc", "hold", "blind"] if UNCOMPILED else list(POLICIES)
+POLICY_IDS = list(POLICIES)
 
 
 class Setting(NamedTuple):

@@ -7,7 +7,9 @@ the place of the one before, if that was given up. Reads and timers stand in a f
 heap.
 
 An entry's key holds the number of its push, then what it is and whose: so two
-entries never compare equal, and what was scheduled first happens first.
+entries never compare equal, and what was scheduled first happens first. A test may
+choose another entry, once: of those that are due at the same time, or a later one that
+goes past them.
 """
 
 from enum import IntEnum
@@ -21,6 +23,7 @@ KIND_BITS = 2
 KEY_BITS = ID_BITS + KIND_BITS
 PUSHES_MAX = 1 << (63 - KEY_BITS)
 NEVER_NS = (1 << 63) - 1
+NO_CHOICE = -1  # less than any key
 
 
 class Kind(IntEnum):
@@ -48,6 +51,7 @@ def prepare(queue, cpus):
     queue.tree["time_ns"] = NEVER_NS
     queue.heap[0].time_ns = NEVER_NS
     queue.free_cpu = NOBODY
+    queue.chosen = NO_CHOICE
 
 
 @compiled
@@ -72,6 +76,8 @@ def pop(queue):
     Its place stays free until the next push, which mostly follows at once.
     """
     soonest_ns(queue)
+    if queue.chosen != NO_CHOICE:
+        return _pop_chosen(queue)
     top = queue.heap[0]
     if _is_sooner(queue.tree[1], top):
         top = queue.tree[1]
@@ -80,6 +86,26 @@ def pop(queue):
         queue.entries -= 1
         queue.top_is_free = 1
     return top.time_ns, top.key
+
+
+@compiled
+def _pop_chosen(queue):
+    """Take out the entry that a test has chosen: it happens when the soonest one would."""
+    key = queue.chosen
+    queue.chosen = NO_CHOICE
+    time_ns = soonest_ns(queue)
+    if kind_of(key) == Kind.CPU:
+        queue.free_cpu = id_of(key)
+        assert queue.tree[queue.leaves + id_of(key)].key == key, "what is chosen is scheduled"
+        return time_ns, key
+    place = 0
+    while place < queue.entries - 1 and queue.heap[place].key != key:
+        place += 1
+    assert queue.heap[place].key == key, "what is chosen is scheduled"
+    _rise(queue.heap, place, time_ns, NO_CHOICE)
+    queue.entries -= 1
+    queue.top_is_free = 1
+    return time_ns, key
 
 
 @compiled

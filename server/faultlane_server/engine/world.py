@@ -953,6 +953,7 @@ Queue = _record(
     ("entries", i64),  # of the heap
     ("top_is_free", i64),  # 1: the place of the last one that was taken out is not filled yet
     ("free_cpu", i64),  # the CPU whose event was taken out and whose place is not filled yet
+    ("chosen", i64),  # the key of the entry that a test lets happen next, or NO_CHOICE
     ("leaves", i64),  # of the tree: a power of two; node n is above 2n and 2n + 1
     ("tree", Entry, 2 * CPUS_MAX),
     ("heap", Entry, QUEUE_MAX),
