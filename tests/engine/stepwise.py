@@ -44,7 +44,7 @@ PASSING_NS = 20_000_000  # longer than any waiter of a rwsem is patient
 
 # What decides nothing: it is only counted, or told. Nor does any time, whose name ends in `_ns`.
 TOLD = {
-    World: {"fingerprint", "events", "faults_ended", "recorded", "warm", "closing"}
+    World: {"fingerprint", "events", "faults_ended", "recorded", "warm", "closing", "run_order"}
     | {"traced", "trace_rows", "idle_first"},
     Cpu: {"due", "idle_next", "idle_before"},
     Rwsem: {"owner"},  # whether there is one is told by `writer` and `reader_owned`
