@@ -951,6 +951,7 @@ Config = _record(
     ("lru_kind", i64),  # LruKind
     ("lru_gen_walks", i64),  # 1: aging walks page tables
     ("lru_gen_nonleaf", i64),  # 1: it skips page tables that were not accessed
+    ("lru_gen_around", i64),  # entries that reclaim looks at around one that was accessed
     ("swappiness", i64),
     ("swap_device", i64),  # or NOBODY
     ("swap_pages", i64),
