@@ -136,6 +136,24 @@ def entry_point(function):
     return _njit(function, 3, _Whole)
 
 
+def straight(entry):
+    """Return a shorter way to an entry point, for calls whose arguments have one type only.
+
+    numba looks at the types of the arguments each time, which for a record of a thousand fields
+    takes as long as hundreds of events.
+    """
+    if config.DISABLE_JIT:
+        return entry
+
+    def call(*arguments):
+        if not entry.overloads:
+            return entry(*arguments)
+        (known,) = entry.overloads.values()
+        return known.entry_point(*arguments)
+
+    return call
+
+
 class _Part(JITCodeLibrary):  # type: ignore[misc]
     """Code that only other compiled code calls: it is optimised, and made machine code, with that.
 
