@@ -19,6 +19,7 @@ ARM = ArchProfile(
     prot_fault_fails=False,
     lru_gen_walks=False,
     nonleaf_young=False,
+    bits_per_long=32,
     hz_default=100,  # the first entry of a choice without a default
     preemption_default=Preemption.NONE,
 )

@@ -19,6 +19,7 @@ ARM64 = ArchProfile(
     prot_fault_fails=False,
     lru_gen_walks=True,
     nonleaf_young=False,
+    bits_per_long=64,
     hz_default=250,
     preemption_default=Preemption.FULL,
 )

@@ -19,6 +19,7 @@ POWERPC = ArchProfile(
     prot_fault_fails=False,
     lru_gen_walks=False,
     nonleaf_young=False,
+    bits_per_long=64,
     hz_default=100,
     preemption_default=Preemption.VOLUNTARY,
 )

@@ -25,5 +25,6 @@ class ArchProfile(NamedTuple):
     prot_fault_fails: bool  # a load or fetch from a page that is mapped without the right fails
     lru_gen_walks: bool  # CONFIG_LRU_GEN_WALKS_MMU: aging can walk page tables
     nonleaf_young: bool  # arch_has_hw_nonleaf_pmd_young()
+    bits_per_long: int  # MIN_LRU_BATCH: how many entries lru_gen_look_around() looks at
     hz_default: int  # CONFIG_HZ of the defconfig
     preemption_default: Preemption  # CONFIG_PREEMPT* of the defconfig

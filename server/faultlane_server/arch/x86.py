@@ -19,6 +19,7 @@ X86 = ArchProfile(
     prot_fault_fails=True,  # access_error(): PF_PROT on a read
     lru_gen_walks=True,
     nonleaf_young=True,
+    bits_per_long=64,
     hz_default=1000,
     preemption_default=Preemption.VOLUNTARY,
 )

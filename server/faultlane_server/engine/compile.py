@@ -230,6 +230,7 @@ class Compiler:
         config.lru_gen_nonleaf = bool(
             walks and kernel.lru_gen_enabled & LRU_GEN_NONLEAF_YOUNG and arch.nonleaf_young
         )
+        config.lru_gen_around = arch.bits_per_long
         config.swappiness = kernel.swappiness
         config.swap_cluster = kernel.page_cluster
         config.swap_device = NOBODY

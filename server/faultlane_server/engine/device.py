@@ -13,7 +13,7 @@ from faultlane_server.engine.draw import Purpose
 from faultlane_server.engine.jit import compiled, prefetch
 from faultlane_server.engine.locks import folio_lock
 from faultlane_server.engine.memory import lru
-from faultlane_server.engine.queue import Kind, push
+from faultlane_server.engine.queue import Kind, id_of, push
 from faultlane_server.engine.tally import count
 from faultlane_server.engine.world import (
     BAD,
@@ -241,6 +241,17 @@ def _take_from_line(world, before, thread):
         world.threads[before].behind = behind
     if behind == NOBODY:
         world.written_last = before
+
+
+@compiled
+def prefetch_next(world):
+    """Let what the next reads are about be fetched: folios of some, and who waits for the next."""
+    heap = world.queue.heap
+    for place in range(1, 5):
+        prefetch(world.folios[id_of(heap[place].key)])
+    thread = np.int64(world.folios[id_of(heap[0].key)].first)
+    if thread != NOBODY:
+        prefetch(world.threads[thread])
 
 
 @compiled

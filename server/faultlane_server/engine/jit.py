@@ -28,6 +28,7 @@ from numba.np import arrayobj
 PACKAGE = Path(__file__).resolve().parent.parent
 CACHE_VARIABLE = "FAULTLANE_CACHE_DIR"
 CACHE_LINE = 64
+FETCHED_MAX = 12 * CACHE_LINE  # of a record: what most steps look at stands in front
 
 
 # The engine and every room below it: a test holds that it imports no other.
@@ -137,6 +138,24 @@ def entry_point(function):
     return _njit(function, 3, _Whole)
 
 
+def straight(entry):
+    """Return a shorter way to an entry point, for calls whose arguments have one type only.
+
+    numba looks at the types of the arguments each time, which for a record of a thousand fields
+    takes as long as hundreds of events.
+    """
+    if config.DISABLE_JIT:
+        return entry
+
+    def call(*arguments):
+        if not entry.overloads:
+            return entry(*arguments)
+        (known,) = entry.overloads.values()
+        return known.entry_point(*arguments)
+
+    return call
+
+
 class _Part(JITCodeLibrary):  # type: ignore[misc]
     """Code that only other compiled code calls: it is optimised, and made machine code, with that.
 
@@ -194,25 +213,45 @@ if config.DISABLE_JIT:
     def prefetch(record):
         """Do nothing: without compilation there is nothing to gain."""
 
+    def prefetch_at(column, index):
+        """Do nothing: without compilation there is nothing to gain."""
+
 else:
 
     @intrinsic
     def prefetch(_, record):
-        """Let the processor fetch a record that is needed in some events' time."""
+        """Let the processor fetch the front of a record that is needed in some events' time."""
 
         def generate(context, builder, signature, arguments):
-            start = builder.bitcast(arguments[0], cgutils.voidptr_t)
-            bits = cgutils.int32_t
-            kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, bits, bits, bits])
-            name = "llvm.prefetch.p0i8"
-            fetch = cgutils.get_or_insert_function(builder.module, kind, name)
-            to_write, keep, data = (bits(flag) for flag in (1, 3, 1))
-            for offset in range(0, record.size, CACHE_LINE):
-                line = builder.gep(start, [cgutils.intp_t(offset)])
-                builder.call(fetch, [line, to_write, keep, data])
+            _fetch(builder, arguments[0], min(record.size, FETCHED_MAX))
             return context.get_dummy_value()
 
         return numba.types.void(record), generate
+
+    @intrinsic
+    def prefetch_at(_, column, index):
+        """Let the processor fetch an element of a column that is needed in some events' time."""
+
+        def generate(context, builder, signature, arguments):
+            array = context.make_array(column)(context, builder, arguments[0])
+            place = context.cast(builder, arguments[1], index, numba.types.intp)
+            start = cgutils.get_item_pointer(context, builder, column, array, [place])
+            _fetch(builder, start, 1)
+            return context.get_dummy_value()
+
+        return numba.types.void(column, index), generate
+
+
+def _fetch(builder, pointer, size):
+    """Let some bytes be fetched, line by line, to be written to."""
+    start = builder.bitcast(pointer, cgutils.voidptr_t)
+    bits = cgutils.int32_t
+    kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, bits, bits, bits])
+    fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+    to_write, keep, data = (bits(flag) for flag in (1, 3, 1))
+    for offset in range(0, size, CACHE_LINE):
+        line = builder.gep(start, [cgutils.intp_t(offset)])
+        builder.call(fetch, [line, to_write, keep, data])
 
 
 def _njit(function, level, library):

@@ -18,7 +18,7 @@ from faultlane_server.engine.fault import (
     userfault,
     wp,
 )
-from faultlane_server.engine.jit import compiled, entry_point, prefetch
+from faultlane_server.engine.jit import compiled, entry_point
 from faultlane_server.engine.memory import kswapd, mglru, writeback
 from faultlane_server.engine.ops import (
     advise,
@@ -120,7 +120,7 @@ def _happen(world, now_ns, key):
             device.let_through(world, id_of(key), now_ns)
         else:
             device.read_done(world, id_of(key), now_ns)
-        prefetch(world.folios[id_of(world.queue.heap[0].key)])
+        device.prefetch_next(world)
     elif kind == Kind.WRITE:
         _note(world, now_ns, key)
         if device.is_held_back(world, id_of(key)):

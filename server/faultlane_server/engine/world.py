@@ -17,6 +17,7 @@ import numpy as np
 from faultlane_server.codes import FaultClass
 from faultlane_server.columns import FAULT_COLUMNS, OPERATION_COLUMNS
 from faultlane_server.engine.draw import DurationSpec, QuantilePoint
+from faultlane_server.engine.jit import CACHE_LINE
 from faultlane_server.machines import COSTS
 
 THREADS_MAX = 65536
@@ -64,6 +65,29 @@ u64 = np.uint64
 
 def _record(*fields):
     return np.dtype(list(fields), align=True)
+
+
+def _in_lines(*fields):
+    """Make a record of whole cache lines; what takes a line or more begins with one."""
+    kinds = {name: np.dtype((kind, tuple(count))) for name, kind, *count in fields}
+    offsets = []
+    end = 0
+    for kind in kinds.values():
+        offsets.append(_up_to(end, CACHE_LINE if kind.itemsize >= CACHE_LINE else kind.alignment))
+        end = offsets[-1] + kind.itemsize
+    return np.dtype(
+        {
+            "names": list(kinds),
+            "formats": list(kinds.values()),
+            "offsets": offsets,
+            "itemsize": _up_to(end, CACHE_LINE),
+        },
+        align=True,
+    )
+
+
+def _up_to(size, step):
+    return -(-size // step) * step
 
 
 class Cause(IntEnum):
@@ -649,10 +673,24 @@ RunNode = _record(
     ("before", i64),
 )
 
-Thread = _record(
+Thread = _in_lines(
+    # What most steps look at comes first: it is what `prefetch` fetches.
     ("step", i64),
     ("state", i64),
     ("cpu", i64),  # where it runs, or ran last
+    ("behind", i64),  # who waits behind it, in whatever line it waits
+    ("since_ns", i64),  # since when it waits for what it waits for now
+    ("cause", i64),  # what for
+    ("waits_for", i64),  # whom for, as far as that is a thread
+    ("blocked_ns", i64),  # since when it sleeps
+    ("awake_attempts", i64),  # since it slept last, for any time at all
+    ("pending_cause", i64),  # what the time until its CPU's event was charged to
+    ("pending_stall_ns", i64),  # how much of it to lock words
+    ("pending_reclaim_ns", i64),  # how much of it to reclaim
+    ("owed_ns", i64),  # CPU time to be charged with the next burst
+    ("stall_ns", i64),  # the same for transfers of lock words
+    ("reclaim_owed_ns", i64),  # the same for reclaim
+    # How it is scheduled.
     ("policy", i64),  # SchedPolicy
     ("weight", i64),
     ("virtual_ns", i64),  # vruntime
@@ -660,36 +698,20 @@ Thread = _record(
     ("slice_ns", i64),  # its slice in virtual time
     ("lag_ns", i64),  # how much virtual time it was short of when it slept (vlag)
     ("lag_max_ns", i64),
-    ("behind", i64),  # who waits behind it, in whatever line it waits
-    ("mm", i64),
-    ("since_ns", i64),  # since when it waits for what it waits for now
-    ("blocked_ns", i64),  # since when it sleeps
-    ("cause", i64),  # what for
-    ("waits_for", i64),  # whom for, as far as that is a thread
-    ("owed_ns", i64),  # CPU time to be charged with the next burst
-    ("stall_ns", i64),  # the same for transfers of lock words
-    ("reclaim_owed_ns", i64),  # the same for reclaim
-    ("pending_cause", i64),  # what the time until its CPU's event was charged to
-    ("pending_stall_ns", i64),  # how much of it to lock words
-    ("pending_reclaim_ns", i64),  # how much of it to reclaim
+    ("is_delayed", i64),  # 1: it sleeps, and stands in a run queue all the same (sched_delayed)
     # Its program.
+    ("mm", i64),
     ("pc", i64),
     ("index", i64),  # in its group
-    ("daemon", i64),
     ("left", i64),  # touches left in this step, or -1: the step has not begun
     ("carried_ns", i64),  # what touches that hit have cost and is not paid yet
     ("touches", i64),  # made so far: the ordinal of the next one
     ("touch_since_ns", i64),  # when the first fault of this touch began, or -1
-    ("operations", i64),
-    ("durations", i64),  # drawn so far
     ("first_cursor", i64),
     ("timer", i64),  # the key of its timer, or -1
-    ("signalled", i64),  # 1: a signal that it handles is pending
-    ("written_folio", i64),  # whose writeback it waits for
     ("killed", i64),  # 1: a fatal signal is pending
-    ("wait_is_killable", i64),  # for a folio
+    ("signalled", i64),  # 1: a signal that it handles is pending
     ("killed_step", i64),  # what it does if one ends its wait, or 0
-    ("dirtied", i64),  # pages since its last balance_dirty_pages
     # Its fault.
     ("in_fault", i64),
     ("in_operation", i64),
@@ -706,7 +728,6 @@ Thread = _record(
     ("asked_ns", i64),  # when it asked for the lock that it waits for
     ("tried", i64),  # FAULT_FLAG_TRIED
     ("attempts", i64),
-    ("awake_attempts", i64),  # since it slept last, for any time at all
     ("vma_retries", i64),
     ("reasons", i64),
     ("result", i64),  # of this attempt: VmFault bits
@@ -727,15 +748,30 @@ Thread = _record(
     ("ra_end", i64),
     ("ra_step", i64),  # READAHEAD_SYNC or READAHEAD_ASYNC
     ("ra_marker", i64),  # page of the file that gets PG_readahead, or -1
-    # Waiting.
+    ("rounds", i64),  # in which it has waited for a folio lock
+    # What its fault or operation has waited for.
     ("wait_ns", i64, CAUSES),
     ("blocker", i64),
     ("blocker_ns", i64),
+    ("exclusive", i64),  # waits for a folio lock in order to own it
+    ("wait_is_killable", i64),  # for a folio
+    ("in_hand", i64),  # pages that were charged for it and have no use yet
+    ("copy_in_hand", i64),  # the same for the copy of a private write
+    ("has_recency", i64),  # 1: its fault is in a VMA whose accesses count
+    ("waited_for", i64),  # 1: an attempt of its fault has waited for its page
+    ("over_high", i64),  # pages that it charged over memory.high
+    # Its program's loops.
+    ("loops_left", i64, NESTING_MAX),
+    # What fewer steps look at: more of its program, and of waiting.
+    ("daemon", i64),
+    ("operations", i64),
+    ("durations", i64),  # drawn so far
+    ("written_folio", i64),  # whose writeback it waits for
+    ("dirtied", i64),  # pages since its last balance_dirty_pages
+    ("measured_since_ns", i64, NESTING_MAX),
     ("wants_write", i64),
     ("deadline_ns", i64),  # in the queue of a rwsem
     ("handoff_set", i64),
-    ("exclusive", i64),  # waits for a folio lock in order to own it
-    ("rounds", i64),  # in which it has waited for a folio lock
     # Its operation.
     ("op_kind", i64),
     ("op_start", i64),
@@ -752,12 +788,18 @@ Thread = _record(
     ("locks_count", i64),
     ("work_ns", i64),  # what the next change of the VMAs costs
     ("hold_ns", i64),
-    # Memory.
-    ("in_hand", i64),  # pages that were charged for it and have no use yet
-    ("copy_in_hand", i64),  # the same for the copy of a private write
-    ("has_recency", i64),  # 1: its fault is in a VMA whose accesses count
-    ("waited_for", i64),  # 1: an attempt of its fault has waited for its page
-    ("over_high", i64),  # pages that it charged over memory.high
+    ("op_pc", i64),  # the instruction that asked for it
+    ("op_base", i64),  # page number where its range was laid
+    ("op_region", i64),  # the Region of the name that it is about
+    ("op_resolved", i64),  # 1: under the lock it was found out what there is to do
+    ("op_downgrades", i64),  # 1: it ends as a munmap does
+    ("op_populates", i64),  # 1: its range is populated when it is done
+    ("op_next", i64),  # up to where the present step goes
+    ("op_killable", i64),  # 1: a fatal signal ends its waits for mmap_lock
+    ("op_migrates", i64),  # pages that it will migrate when mmap_lock was let go
+    ("op_first", i64),  # its range, while op_start and op_end are pages of a file
+    ("op_last", i64),
+    # More of memory.
     ("charge_tries", i64),
     ("agings", i64),  # of pages, one after another, that have freed nothing
     ("stocks_drained", i64),
@@ -772,26 +814,11 @@ Thread = _record(
     ("fault_mutex", i64),  # that it holds or waits for, counted from 1; 0: none
     ("huge_in_hand", i64),  # 1: a huge page that it has taken and that has no use yet
     ("huge_was_reserved", i64),  # 1: it was taken out of those that are reserved
-    # Its program's loops and measures.
-    ("loops_left", i64, NESTING_MAX),
-    ("measured_since_ns", i64, NESTING_MAX),
     # Faults and operations that few programs have.
     ("uffd_mode", i64),  # what its fault is to a userfaultfd: UFFD_MISSING, UFFD_WP, or 0
     ("uffd_is_read", i64),  # 1: somebody has read of its fault
     ("op_modes", i64),  # what a userfaultfd is to be told of
     ("op_folio", i64),  # the folio that is migrated
-    # More of its operation.
-    ("op_pc", i64),  # the instruction that asked for it
-    ("op_base", i64),  # page number where its range was laid
-    ("op_region", i64),  # the Region of the name that it is about
-    ("op_resolved", i64),  # 1: under the lock it was found out what there is to do
-    ("op_downgrades", i64),  # 1: it ends as a munmap does
-    ("op_populates", i64),  # 1: its range is populated when it is done
-    ("op_next", i64),  # up to where the present step goes
-    ("op_killable", i64),  # 1: a fatal signal ends its waits for mmap_lock
-    ("op_migrates", i64),  # pages that it will migrate when mmap_lock was let go
-    ("op_first", i64),  # its range, while op_start and op_end are pages of a file
-    ("op_last", i64),
     ("process", i64),  # its own mm, while it looks at another one
     ("ending", i64),  # 1: its program is over
     ("huge_base", i64),  # where the huge pages begin that it is about, or -1: they are small
@@ -800,7 +827,6 @@ Thread = _record(
     ("slice_left_ns", i64),  # of SCHED_RR
     ("affinity", i64),  # the row of World.affinities, or 0: all CPUs
     ("is_late", i64),  # 1: it stands in Cpu.late
-    ("is_delayed", i64),  # 1: it sleeps, and stands in a run queue all the same (sched_delayed)
     ("cut_step", i64),  # what it does at the end of the burst that was cut off
 )
 
@@ -1034,6 +1060,7 @@ Config = _record(
     ("lru_kind", i64),  # LruKind
     ("lru_gen_walks", i64),  # 1: aging walks page tables
     ("lru_gen_nonleaf", i64),  # 1: it skips page tables that were not accessed
+    ("lru_gen_around", i64),  # entries that reclaim looks at around one that was accessed
     ("swappiness", i64),
     ("swap_device", i64),  # or NOBODY
     ("swap_pages", i64),
@@ -1058,7 +1085,7 @@ OperationRows = _record(
     ("rows", i64), *((name, np.dtype(kind), ROWS_MAX) for name, kind in OPERATION_COLUMNS.items())
 )
 
-World = _record(
+World = _in_lines(
     ("config", Config),
     ("now_ns", i64),
     ("fingerprint", u64),  # of every event that happened, in order
@@ -1125,8 +1152,10 @@ World = _record(
 
 
 def empty_world() -> np.recarray:
-    """Return a world of zeros; its memory is taken when it is touched."""
-    return np.zeros(1, World).view(np.recarray)
+    """Return a world of zeros, from a cache line on; its memory is taken when it is touched."""
+    room = np.zeros(World.itemsize + CACHE_LINE, u8)
+    start = -room.ctypes.data % CACHE_LINE
+    return room[start : start + World.itemsize].view(World).view(np.recarray)
 
 
 def free_rwsem(lock) -> None:

@@ -31,7 +31,7 @@ from faultlane_server.engine.fault import (
     wp,
 )
 from faultlane_server.engine.fault.attempt import give_back_pages, pte_of
-from faultlane_server.engine.jit import compiled
+from faultlane_server.engine.jit import compiled, prefetch_at
 from faultlane_server.engine.locks import fault_lock, mmap_lock
 from faultlane_server.engine.memory import address_space, memcg, page_table
 from faultlane_server.engine.tally import count, count_most, fault_ended, trace
@@ -284,6 +284,7 @@ def release(world, thread, now_ns):
     In VM_FAULT_COMPLETED it is let go already (M4).
     """
     fault = world.threads[thread]
+    prefetch_at(world.cursors, fault.first_cursor)
     give_back_pages(world, thread)
     trace(world, thread, now_ns)
     is_bounded = fault.reasons >> RetryReason.USERFAULTFD & 1 == 0

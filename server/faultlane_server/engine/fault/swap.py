@@ -193,7 +193,7 @@ def _bring_in(world, thread, number, state):
     if world.config.limits_memory:
         charges.hand_over(world, thread, number)
         lru.mark_used(world, folio, thread)
-        workingset.refaulted(world, number, True)
+        workingset.refaulted(world, thread, number)
         lru.add(world, world.threads[thread].cpu, number)
 
 

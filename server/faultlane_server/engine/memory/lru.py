@@ -30,10 +30,16 @@ def is_file(world, folio):
 
 @compiled
 def mark_used(world, folio, thread):
-    """Let MGLRU put a page that a fault makes into its youngest generation (in_lru_fault)."""
-    row = world.threads[thread]
-    if world.config.lru_kind == LruKind.MGLRU and row.in_fault and row.has_recency:
+    """Let MGLRU put a page that a fault makes into its youngest generation."""
+    if world.config.lru_kind == LruKind.MGLRU and is_in_fault(world, thread):
         folio.state |= ACTIVE
+
+
+@compiled
+def is_in_fault(world, thread):
+    """Whether a thread is in a fault in a VMA whose accesses count (in_lru_fault)."""
+    row = world.threads[thread]
+    return row.in_fault != 0 and row.has_recency != 0
 
 
 @compiled

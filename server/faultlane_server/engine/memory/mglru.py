@@ -27,7 +27,6 @@ from faultlane_server.engine.world import (
 
 BATCH_MAX = 4096  # MAX_LRU_BATCH: promoted pages after which a walk lets the lock go
 BATCH_MIN = 64  # MIN_LRU_BATCH
-AROUND = 64  # entries that lru_gen_look_around looks at
 SWAPPINESS_BOTH = 200
 
 __all__ = ["MIN_NR_GENS", "list_of"]
@@ -39,6 +38,15 @@ def pages_of(group):
     pages = 0
     for kind in range(Lru.GENERATIONS_ANON, Lru.GENERATIONS_ANON + 2 * MAX_NR_GENS):
         pages += group.lists[kind].pages
+    return pages
+
+
+@compiled
+def evictable_pages_of(world, group):
+    """Return how many pages stand in the generations of the kinds that can be evicted now."""
+    pages = 0
+    for seq in range(min(group.min_seq[0], group.min_seq[1]), group.max_seq + 1):
+        pages += _pages_in(world, group, seq)
     return pages
 
 
@@ -79,16 +87,17 @@ def should_age(world, group):
     oldest = group.min_seq[0] if _can_swap(world) else group.min_seq[1]
     if oldest + MIN_NR_GENS < group.max_seq:
         return False
-    total = pages_of(group)
-    young = _pages_in(group, group.max_seq)
-    old = _pages_in(group, group.max_seq - MIN_NR_GENS)
+    total = evictable_pages_of(world, group)
+    young = _pages_in(world, group, group.max_seq)
+    old = _pages_in(world, group, group.max_seq - MIN_NR_GENS)
     return young * MIN_NR_GENS > total or old * (MIN_NR_GENS + 2) < total
 
 
 @compiled
-def _pages_in(group, seq):
+def _pages_in(world, group, seq):
+    """Return how many pages of a generation can be evicted now."""
     found = 0
-    for kind in range(2):
+    for kind in range(0 if _can_swap(world) else 1, 2):
         if group.min_seq[kind] <= seq:
             found += group.lists[list_of(seq, kind == 1)].pages
     return found
@@ -224,8 +233,9 @@ def _walk(world, thread):
         end = min(vma.end, (start // group_pages + 1) * group_pages)
         row.age_at = end
         if _is_walked(world, vma):
-            promoted += _promote(world, slot, start, end)
-            spent_ns += _walk_ns(world, vma, start, end)
+            part_promoted, part_ns = _walk_vma(world, slot, start, end)
+            promoted += part_promoted
+            spent_ns += part_ns
     return spent_ns
 
 
@@ -241,22 +251,39 @@ def _is_walked(world, vma):
 
 
 @compiled
-def _walk_ns(world, vma, start, end):
-    """Return what looking at some entries costs: page table by page table.
+def _walk_vma(world, slot, start, end):
+    """Look at entries of a VMA, page table by page table.
 
-    With non-leaf young bits a table that was not accessed costs only itself.
+    With non-leaf young bits a table that was not accessed costs only itself. Returns how many
+    pages were promoted, and what it costs.
     """
+    vma = world.vmas[slot]
     cost = world.config.cost
-    tables = (end - 1) // world.config.table_pages - start // world.config.table_pages + 1
-    if world.config.lru_gen_nonleaf:
-        return tables * cost.walk_table_ns
-    return tables * cost.walk_table_ns + (end - start) * cost.walk_page_ns
+    table_pages = world.config.table_pages
+    promoted = 0
+    spent_ns = 0
+    while start < end:
+        part_end = min(end, (start // table_pages + 1) * table_pages)
+        spent_ns += cost.walk_table_ns
+        if not world.config.lru_gen_nonleaf or _is_accessed(world, vma, start, part_end):
+            promoted += _promote(world, vma, start, part_end)
+            spent_ns += (part_end - start) * cost.walk_page_ns
+        start = part_end
+    return promoted, spent_ns
 
 
 @compiled
-def _promote(world, slot, start, end):
+def _is_accessed(world, vma, start, end):
+    """Whether a page of a part of a page table was accessed since somebody looked."""
+    for pte in range(vma.pte + (start - vma.start), vma.pte + (end - vma.start)):
+        if np.int64(world.ptes[pte]) & (PTE_PRESENT | PTE_YOUNG) == PTE_PRESENT | PTE_YOUNG:
+            return True
+    return False
+
+
+@compiled
+def _promote(world, vma, start, end):
     """Put the pages that were accessed into the youngest generation; returns how many."""
-    vma = world.vmas[slot]
     promoted = 0
     for page in range(start, end):
         promoted += _promote_entry(world, vma, vma.pte + (page - vma.start))
@@ -300,8 +327,20 @@ def look_around(world, number):
     if pte < vma.pte or pte >= vma.pte + (vma.end - vma.start):
         return
     page = vma.start + (pte - vma.pte)
-    start = max(vma.start, page // AROUND * AROUND)
-    end = min(vma.end, start + AROUND)
+    start, end = _around(world, vma, page)
     for at in range(start, end):
         if at != page:
             _promote_entry(world, vma, vma.pte + (at - vma.start))
+
+
+@compiled
+def _around(world, vma, page):
+    """Return which entries of the same page table to look at: as many on each side, if it can."""
+    table = page // world.config.table_pages * world.config.table_pages
+    start = max(vma.start, table)
+    end = min(vma.end, table + world.config.table_pages)
+    most = world.config.lru_gen_around
+    if end - start > most:
+        start = max(start, min(page - most // 2, end - most))
+        end = start + most
+    return start, end

@@ -51,7 +51,7 @@ def add(world, thread, number, state):
     if world.config.limits_memory:
         charges.hand_over(world, thread, number)
         lru.mark_used(world, folio, thread)
-        workingset.refaulted(world, number, world.threads[thread].in_fault)
+        workingset.refaulted(world, thread, number)
         lru.add(world, world.threads[thread].cpu, number)
 
 

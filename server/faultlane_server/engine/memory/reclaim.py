@@ -237,7 +237,7 @@ def _shrink_active(world, thread, memcg, kind, pages):
 def _evict_generations(world, thread, memcg, priority, target, now_ns):
     """Look at the oldest generations (evict_folios); returns how many pages are free."""
     group = world.memcgs[memcg]
-    pages = mglru.pages_of(group) >> priority
+    pages = mglru.evictable_pages_of(world, group) >> priority
     if mglru.must_age(world, memcg):
         return 0
     if priority < PRIORITY_FIRST and mglru.should_age(world, group):
@@ -287,6 +287,7 @@ def _evict_oldest(world, thread, memcg, is_file, pages, now_ns):
             lru.move(world, number, mglru.list_of(group.min_seq[at] + 1, is_file))
         else:
             lru.move(world, number, mglru.list_of(group.max_seq, is_file))
+    mglru.forget_empty_generations(world, group)
     is_kswapd = thread == world.kswapd
     count(world, Counter.PGSCAN_KSWAPD if is_kswapd else Counter.PGSCAN_DIRECT, looked_at)
     return np.int64(looked_at)

@@ -37,8 +37,8 @@ def evicted(world, number):
 
 
 @compiled
-def refaulted(world, number, is_in_fault):
-    """Look at the shadow of a page that comes back (workingset_refault)."""
+def refaulted(world, thread, number):
+    """Look at the shadow of a page that a thread brings back (workingset_refault)."""
     folio = world.folios[number]
     if not folio.state & SHADOW:
         return
@@ -54,7 +54,7 @@ def refaulted(world, number, is_in_fault):
     memcg.activations[kind] += 1
     count(world, Counter.WORKINGSET_ACTIVATE_ANON + kind, 1)
     if world.config.lru_kind == LruKind.MGLRU:
-        if is_in_fault:
+        if lru.is_in_fault(world, thread):
             folio.state |= WORKINGSET
             count(world, Counter.WORKINGSET_RESTORE_ANON + kind, 1)
         return
