@@ -25,3 +25,8 @@ class ArchProfile(NamedTuple):
     lru_gen_walks: bool  # CONFIG_LRU_GEN_WALKS_MMU: aging can walk page tables
     nonleaf_young: bool  # arch_has_hw_nonleaf_pmd_young()
     hz_default: int  # CONFIG_HZ of the defconfig
+
+    @property
+    def handler(self) -> str:
+        """The name of that handler."""
+        return self.source.partition(":")[2].partition(",")[0]
