@@ -4,15 +4,6 @@ Runs are deterministic. So a fault is simulated once more, with all that was aro
 record is looked at between the events: the run itself pays nothing for being explained.
 """
 
-from faultlane_server.explain.explain import Cancelled, NotReproduced, explain
-from faultlane_server.explain.explanation import Blocking, Explanation, FaultStep, Link
+from faultlane_server.explain.explain import explain
 
-__all__ = [
-    "Blocking",
-    "Cancelled",
-    "Explanation",
-    "FaultStep",
-    "Link",
-    "NotReproduced",
-    "explain",
-]
+__all__ = ["explain"]

@@ -10,9 +10,9 @@ from faultlane_server.engine.waiting import (
     in_the_way,
     request_of,
 )
-from faultlane_server.engine.world import Cause, Step, ThreadState
-from faultlane_server.explain.explanation import Link
+from faultlane_server.engine.world import Cause, ThreadState
 from faultlane_server.explain.names import Names
+from faultlane_server.explanation import Link
 
 LINKS_MAX = 8
 ASLEEP = (ThreadState.BLOCKED, ThreadState.SPINNING)
@@ -205,7 +205,7 @@ class Chains:
         if request.until_ns is None:
             channels = int(self._world.devices[request.device].channels)
             return Link(NOBODY, f"{name}: all of its {channels} channels are busy; then {what}")
-        return Link(NOBODY, f"{name}: {what}, on a channel of its own")
+        return Link(NOBODY, f"{name}: {what}, on one of its channels")
 
 
 def wants_write(row: np.record) -> bool:

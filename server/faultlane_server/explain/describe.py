@@ -21,7 +21,6 @@ from faultlane_server.kernels import KERNELS
 from faultlane_server.scenario import Scenario
 
 FINDS_VMA_SINCE = (6, 5)  # lock_mm_and_find_vma()
-FOR_WRITE = (Step.WRITE_LOCK, Step.WRITE_QUEUE, Step.WRITE_WOKEN, Step.WRITE_HELD)
 BEGINS_ATTEMPT = (Step.LOCK_VMA, Step.LOCK_MMAP, Step.MMAP_GRANTED, Step.APPLY)
 
 
@@ -110,22 +109,20 @@ class Describer:
         return f", behind {ahead} in its queue"
 
     def _filled(self, part: str, row: np.record, did: Step | None) -> str:
-        if part == "{release}":
-            return self._release(row, did).text
-        if part == "handle_mm_fault" and row.step == Step.RELEASE:
-            return self._release(row, did).function
-        if part.endswith("lock_mm_and_find_vma") and not self._finds_vma:
-            part = "{handler} > mmap_read_lock"
+        """Fill in what depends on the run, or on the fault."""
+        end = self._end(row, did)
         filled = part.format(
             handler=self._handler,
+            find_vma="lock_mm_and_find_vma" if self._finds_vma else "mmap_read_lock",
             fault=fault_function(row),
+            goes=_goes(row, did),
             window=self._window(row) if "{window}" in part else "",
             anon=_anon(row),
             young=_young(row),
+            ends_in=end.function,
+            ends=end.text,
             leaves=_leaves(row),
         )
-        if row.step in (Step.LOCK_VMA, Step.LOCK_MMAP) and part == RUNNING[Step(int(row.step))].text:
-            return _goes_for_lock(row, did, filled)
         return in_fault_method(row, filled)
 
     def _window(self, row: np.record) -> str:
@@ -133,13 +130,13 @@ class Describer:
         start, end = int(row.ra_start), int(row.ra_end)
         return self._names.pages(first + start, max(end - start, 1))
 
-    def _release(self, row: np.record, did: Step | None) -> Words:
-        """Say how an attempt ended that needs nothing more."""
+    def _end(self, row: np.record, did: Step | None) -> Words:
+        """Say how an attempt ends that needs nothing more."""
         if did not in BEGINS_ATTEMPT:
             return Words("handle_mm_fault", "returns")
         if row.result & VmFault.NOPAGE:
             function = "do_read_fault > do_fault_around > filemap_map_pages"
-            return Words(function, "has mapped the page, and what is ready around it")
+            return Words(function, "maps the page, and what is ready around it")
         return Words("handle_pte_fault", "the entry is set: another thread has mapped the page")
 
 
@@ -153,11 +150,13 @@ def activity_of(row: np.record) -> Activity:
     return Activity.RUNNABLE if row.state == ThreadState.RUNNABLE else Activity.SLEEPING
 
 
-def _goes_for_lock(row: np.record, did: Step | None, text: str) -> str:
+def _goes(row: np.record, did: Step | None) -> str:
+    """Say why a fault goes for a lock."""
+    to_vma = row.step == Step.LOCK_VMA
     if did is None:
-        return f"exception entry; {text}"
-    if row.step == Step.LOCK_VMA:
-        return "back to the VMA lock: the maple tree is searched again"
+        return "exception entry;" if to_vma else "exception entry; goes for mmap_lock"
+    if to_vma:
+        return "tries again under the VMA lock:"
     if row.result & VmFault.RETRY:
         return "tries again under mmap_lock"
     return "takes mmap_lock instead"

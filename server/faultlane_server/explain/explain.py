@@ -4,27 +4,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from faultlane_server.codes import Access, Activity
+from faultlane_server.engine import BrokenInvariant
 from faultlane_server.engine.stepper import Stepper, settled_ns
 from faultlane_server.engine.world import Cause, Step
 from faultlane_server.explain.chain import Chains
 from faultlane_server.explain.describe import Describer, activity_of
-from faultlane_server.explain.explanation import Explanation, FaultStep
 from faultlane_server.explain.kernel_bits import KernelBits
-from faultlane_server.explain.look import Blockings, is_over, look
+from faultlane_server.explain.look import Blockings, Look, is_over, look
 from faultlane_server.explain.names import Names
 from faultlane_server.explain.notes import Noter
 from faultlane_server.explain.timeline import Timeline
+from faultlane_server.explanation import Cancelled, Explanation, FaultStep, NotReproduced
 from faultlane_server.scenario import Scenario
 
 EVENTS_BETWEEN_LOOKS = 256  # at whether somebody has cancelled
-
-
-class Cancelled(Exception):
-    """Whoever wanted the explanation does not want it any more."""
-
-
-class NotReproduced(Exception):
-    """The run was not what it was: another engine has made it."""
 
 
 def explain(
@@ -50,7 +43,10 @@ def explain(
     NotReproduced
         If the fault does not happen again as it did.
     """
-    return _Explainer(scenario, fault, is_cancelled).explain()
+    try:
+        return _Explainer(scenario, fault, is_cancelled).explain()
+    except BrokenInvariant as broken:
+        raise NotReproduced(str(broken)) from broken
 
 
 class _Explainer:
@@ -106,7 +102,7 @@ class _Explainer:
         fault = self._fault
         if self._stepper.now_ns != fault["start_ns"] + fault["duration_ns"]:
             raise NotReproduced("the fault does not end when it did")
-        if any(step.duration_ns != sum((step.spent_ns or {}).values()) for step in steps):
+        if any(step.duration_ns != sum(step.spent_ns.values()) for step in steps):
             raise NotReproduced("the fault does not spend its time as it did")
 
     def _subject(self) -> str:
@@ -132,6 +128,7 @@ class _Watch:
         self._noter = Noter(self._world, names, self._bits)
         self._blockings = Blockings(Chains(self._world, names), number)
         self._timeline = Timeline()
+        self._seen: Look = look(self._world, self._row)
         self.kernel_mode = False
         self.place = ""
 

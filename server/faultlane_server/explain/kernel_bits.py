@@ -76,7 +76,7 @@ class KernelBits:
             names.append(self._new_bit)
         if bits & (VmFault.COMPLETED if self._new_bit else COMPLETED_WITHOUT_IT):
             names.append("VM_FAULT_COMPLETED")
-        return " | ".join(names) or "0"
+        return "|".join(names) or "0"
 
 
 _PLAIN = [bit for bit in VmFault if bit not in (VmFault.RETRY_VMA, VmFault.COMPLETED)]

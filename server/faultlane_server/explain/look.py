@@ -7,8 +7,8 @@ import numpy as np
 from faultlane_server.codes import VmFault
 from faultlane_server.engine.world import Cause, Step, ThreadState
 from faultlane_server.explain.chain import Chains
-from faultlane_server.explain.explanation import Blocking, Link
 from faultlane_server.explain.timeline import bounded
+from faultlane_server.explanation import Blocking, Link
 
 
 class Look(NamedTuple):

@@ -11,19 +11,22 @@ from faultlane_server.explain.kernel_bits import KernelBits, flag_names
 from faultlane_server.explain.names import Names
 
 WHY_RETRY = {
-    RetryReason.F7: "the lock was let go, so the page cannot be mapped by this attempt",
-    RetryReason.F8: "the lock was let go to read one page",
+    RetryReason.F7: "fpin is set: with the lock dropped it cannot map the page",
+    RetryReason.F8: "the lock was dropped to read one page",
     RetryReason.KILLED: "a fatal signal has ended the wait for the folio",
     RetryReason.NO_MAP_PAGES: "vmf_can_call_fault: no map_pages, the VMA lock is not enough",
     RetryReason.ANON_VMA: "vmf_anon_prepare: no anon_vma yet, the VMA lock is not enough",
     RetryReason.UNSUPPORTED: "this kernel handles it under mmap_lock only",
-    RetryReason.S4: "the lock was let go to wait for the folio",
-    RetryReason.OOM: "no memory for the page, and the lock was let go",
-    RetryReason.USERFAULTFD: "handle_userfault has let the lock go",
-    RetryReason.FALLOC: "the lock was let go until the hole was punched",
-    RetryReason.DEVICE_EXCLUSIVE: "the lock was let go to wait for the folio",
+    RetryReason.S4: "the lock was dropped to wait for the folio",
+    RetryReason.OOM: "no memory for the page, and the lock was dropped",
+    RetryReason.USERFAULTFD: "handle_userfault has dropped the lock",
+    RetryReason.FALLOC: "the lock was dropped until the hole was punched",
+    RetryReason.DEVICE_EXCLUSIVE: "the lock was dropped to wait for the folio",
     RetryReason.DEVICE_PRIVATE: "migrate_to_ram: the VMA lock is not enough",
 }
+
+
+GET_WRITE_LOCK = (Step.WRITE_LOCK, Step.WRITE_QUEUE, Step.WRITE_WOKEN, Step.WRITE_HELD)
 
 
 class Noter:
@@ -76,9 +79,8 @@ class Noter:
             yield "mmap_read_lock: at once"
         elif before.held == 0 and after.held == FaultLock.MMAP:
             yield "takes mmap_lock for read"
-        if self._world.mms[int(after.mm)].mmap_lock.writer == thread and after.held == 0:
-            if did in (Step.WRITE_LOCK, Step.WRITE_QUEUE, Step.WRITE_WOKEN, Step.WRITE_HELD):
-                yield "has mmap_lock for write"
+        if did in GET_WRITE_LOCK and self._world.mms[int(after.mm)].mmap_lock.writer == thread:
+            yield "has mmap_lock for write"
 
     def _of_the_attempt(self, before: np.record, after: np.record) -> Iterator[str]:
         if after.attempts > before.attempts:
@@ -140,7 +142,8 @@ class Noter:
         slot = self._vma_at(int(fault.mm), int(fault.page))
         if slot == NOBODY:
             return "no VMA covers the address"
-        vma, mm, name = self._world.vmas[slot], self._world.mms[int(fault.mm)], self._names.vma(slot)
+        vma, mm = self._world.vmas[slot], self._world.mms[int(fault.mm)]
+        name = self._names.vma(slot)
         if vma.seq == mm.seq:
             return f"{name} is write-locked by {self._names.thread(int(mm.mmap_lock.writer))}"
         if vma.drain == Drain.EXCLUDING:

@@ -1,4 +1,4 @@
-"""The steps of a fault, and the chains of a wait: as many as anybody reads, and the sum of the rest.
+"""The steps of a fault and the chains of a wait: as many as anybody reads, the rest added up.
 
 A fault can make tens of thousands of attempts. Its first and its last steps tell how it went; what
 is between them is added up, so that all of it still adds up to the fault.
@@ -7,7 +7,7 @@ is between them is added up, so that all of it still adds up to the fault.
 from collections import Counter, deque
 from collections.abc import Iterable
 
-from faultlane_server.explain.explanation import Blocking, FaultStep, Link
+from faultlane_server.explanation import Blocking, FaultStep, Link
 
 STEPS_MAX = 256
 BLOCKINGS_MAX = 8
@@ -42,7 +42,7 @@ class Timeline:
         self._omitted = FaultStep(
             start_ns=before.start_ns,
             duration_ns=before.duration_ns + step.duration_ns,
-            spent_ns=dict(Counter(before.spent_ns or {}) + Counter(step.spent_ns or {})),
+            spent_ns=dict(Counter(before.spent_ns) + Counter(step.spent_ns)),
             steps_omitted=before.steps_omitted + 1,
         )
 

@@ -1,7 +1,8 @@
 """What a faulting thread does before each of its steps, in the kernel's words.
 
 A thread's record says what it does next; what it does until then is the way there. `{handler}` is
-the function of the architecture, and `{fault}` the one that do_fault calls for the kind of fault.
+the function of the architecture, `{find_vma}` the one that takes mmap_lock, and `{fault}` the one
+that do_fault calls for the kind of fault.
 """
 
 from typing import NamedTuple
@@ -23,16 +24,16 @@ FILEMAP = "{fault} > filemap_fault"
 FOLIO_LOCK = f"{FILEMAP} > lock_folio_maybe_drop_mmap"
 SWAP = "do_swap_page"
 EXCLUSIVE = "do_swap_page > remove_device_exclusive_entry"
-GROWTH = "lock_mm_and_find_vma"
+GROWTH = "{find_vma}"
 MKWRITE = "do_page_mkwrite"
 READAHEAD = "page_cache_ra_unbounded > filemap_invalidate_lock_shared"
 
 # While it runs.
 RUNNING: dict[Step, Words] = {
     Step.REFUSED: Words("{handler}", "exception entry; the access is refused before any lock"),
-    Step.LOCK_VMA: Words("{handler} > lock_vma_under_rcu", "the maple tree is searched"),
-    Step.LOCK_MMAP: Words("{handler} > lock_mm_and_find_vma", "goes for mmap_lock for read"),
-    Step.MMAP_GRANTED: Words("lock_mm_and_find_vma", "has mmap_lock, granted while it slept"),
+    Step.LOCK_VMA: Words("{handler} > lock_vma_under_rcu", "{goes} the maple tree is searched"),
+    Step.LOCK_MMAP: Words("{handler} > {find_vma}", "{goes}"),
+    Step.MMAP_GRANTED: Words("{find_vma}", "has mmap_lock, granted while it slept"),
     Step.MMAP_KILLED: Words("mmap_read_lock_killable", "gives up: a fatal signal"),
     Step.LOOKUP: Words(f"{FILEMAP} > filemap_get_folio", "the page cache is searched"),
     Step.READAHEAD_SYNC: Words(
@@ -98,7 +99,7 @@ RUNNING: dict[Step, Words] = {
     Step.DRAIN_EXPIRED: Words("vma_start_write", "has spun on readers long enough"),
     Step.DRAINED: Words("vma_start_write", "the last reader has left the VMA"),
     Step.APPLY: Words(f"{GROWTH} > expand_stack_locked", "lets the stack grow"),
-    Step.RELEASE: Words("handle_mm_fault", "{release}"),
+    Step.RELEASE: Words("{ends_in}", "{ends}"),
     Step.FAULT_END: Words("{handler}", "{leaves}"),
 }
 
@@ -145,7 +146,8 @@ _FAULT_FUNCTIONS = {
 
 def fault_function(fault: np.record) -> str:
     """Return which function do_fault calls for a fault."""
-    return _FAULT_FUNCTIONS.get(int(fault.kind), "do_fault")
+    kinds = [kind for kind in _FAULT_FUNCTIONS if kind == fault.kind]
+    return _FAULT_FUNCTIONS[kinds[0]] if kinds else "do_fault"
 
 
 def in_fault_method(fault: np.record, function: str) -> str:

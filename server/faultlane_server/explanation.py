@@ -1,6 +1,6 @@
-"""What an explanation is made of. Fields as in the proto, where each is explained."""
+"""What an explanation of a fault is made of. Fields as in the proto, where each is explained."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from faultlane_server.codes import Activity
 
@@ -38,7 +38,7 @@ class FaultStep:
     holds: tuple[str, ...] = ()
     fault_flags: int = 0
     result: int = 0
-    spent_ns: dict[str, int] | None = None  # by what it was spent on
+    spent_ns: dict[str, int] = field(default_factory=dict)  # by what it was spent on
     blocking: tuple[Blocking, ...] = ()
     steps_omitted: int = 0
 
@@ -49,3 +49,15 @@ class Explanation:
 
     subject: str
     steps: tuple[FaultStep, ...]
+
+
+class NotExplained(Exception):
+    """There is no explanation."""
+
+
+class Cancelled(NotExplained):
+    """Whoever wanted it does not want it any more."""
+
+
+class NotReproduced(NotExplained):
+    """The run was not what it was when it was simulated again: another engine has made it."""
