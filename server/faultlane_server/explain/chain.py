@@ -204,8 +204,8 @@ class Chains:
             return Link(NOBODY, f"{name}: held back by io.max, then {what}")
         if request.until_ns is None:
             channels = int(self._world.devices[request.device].channels)
-            return Link(NOBODY, f"{name}: all of its {channels} channels are busy; then {what}")
-        return Link(NOBODY, f"{name}: {what}, on one of its channels")
+            return Link(NOBODY, f"{name}: queued, its {channels} channels are busy; then {what}")
+        return Link(NOBODY, f"{name}: in service, {what}")
 
 
 def wants_write(row: np.record) -> bool:

@@ -71,7 +71,7 @@ class Describer:
     def _waits_for_cpu(self, row: np.record) -> str:
         cpu = int(row.cpu)
         if row.state == ThreadState.RUNNING:
-            return f"is switched to on CPU {cpu}"
+            return f"woken: CPU {cpu} switches to it"
         others = int(self._world.cpus[cpu].queued) - 1
         behind = f", where {others} others wait" if others > 0 else ""
         return f"runnable: waits for CPU {cpu}{behind}, or for any that is idle before"

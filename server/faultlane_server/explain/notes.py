@@ -47,8 +47,9 @@ class Noter:
             *self._of_the_lock_taken(thread, before, after, did),
             *self._of_the_attempt(before, after),
             *self._of_the_page(thread, before, after, had_folio),
-            *self._of_the_lock_let_go(before, after),
+            *self._of_the_lock_dropped(before, after),
             *self._of_the_result(before, after),
+            *self._of_the_lock_released(before, after),
         ]
         return tuple(told)
 
@@ -116,27 +117,27 @@ class Noter:
         kind = "a write" if request.is_write else "a read"
         return f"{kind} of {self._names.pages(request.first, request.pages)}"
 
-    def _of_the_lock_let_go(self, before: np.record, after: np.record) -> Iterator[str]:
-        was_held = before.held or after.attempts > before.attempts
-        if not was_held or after.held:
-            return
-        lock = int(before.held) or int(after.lock)
-        call = "vma_end_read" if lock == FaultLock.VMA else "mmap_read_unlock"
-        what = "the VMA lock" if lock == FaultLock.VMA else "mmap_lock"
-        yield f"{call}: drops {what}" if after.dropped else f"{call}: releases {what}"
+    def _of_the_lock_dropped(self, before: np.record, after: np.record) -> Iterator[str]:
+        if _is_let_go(before, after) and after.dropped:
+            yield f"{_lets_go(before, after)}: drops the lock"
+
+    def _of_the_lock_released(self, before: np.record, after: np.record) -> Iterator[str]:
+        if _is_let_go(before, after) and not after.dropped:
+            yield f"{_lets_go(before, after)}: releases the lock"
+        if _leaves_attempt(before, after) and after.lock == FaultLock.VMA:
+            is_retry = after.result & VmFault.RETRY
+            yield f"count_vm_vma_lock_event(VMA_LOCK_{'RETRY' if is_retry else 'SUCCESS'})"
+        if after.tried and not before.tried:
+            yield "flags |= FAULT_FLAG_TRIED"
 
     def _of_the_result(self, before: np.record, after: np.record) -> Iterator[str]:
-        if _ended_in_retry(after) and not _ended_in_retry(before, after):
-            names = self._bits.result_names(self._bits.result(after))
+        if not _leaves_attempt(before, after):
+            return
+        names = self._bits.result_names(self._bits.result(after))
+        if after.result & VmFault.RETRY:
             yield f"returns {names}: {WHY_RETRY[RetryReason(int(after.retry_reason))]}"
-            if after.lock == FaultLock.VMA:
-                yield "counts VMA_LOCK_RETRY"
-            if after.tried and not before.tried:
-                yield "flags |= FAULT_FLAG_TRIED"
-        elif after.step == Step.FAULT_END and before.step != Step.FAULT_END and after.attempts:
-            yield f"returns {self._bits.result_names(self._bits.result(after))}"
-            if after.lock == FaultLock.VMA:
-                yield "counts VMA_LOCK_SUCCESS"
+        else:
+            yield f"returns {names}"
 
     def _why_no_vma_lock(self, fault: np.record) -> str:
         slot = self._vma_at(int(fault.mm), int(fault.page))
@@ -159,8 +160,26 @@ class Noter:
         return int(slots[covers[0]]) if len(covers) else NOBODY
 
 
-def _ended_in_retry(fault: np.record, later: np.record | None = None) -> bool:
-    """Whether the latest attempt of a fault has ended in a retry; `later` must be of the same."""
-    if later is not None and later.attempts != fault.attempts:
+def _is_let_go(before: np.record, after: np.record) -> bool:
+    """Whether the fault lock was held, or was taken and let go within one event."""
+    return bool((before.held or after.attempts > before.attempts) and not after.held)
+
+
+def _lets_go(before: np.record, after: np.record) -> str:
+    lock = int(before.held) or int(after.lock)
+    return "vma_end_read" if lock == FaultLock.VMA else "mmap_read_unlock"
+
+
+def _leaves_attempt(before: np.record, after: np.record) -> bool:
+    """Whether an attempt has ended."""
+    if after.attempts == 0:
         return False
+    is_new = after.attempts > before.attempts
+    if _ended_in_retry(after):
+        return is_new or not _ended_in_retry(before)
+    return bool(after.step == Step.FAULT_END and before.step != Step.FAULT_END)
+
+
+def _ended_in_retry(fault: np.record) -> bool:
+    """Whether the latest attempt of a fault has ended in a retry."""
     return bool(fault.result & VmFault.RETRY)
