@@ -11,6 +11,7 @@ from faultlane.report.run import joined, titled
 WIDTH = 100
 KINDS: dict[int, str] = {number: name for name, number in pb.FaultKind.items()}
 LOCKS = {pb.FaultLock.FAULT_LOCK_VMA: "VMA", pb.FaultLock.FAULT_LOCK_MMAP: "mmap"}
+NOBODY = 2**32 - 1
 INSIDE = 2  # columns that a line goes in under the one that it belongs to
 NUMBER_MIN = 8  # columns of a time
 HANG_MAX = 16
@@ -43,6 +44,8 @@ def outcome(fault: pb.FaultBatch) -> str:
     ]
     if not fault.finished[0]:
         parts.append("not over when the run ended")
+    if fault.blocker[0] != NOBODY:
+        parts.append(f"longest in its way: thread {fault.blocker[0]}")
     return ", ".join(parts)
 
 
@@ -77,22 +80,25 @@ class _Steps:
         lines += self._wrapped(_does(step), "")
         if step.holds and step.activity not in (RUNNING, MANY):
             lines += self._wrapped(f"holding {' and '.join(step.holds)}", "  ")
-        for blocking in step.blocking:
-            lines += self._blocking(blocking)
+        lines += self._blockings(step)
         at, lasts = "+" + _us(step.start_ns - self._steps[0].start_ns), _us(step.duration_ns)
         lock = LOCKS.get(step.lock, "-")
         head = f"{at:>{self._number}}  {lasts:>{self._number}}  {lock}".ljust(self._text_at)
         return [head + lines[0][self._text_at :], *lines[1:]]
 
-    def _blocking(self, blocking: pb.Blocking) -> Iterator[str]:
-        """Who was in the way for a while: each one further in than whom it blocks."""
-        head = f"  {_us(blocking.duration_ns)} us: "
-        if blocking.changes_omitted:
-            count = number_text(blocking.changes_omitted)
-            yield from self._wrapped(f"... who is in the way changes {count} times", head)
-        for depth, link in enumerate(blocking.chain):
-            first = head if depth == 0 else " " * (2 * INSIDE + INSIDE * depth) + "< "
-            yield from self._wrapped(link.text, first)
+    def _blockings(self, step: pb.FaultStep) -> Iterator[str]:
+        """Who was in the way, each one further in than whom it blocks; then, what has changed."""
+        before: list[pb.BlockingLink] = []
+        for blocking in step.blocking:
+            chain = list(blocking.chain)
+            head = f"{_us(blocking.duration_ns)} us"
+            if blocking.changes_omitted:
+                head += f", shorter changes counted in: {number_text(blocking.changes_omitted)}"
+            yield from self._wrapped(f"{head}:", "  ")
+            same = min(_same(before, chain), len(chain) - 1)
+            for depth, link in enumerate(chain[same:], same):
+                yield from self._wrapped(link.text, " " * INSIDE * (depth + 2) + "< ")
+            before = chain
 
     def _wrapped(self, text: str, first: str) -> list[str]:
         """Some text; `first` stands before it, and further lines go in as far, within reason."""
@@ -116,6 +122,12 @@ def _does(step: pb.FaultStep) -> str:
     ]
     aside = f" ({', '.join(parts)})" if parts else ""
     return f"{step.function}: {step.text}{aside}"
+
+
+def _same(before: list[pb.BlockingLink], chain: list[pb.BlockingLink]) -> int:
+    """How many links are as they were, counted from whom the fault waits for."""
+    pairs = zip(before, chain, strict=False)
+    return next((depth for depth, (old, new) in enumerate(pairs) if old != new), len(before))
 
 
 def _us(ns: int) -> str:

@@ -208,7 +208,7 @@ class FaultStep(_message.Message):
     @_builtins.property
     def blocking(self) -> _containers.RepeatedCompositeFieldContainer[Global___Blocking]:
         """While it waits: who was in the way, and who was in that one's way. Begins
-        anew whenever that changes. Empty if nobody was.
+        anew whenever that changes. Empty if nobody was. At most 12.
         """
 
     def __init__(
@@ -252,13 +252,13 @@ class Blocking(_message.Message):
     duration_ns: _builtins.int
     """How long it lasted. Nanoseconds."""
     changes_omitted: _builtins.int
-    """How many chains this one stands for. 0 for itself alone. Of a wait whose
-    chain changed often, the last one stands for all that follow.
+    """How many shorter chains are counted to this one, with their time: of a wait
+    whose chain changed often, the longest are told.
     """
     @_builtins.property
     def chain(self) -> _containers.RepeatedCompositeFieldContainer[Global___BlockingLink]:
         """From the one that is waited for down to a device, a CPU or a timer. At most
-        9 links. Empty if this one stands for many.
+        9 links.
         """
 
     def __init__(

@@ -22,7 +22,7 @@ WAITS_FOR = {
     Cause.MMAP_LOCK: "for mmap_lock",
     Cause.FOLIO: "for {folio}",
     Cause.DEVICE: "for the read of {folio}",
-    Cause.VMA: "in vma_start_write, for the readers of {vma}",
+    Cause.VMA: "in vma_start_write for the readers of {vma}",
     Cause.PROGRAM: "in user space",
     Cause.INVALIDATE_LOCK: "for invalidate_lock of {file}",
     Cause.WRITEBACK: "for the writeback of {folio}",
@@ -55,7 +55,7 @@ class Chains:
             if not others:
                 break
             thread, before = others[0], thread
-            links.append(Link(thread, self._of_thread(before, others)))
+            links.append(Link(thread, self._of_thread(before, thread)))
             if thread in met:
                 links.append(Link(NOBODY, "that closes the circle: a deadlock"))
                 break
@@ -111,11 +111,8 @@ class Chains:
             return NOBODY
         return first if wants_write(self._world.threads[first]) else NOBODY
 
-    def _of_thread(self, waiter: int, others: list[int]) -> str:
-        who = self._names.thread(others[0])
-        has, does = self._has(waiter, others[0]), self._does(others[0])
-        more = ", as others do" if len(others) > 1 else ""
-        return f"{who} {has}{more}; {does}"
+    def _of_thread(self, waiter: int, other: int) -> str:
+        return f"{self._names.thread(other)} {self._has(waiter, other)}: {self._does(other)}"
 
     def _has(self, waiter: int, other: int) -> str:
         """Say what a thread has that another one wants."""
@@ -125,9 +122,9 @@ class Chains:
         if cause == Cause.MMAP_LOCK:
             return self._has_mmap_lock(wants, other, row)
         if cause == Cause.VMA:
-            return f"has {self._names.vma(drained_slot(wants))} locked for read"
+            return f"holds {self._names.vma(drained_slot(wants))} for read"
         if cause == Cause.FOLIO:
-            return f"has {self._names.page(folio_of(world, waiter))} locked"
+            return f"holds the lock of {self._names.page(folio_of(world, waiter))}"
         if cause == Cause.INVALIDATE_LOCK:
             return f"holds invalidate_lock of {self._names.file(file_of(wants))}"
         if cause == Cause.SWAP_CACHE:
@@ -147,20 +144,19 @@ class Chains:
         return f"is first in the queue for mmap_lock, for {_mode(row)}"
 
     def _does(self, thread: int) -> str:
-        """Say what a thread does, and in what."""
+        """Say what a thread does, and in what. The switch to a thread counts as its running."""
         row = self._world.threads[thread]
         inside = self._inside(thread, row)
+        if row.in_fault:
+            inside += f" at {self._names.address(int(row.page))}"
         if row.state == ThreadState.RUNNABLE:
-            return f"in {inside}, it is runnable"
+            return f"{inside} is runnable"
         if row.state == ThreadState.RUNNING:
-            is_switched_to = row.pending_cause == Cause.RUN_QUEUE
-            if is_switched_to:
-                return f"in {inside}, it is switched to on CPU {int(row.cpu)}"
-            return f"in {inside}, it runs on CPU {int(row.cpu)}"
+            return f"{inside} runs on CPU {int(row.cpu)}"
         if row.state == ThreadState.DONE:
             return "it has ended"
         how = "spins" if row.state == ThreadState.SPINNING else "sleeps"
-        return f"in {inside}, it {how} {self._waits_for(thread, row)}"
+        return f"{inside} {how} {self._waits_for(thread, row)}"
 
     def _waits_for(self, thread: int, row: np.record) -> str:
         text = WAITS_FOR.get(Cause(int(row.cause)), "")
@@ -178,10 +174,10 @@ class Chains:
         if thread == int(self._world.kswapd):
             return "balance_pgdat"
         if row.in_fault:
-            return f"a fault at {self._names.address(int(row.page))}"
+            return "a page fault"
         if row.in_operation:
             return OperationKind(int(row.op_kind)).name.lower()
-        return "user mode"
+        return "its program"
 
     def _of_cpu(self, row: np.record) -> Link:
         """Say who runs where a runnable thread would run."""
@@ -190,7 +186,7 @@ class Chains:
         if runner == NOBODY:
             return Link(NOBODY, f"CPU {number} is about to be given to somebody")
         inside = self._inside(runner, self._world.threads[runner])
-        return Link(runner, f"{self._names.thread(runner)} runs on CPU {number}, in {inside}")
+        return Link(runner, f"{self._names.thread(runner)} is on CPU {number}, in {inside}")
 
     def _of_device(self, thread: int) -> Link:
         """Say how far the request is that a thread waits for."""

@@ -10,7 +10,7 @@ from faultlane_server.engine.world import Cause, Step
 from faultlane_server.explain.chain import Chains
 from faultlane_server.explain.describe import Describer, activity_of
 from faultlane_server.explain.kernel_bits import KernelBits
-from faultlane_server.explain.look import Blockings, Look, is_over, look
+from faultlane_server.explain.look import Blockings, Look, is_over, leaves_attempt, look
 from faultlane_server.explain.names import Names
 from faultlane_server.explain.notes import Noter
 from faultlane_server.explain.timeline import Timeline
@@ -75,6 +75,7 @@ class _Explainer:
     def _go_to_the_begin(self) -> None:
         """Let everything happen that is before the fault. What begins it may be one of the last."""
         start_ns = self._fault["start_ns"]
+        self._look_for_cancel()
         while self._stepper.advance_to(start_ns - 1):
             self._look_for_cancel()
         while not self._has_begun():
@@ -154,15 +155,14 @@ class _Watch:
 
     def end(self, now_ns: int, spent_ns: dict[Cause, int]) -> tuple[FaultStep, ...]:
         """Return all steps; what the whole fault has spent its time on is known."""
-        self._close(now_ns, spent_ns)
+        self._close(now_ns, spent_ns, is_last=True)
         return self._timeline.steps()
 
     def _go_on(self, now_ns: int, did: Step | None) -> None:
         """Close the step that the thread was in, and open the next one."""
         notes = self._noter.notes(self._number, self._before, did, self._had_folio)
         self._close(now_ns, settled_ns(self._world, self._row, now_ns))
-        was_over = is_over(self._before)
-        self._open(now_ns, did, notes, is_over(self._row) and not was_over)
+        self._open(now_ns, did, notes, leaves_attempt(self._before, self._row))
 
     def _open(
         self, now_ns: int, did: Step | None, notes: tuple[str, ...], is_end_of_attempt: bool
@@ -181,7 +181,7 @@ class _Watch:
             notes=notes,
             lock=int(row.held),
             holds=self._describer.holds(self._number),
-            fault_flags=0 if is_over(row) else int(self._bits.fault_flags(row)),
+            fault_flags=0 if is_over(row) else self._bits.fault_flags(row, bool(row.tried)),
             result=self._bits.result(row) if is_end_of_attempt else 0,
         )
         self._seen = look(self._world, row)
@@ -189,14 +189,14 @@ class _Watch:
         self._had_folio = self._describer.has_folio(self._number)
         self._blockings.begin(now_ns, self._step.activity != Activity.RUNNING)
 
-    def _close(self, now_ns: int, spent_ns: dict[Cause, int]) -> None:
+    def _close(self, now_ns: int, spent_ns: dict[Cause, int], is_last: bool = False) -> None:
         spent = {cause: spent_ns[cause] - self._spent_ns[cause] for cause in Cause}
         self._spent_ns = spent_ns
         step = replace(
             self._step,
             duration_ns=now_ns - self._step.start_ns,
             spent_ns={cause.name.lower(): ns for cause, ns in spent.items() if ns},
-            blocking=self._blockings.end(now_ns),
+            blocking=self._blockings.end(now_ns, is_last),
         )
         self._timeline.add(step)
 

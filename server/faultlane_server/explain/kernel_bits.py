@@ -44,8 +44,8 @@ class KernelBits:
         self._new_bit = _new_bit_of(columns)
         self._arch = ARCHITECTURES[scenario.machine.arch]
 
-    def fault_flags(self, fault: np.record) -> FaultFlag:
-        """Return the flags of the attempt that a fault makes."""
+    def fault_flags(self, fault: np.record, is_tried: bool) -> FaultFlag:
+        """Return the flags of an attempt of a fault."""
         flags = DEFAULT
         if not fault.kernel_mode:
             flags |= FaultFlag.USER
@@ -55,7 +55,7 @@ class KernelBits:
             flags |= FaultFlag.INSTRUCTION
         if fault.lock == FaultLock.VMA:
             flags |= FaultFlag.VMA_LOCK
-        return flags | FaultFlag.TRIED if fault.tried else flags
+        return flags | FaultFlag.TRIED if is_tried else flags
 
     def result(self, fault: np.record) -> int:
         """Return the VM_FAULT_* bits with which an attempt has ended."""

@@ -10,6 +10,8 @@ from faultlane_server.explain.chain import Chains
 from faultlane_server.explain.timeline import bounded
 from faultlane_server.explanation import Blocking, Link
 
+FOUND_MAX = 256  # chains of one wait that are remembered
+
 
 class Look(NamedTuple):
     """A thread at a moment, as far as its steps are told apart by it."""
@@ -67,9 +69,19 @@ def look(world: np.record, row: np.record) -> Look:
 
 def is_over(fault: np.record) -> bool:
     """Whether no attempt of a fault is under way."""
-    if fault.attempts == 0 or fault.step == Step.FAULT_END:
-        return True
+    return fault.attempts == 0 or fault.step == Step.FAULT_END or ended_in_retry(fault)
+
+
+def ended_in_retry(fault: np.record) -> bool:
+    """Whether the latest attempt of a fault has ended in a retry."""
     return bool(fault.result & VmFault.RETRY)
+
+
+def leaves_attempt(before: np.record, after: np.record) -> bool:
+    """Whether an attempt has ended between two moments of a fault."""
+    if after.attempts == 0 or not is_over(after):
+        return False
+    return bool(after.attempts > before.attempts) or not is_over(before)
 
 
 class Blockings:
@@ -80,33 +92,40 @@ class Blockings:
         self._thread = thread
         self._found: list[Blocking] = []
         self._records: list[np.ndarray] = []
+        self._chain: tuple[Link, ...] = ()
+        self._since_ns = 0
 
     def begin(self, now_ns: int, waits: bool) -> None:
         """Begin with a wait, or with something else, in whose way nobody is."""
         self._found, self._records = [], []
+        self._chain, self._since_ns = (), now_ns
         if waits:
-            self._look_at(now_ns)
+            self._look_at()
 
     def see(self, now_ns: int) -> None:
         """Look again, if any record has changed of which the chain was made."""
         if self._records and self._content() != self._seen:
-            self._look_at(now_ns)
+            before = self._chain
+            self._look_at()
+            if self._chain != before:
+                self._take_down(before, now_ns)
 
-    def end(self, now_ns: int) -> tuple[Blocking, ...]:
-        """Return the chains of the wait that ends now."""
-        ends = [each.start_ns for each in self._found[1:]] + [now_ns]
-        told = [
-            Blocking(each.start_ns, end_ns - each.start_ns, each.chain)
-            for each, end_ns in zip(self._found, ends, strict=False)
-        ]
-        return bounded(each for each in told if each.duration_ns and each.chain)
+    def end(self, now_ns: int, is_cut: bool) -> tuple[Blocking, ...]:
+        """Return the chains of the wait that ends now, with the last one if a wait is cut."""
+        self._take_down(self._chain, now_ns, is_cut)
+        return tuple(bounded(self._found))
 
-    def _look_at(self, now_ns: int) -> None:
-        chain: tuple[Link, ...] = self._chains.chain(self._thread)
+    def _take_down(self, chain: tuple[Link, ...], now_ns: int, is_cut: bool = False) -> None:
+        if chain and (now_ns > self._since_ns or is_cut):
+            self._found.append(Blocking(self._since_ns, now_ns - self._since_ns, chain))
+        if len(self._found) > FOUND_MAX:
+            self._found = bounded(self._found, FOUND_MAX // 2)
+        self._since_ns = now_ns
+
+    def _look_at(self) -> None:
+        self._chain = self._chains.chain(self._thread)
         self._records = self._chains.records(self._thread)
         self._seen = self._content()
-        if not self._found or chain != self._found[-1].chain:
-            self._found.append(Blocking(now_ns, 0, chain))
 
     def _content(self) -> tuple[bytes, ...]:
         return tuple(record.tobytes() for record in self._records)

@@ -8,6 +8,7 @@ from faultlane_server.codes import NOBODY, FaultLock, RetryReason, VmFault
 from faultlane_server.engine.waiting import Request, request_of
 from faultlane_server.engine.world import LOCKED, Drain, Step, ThreadState
 from faultlane_server.explain.kernel_bits import KernelBits, flag_names
+from faultlane_server.explain.look import ended_in_retry, leaves_attempt
 from faultlane_server.explain.names import Names
 
 WHY_RETRY = {
@@ -69,7 +70,7 @@ class Noter:
     ) -> Iterator[str]:
         if did is None:
             return
-        if did == Step.LOCK_VMA and after.lock == FaultLock.MMAP and not _ended_in_retry(after):
+        if did == Step.LOCK_VMA and after.lock == FaultLock.MMAP and not ended_in_retry(after):
             yield f"VMA_LOCK_ABORT: {self._why_no_vma_lock(after)}"
         took = after.attempts > before.attempts or did in (Step.RELOCK, Step.RELOCKED)
         if after.attempts > before.attempts and after.lock == FaultLock.VMA:
@@ -85,9 +86,8 @@ class Noter:
 
     def _of_the_attempt(self, before: np.record, after: np.record) -> Iterator[str]:
         if after.attempts > before.attempts:
-            flags = self._bits.fault_flags(after) if not _ended_in_retry(after) else None
-            told = f", {flag_names(flags)}" if flags is not None else ""
-            yield f"attempt {int(after.attempts)}: handle_mm_fault{told}"
+            flags = flag_names(self._bits.fault_flags(after, bool(before.tried)))
+            yield f"attempt {int(after.attempts)}: handle_mm_fault, {flags}"
 
     def _of_the_page(
         self, thread: int, before: np.record, after: np.record, had_folio: bool
@@ -124,14 +124,14 @@ class Noter:
     def _of_the_lock_released(self, before: np.record, after: np.record) -> Iterator[str]:
         if _is_let_go(before, after) and not after.dropped:
             yield f"{_lets_go(before, after)}: releases the lock"
-        if _leaves_attempt(before, after) and after.lock == FaultLock.VMA:
+        if leaves_attempt(before, after) and after.lock == FaultLock.VMA:
             is_retry = after.result & VmFault.RETRY
             yield f"count_vm_vma_lock_event(VMA_LOCK_{'RETRY' if is_retry else 'SUCCESS'})"
         if after.tried and not before.tried:
             yield "flags |= FAULT_FLAG_TRIED"
 
     def _of_the_result(self, before: np.record, after: np.record) -> Iterator[str]:
-        if not _leaves_attempt(before, after):
+        if not leaves_attempt(before, after):
             return
         names = self._bits.result_names(self._bits.result(after))
         if after.result & VmFault.RETRY:
@@ -168,18 +168,3 @@ def _is_let_go(before: np.record, after: np.record) -> bool:
 def _lets_go(before: np.record, after: np.record) -> str:
     lock = int(before.held) or int(after.lock)
     return "vma_end_read" if lock == FaultLock.VMA else "mmap_read_unlock"
-
-
-def _leaves_attempt(before: np.record, after: np.record) -> bool:
-    """Whether an attempt has ended."""
-    if after.attempts == 0:
-        return False
-    is_new = after.attempts > before.attempts
-    if _ended_in_retry(after):
-        return is_new or not _ended_in_retry(before)
-    return bool(after.step == Step.FAULT_END and before.step != Step.FAULT_END)
-
-
-def _ended_in_retry(fault: np.record) -> bool:
-    """Whether the latest attempt of a fault has ended in a retry."""
-    return bool(fault.result & VmFault.RETRY)

@@ -5,12 +5,13 @@ is between them is added up, so that all of it still adds up to the fault.
 """
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import replace
 
-from faultlane_server.explanation import Blocking, FaultStep, Link
+from faultlane_server.explanation import Blocking, FaultStep
 
 STEPS_MAX = 256
-BLOCKINGS_MAX = 8
+BLOCKINGS_MAX = 12
 
 
 class Timeline:
@@ -23,7 +24,7 @@ class Timeline:
 
     def add(self, step: FaultStep) -> None:
         """Add the next step, unless nothing happened in no time."""
-        if step.duration_ns == 0 and not step.notes:
+        if step.duration_ns == 0 and not step.notes and not step.blocking:
             return
         if len(self._first) < STEPS_MAX // 2:
             self._first.append(step)
@@ -47,13 +48,19 @@ class Timeline:
         )
 
 
-def bounded(blockings: Iterable[Blocking]) -> tuple[Blocking, ...]:
-    """Leave out those beyond the limit: the last one stands for all that follow."""
-    chosen = list(blockings)
-    if len(chosen) <= BLOCKINGS_MAX:
-        return tuple(chosen)
-    rest = chosen[BLOCKINGS_MAX - 1 :]
-    duration_ns = sum(blocking.duration_ns for blocking in rest)
-    no_links: tuple[Link, ...] = ()
-    together = Blocking(rest[0].start_ns, duration_ns, no_links, changes_omitted=len(rest))
-    return (*chosen[: BLOCKINGS_MAX - 1], together)
+def bounded(blockings: Sequence[Blocking], most: int = BLOCKINGS_MAX) -> list[Blocking]:
+    """Keep the first, the last and the longest; others are counted to the one before them."""
+    longest = sorted(range(len(blockings)), key=lambda number: -blockings[number].duration_ns)
+    kept = {0, len(blockings) - 1, *longest[: most - 2]}
+    told: list[Blocking] = []
+    for number, blocking in enumerate(blockings):
+        if number in kept and not (told and told[-1].chain == blocking.chain):
+            told.append(blocking)
+            continue
+        shorter = 0 if told[-1].chain == blocking.chain else 1
+        told[-1] = replace(
+            told[-1],
+            duration_ns=told[-1].duration_ns + blocking.duration_ns,
+            changes_omitted=told[-1].changes_omitted + shorter + blocking.changes_omitted,
+        )
+    return told
