@@ -1,0 +1,46 @@
+"""Whatever a scenario does, its faults can be explained, and the explanations add up."""
+
+import os
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from faultlane_server.engine import Simulator
+from faultlane_server.explain import explain
+from faultlane_server.scenario import Scenario
+from tests.engine.random_scenarios import a_random_scenario
+from tests.explain.told import assert_adds_up
+
+pytestmark = pytest.mark.uncompiled_too
+
+IS_UNCOMPILED = os.environ.get("NUMBA_DISABLE_JIT") == "1"
+SEEDS = range(2 if IS_UNCOMPILED else 30)
+EVENTS_MAX = 1_000 if IS_UNCOMPILED else 40_000
+
+
+def faults_of(scenario: Scenario) -> Mapping[str, np.ndarray]:
+    """The faults that end within some events."""
+    simulator = Simulator(scenario)
+    while not simulator.advance(EVENTS_MAX // 4) and simulator.world.events < EVENTS_MAX:
+        pass
+    return simulator.take_rows()[0]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_slowest_the_most_retried_and_some_others_add_up(seed: int) -> None:
+    scenario = a_random_scenario(seed)
+    faults = faults_of(scenario)
+    finished = np.flatnonzero(faults["finished"])
+    if not len(finished):
+        return
+    chosen = {
+        int(finished[np.argmax(faults["duration_ns"][finished])]),
+        int(finished[np.argmax(faults["attempts"][finished])]),
+        int(finished[0]),
+        int(finished[-1]),
+    }
+    for number in chosen:
+        fault = {name: int(column[number]) for name, column in faults.items()}
+
+        assert_adds_up(explain(scenario, fault), fault)
