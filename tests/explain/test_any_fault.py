@@ -15,7 +15,7 @@ from tests.explain.told import assert_adds_up
 pytestmark = pytest.mark.uncompiled_too
 
 IS_UNCOMPILED = os.environ.get("NUMBA_DISABLE_JIT") == "1"
-SEEDS = range(2 if IS_UNCOMPILED else 30)
+SEEDS = range(2 if IS_UNCOMPILED else 15)
 EVENTS_MAX = 1_000 if IS_UNCOMPILED else 40_000
 
 
