@@ -564,7 +564,7 @@ where its time went
   cpu         175 ns    0.0%
   lock_word    75 ns    0.0%
 
-    at us     for us  lock  what
+    at us     for us  lock  what (* has just happened, < is in the way)
    +0.000      0.200  -     do_user_addr_fault > lock_vma_under_rcu: the maple tree is searched (75
                               ns of it for the cache line of a lock)
    +0.200   1000.000  VMA   * VMA_LOCK_ABORT: VMA 0 (data) is write-locked by thread 3 (mappers)

@@ -68,8 +68,9 @@ class _Steps:
         self._steps = steps
         whole_ns = sum(step.duration_ns for step in steps)
         self._number = max(NUMBER_MIN, len(_us(whole_ns)) + 1)
-        self._head = f"{'at us':>{self._number}}  {'for us':>{self._number}}  lock  what"
-        self._text_at = self._head.index("what")
+        columns = f"{'at us':>{self._number}}  {'for us':>{self._number}}  lock  "
+        self._head = f"{columns}what (* has just happened, < is in the way)"
+        self._text_at = len(columns)
 
     def lines(self) -> list[str]:
         return [self._head, *(line for step in self._steps for line in self._step(step))]

@@ -71,7 +71,7 @@ class Describer:
     def _waits_for_cpu(self, row: np.record) -> str:
         cpu = int(row.cpu)
         if row.state == ThreadState.RUNNING:
-            return f"woken: CPU {cpu} switches to it"
+            return f"is woken, and CPU {cpu} switches to it"
         others = int(self._world.cpus[cpu].queued) - 1
         behind = f", where {others} others wait" if others > 0 else ""
         return f"runnable: waits for CPU {cpu}{behind}, or for any that is idle before"
@@ -111,19 +111,31 @@ class Describer:
     def _filled(self, part: str, row: np.record, did: Step | None) -> str:
         """Fill in what depends on the run, or on the fault."""
         end = self._end(row, did)
+        is_copied = row.kind == FaultKind.FILE_COW
         filled = part.format(
             handler=self._handler,
             find_vma="lock_mm_and_find_vma" if self._finds_vma else "mmap_read_lock",
             fault=fault_function(row),
             goes=_goes(row, did),
+            around=self._around(row, did),
             window=self._window(row) if "{window}" in part else "",
             anon=_anon(row),
             young=_young(row),
             ends_in=end.function,
             ends=end.text,
+            maps="copies the page, and maps the copy" if is_copied else "maps the page",
             leaves=_leaves(row),
         )
         return in_fault_method(row, filled)
+
+    def _around(self, row: np.record, did: Step | None) -> str:
+        """Say what comes before the page cache is searched."""
+        is_tried = did in BEGINS_ATTEMPT and self._world.config.fault_around_pages > 1
+        if row.kind == FaultKind.FILE_READ and is_tried:
+            return "do_fault_around does not find it ready; "
+        if row.kind == FaultKind.FILE_COW and did in BEGINS_ATTEMPT:
+            return "allocates the page to copy to; "
+        return ""
 
     def _window(self, row: np.record) -> str:
         first = int(self._world.files[int(row.file)].first)

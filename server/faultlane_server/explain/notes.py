@@ -104,7 +104,7 @@ class Noter:
         has_folio = bool(folio.state & LOCKED) and int(folio.holder) == thread
         if has_folio and not had_folio:
             yield f"locks the folio of {self._names.page(int(after.folio))}"
-        if had_folio and not has_folio:
+        if had_folio and not has_folio and not _is_locked_for_io(folio):
             yield "unlocks the folio"
 
     def _read(self, fault: np.record) -> str:
@@ -158,6 +158,11 @@ class Noter:
         vmas = self._world.vmas[slots]
         covers = np.flatnonzero((vmas["start"] <= page) & (page < vmas["end"]))
         return int(slots[covers[0]]) if len(covers) else NOBODY
+
+
+def _is_locked_for_io(folio: np.record) -> bool:
+    """Whether a folio stays locked until a read has filled it."""
+    return bool(folio.state & LOCKED) and int(folio.holder) == NOBODY
 
 
 def _is_let_go(before: np.record, after: np.record) -> bool:

@@ -35,12 +35,14 @@ RUNNING: dict[Step, Words] = {
     Step.LOCK_MMAP: Words("{handler} > {find_vma}", "{goes}"),
     Step.MMAP_GRANTED: Words("{find_vma}", "has mmap_lock, granted while it slept"),
     Step.MMAP_KILLED: Words("mmap_read_lock_killable", "gives up: a fatal signal"),
-    Step.LOOKUP: Words(f"{FILEMAP} > filemap_get_folio", "the page cache is searched"),
+    Step.LOOKUP: Words(f"{FILEMAP} > filemap_get_folio", "{around}the page cache is searched"),
     Step.READAHEAD_SYNC: Words(
-        f"{FILEMAP} > do_sync_mmap_readahead", "allocates {window} and submits the read"
+        f"{FILEMAP} > do_sync_mmap_readahead",
+        "adds what is missing of {window}, and submits the read",
     ),
     Step.READAHEAD_ASYNC: Words(
-        f"{FILEMAP} > do_async_mmap_readahead", "allocates {window} and submits the read"
+        f"{FILEMAP} > do_async_mmap_readahead",
+        "adds what is missing of {window}, and submits the read",
     ),
     Step.HIT_LOCKED: Words(FILEMAP, "has invalidate_lock, granted while it slept"),
     Step.READAHEAD_LOCKED: Words(READAHEAD, "has invalidate_lock, granted while it slept"),
@@ -56,7 +58,7 @@ RUNNING: dict[Step, Words] = {
     Step.ZEROED: Words("shmem_fault > shmem_get_folio_gfp", "makes the page's content"),
     Step.SHMEM_READ: Words("shmem_fault > shmem_swapin_folio", "submits the read from swap"),
     Step.FALLOC_OVER: Words("shmem_fault > shmem_falloc_wait", "the hole is punched"),
-    Step.MAP_PAGE: Words("{fault} > finish_fault > set_pte_range", "maps the page"),
+    Step.MAP_PAGE: Words("{fault} > finish_fault > set_pte_range", "{maps}"),
     Step.MKWRITE: Words(MKWRITE, "has invalidate_lock, granted while it slept"),
     Step.MKWRITE_FOLIO: Words(MKWRITE, "the file system allocates the block"),
     Step.MKWRITE_WOKEN: Words(MKWRITE, "woken; tries the folio lock"),
