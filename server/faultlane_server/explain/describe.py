@@ -164,14 +164,11 @@ def activity_of(row: np.record) -> Activity:
 
 def _goes(row: np.record, did: Step | None) -> str:
     """Say why a fault goes for a lock."""
-    to_vma = row.step == Step.LOCK_VMA
-    if did is None:
-        return "exception entry;" if to_vma else "exception entry; goes for mmap_lock"
-    if to_vma:
-        return "tries again under the VMA lock:"
+    if row.step == Step.LOCK_VMA:
+        return "tries again under the VMA lock:" if row.attempts else "exception entry;"
     if row.result & VmFault.RETRY:
         return "tries again under mmap_lock"
-    return "takes mmap_lock instead"
+    return "exception entry; goes for mmap_lock" if did is None else "takes mmap_lock instead"
 
 
 def _anon(row: np.record) -> str:

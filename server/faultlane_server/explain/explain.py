@@ -143,7 +143,7 @@ class _Watch:
         """Look at the thread after an event; True if its fault has ended with it."""
         before, seen = self._seen, look(self._world, self._row)
         now_ns = self._stepper.now_ns
-        if seen.is_like(before):
+        if seen.is_like(before, now_ns):
             self._seen = seen
             self._blockings.see(now_ns)
             return False

@@ -26,18 +26,19 @@ class Look(NamedTuple):
     until_ns: int  # the time of that event
     events: int  # of the whole run
 
-    def is_like(self, before: Self) -> bool:
-        """Whether nothing has happened to the thread, but for an interrupt of its CPU.
-
-        The event that an interrupt has put off is no event of the run.
-        """
-        if self[:6] != before[:6]:
-            return False
-        return self.due == before.due or self.events == before.events or not self._is_on_cpu()
+    def is_like(self, before: Self, now_ns: int) -> bool:
+        """Whether the thread goes on as before: an interrupt, or a tick, is none of its steps."""
+        return self[:6] == before[:6] and not self.comes_from_a_step(before, now_ns)
 
     def comes_from_a_step(self, before: Self, now_ns: int) -> bool:
-        """Whether the thread has done the step that it was about to do."""
-        if not before._is_on_cpu() or self.due == before.due or before.until_ns != now_ns:
+        """Whether the thread has done the step that it was about to do.
+
+        That is when the event of its CPU was due; one that an interrupt has put off is no event
+        of the run.
+        """
+        if not before._is_on_cpu() or before.until_ns != now_ns:
+            return False
+        if self.due == before.due or self.events == before.events:
             return False
         is_preempted = self.state == ThreadState.RUNNABLE and self.step == before.step
         return not is_preempted
