@@ -6,7 +6,7 @@ Messages of `faultlane.v1` are the types; the proto is their manual. Every error
 
 from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import Literal, Protocol, Self, TypeVar
 
 import grpc
 import numpy as np
@@ -15,15 +15,18 @@ from faultlane import v1 as pb
 from faultlane.errors import (
     InvalidRequest,
     InvalidScenario,
+    NoSuchFault,
     NoSuchPreset,
     StreamCut,
     errors_from_status,
+    want_got,
 )
 from faultlane.run import ENDED, Run
 from faultlane.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from faultlane.v1.simulation_service_pb2_grpc import SimulationServiceStub
 
 TIMEOUT_S = 10.0  # of a call with one answer, unless it is told otherwise
+EXPLAIN_TIMEOUT_S = 600.0  # the run is simulated again
 MESSAGE_BYTES_MAX = 64 << 20  # 65536 rows, the longest batch there is, take 9 MB
 KEPT_BYTES = 16 << 20
 
@@ -33,6 +36,14 @@ _OPTIONS = [
     # the speed of the connection: over loopback that is 12 MB, which wait in this process.
     ("grpc.http2.bdp_probe", 0),
 ]
+
+
+Choice = Literal["slowest", "most retried"]
+CHOICES: dict[Choice, pb.FaultChoice.ValueType] = {
+    "slowest": pb.FaultChoice.FAULT_CHOICE_SLOWEST,
+    "most retried": pb.FaultChoice.FAULT_CHOICE_MOST_RETRIED,
+}
+ROW_MAX = 2**64 - 1
 
 
 class _StreamMessage(Protocol):
@@ -111,6 +122,38 @@ class Client:
         """
         messages = self.run_simulation(scenario, request_id=request_id, batch_rows=batch_rows)
         return Run.begun_by(self, messages)
+
+    def explain(
+        self,
+        run: Run | str,
+        fault: int | Choice = "slowest",
+        *,
+        timeout_s: float = EXPLAIN_TIMEOUT_S,
+    ) -> pb.ExplainFaultResponse:
+        """Tell why a fault took as long as it did: every step and wait, and who was in the way.
+
+        `faultlane.report.explanation.explanation_report` makes text of it.
+
+        Parameters
+        ----------
+        run
+            The run, which must have ended, or its name.
+        fault
+            The row of a fault in the log, or which one is to be chosen.
+
+        Raises
+        ------
+        NoSuchSimulation
+            If the server does not know the run.
+        NoSuchFault
+            If the log has no such row.
+        CannotExplain
+            If the run has not ended, has no faults to choose from, or cannot be had again.
+        """
+        name = run if isinstance(run, str) else run.name
+        if isinstance(fault, int):
+            return self.explain_fault(name, fault=fault, timeout_s=timeout_s)
+        return self.explain_fault(name, choice=CHOICES[fault], timeout_s=timeout_s)
 
     # SimulationService.
 
@@ -229,6 +272,25 @@ class Client:
         with errors_from_status():
             request = pb.CancelSimulationRequest(name=name)
             return self._simulations.CancelSimulation(request, timeout=timeout_s).simulation
+
+    def explain_fault(
+        self,
+        name: str,
+        *,
+        fault: int | None = None,
+        choice: pb.FaultChoice.ValueType | None = None,
+        timeout_s: float = EXPLAIN_TIMEOUT_S,
+    ) -> pb.ExplainFaultResponse:
+        """Explain the fault in a row of the log, or one that is chosen; errors as in `explain`."""
+        if fault is not None and not 0 <= fault <= ROW_MAX:
+            raise InvalidRequest([want_got("fault", f"0 to {ROW_MAX}", fault)])
+        request = pb.ExplainFaultRequest(name=name)
+        if fault is not None:
+            request.fault = fault
+        elif choice is not None:
+            request.choice = choice
+        with errors_from_status(out_of_range=NoSuchFault):
+            return self._simulations.ExplainFault(request, timeout=timeout_s)
 
     # CatalogService.
 

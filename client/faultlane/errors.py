@@ -7,6 +7,8 @@
   + NoSuchPreset          the server has no such preset: see `list_presets`
   + AlreadyExists         the request id belongs to another request: choose a new one
   + OffsetOutOfRange      the log ends before the offset: begin earlier
+  + NoSuchFault           the log has no such fault: the message says how many it has
+  + CannotExplain         the fault cannot be explained, now or at all: see the reason
   + QueueFull             the server has no room for the run: try again later
   + Unavailable           the server did not answer: look at the address
   + TimedOut              the answer did not come in time: allow more time
@@ -90,6 +92,18 @@ class OffsetOutOfRange(FaultlaneError):
     """The offset is beyond the end of the log of a simulation that has ended."""
 
 
+class NoSuchFault(FaultlaneError):
+    """The log of a simulation that has ended has no such row."""
+
+
+class CannotExplain(FaultlaneError):
+    """A fault cannot be explained; `reason` is the word for it in the proto's `ExplainFault`."""
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class QueueFull(FaultlaneError):
     """The server has no room for the run; `retry_after_s`, if known, says when to come back."""
 
@@ -139,19 +153,23 @@ def errors_from_status(
     *,
     invalid: type[InvalidRequest] = InvalidRequest,
     not_found: type[FaultlaneError] = NoSuchSimulation,
+    out_of_range: type[FaultlaneError] = OffsetOutOfRange,
 ) -> Iterator[None]:
     """Turn the status of a call into one of our errors.
 
     What a bad argument or a missing thing is depends on the call, so the call says it.
     """
+    named = {grpc.StatusCode.NOT_FOUND: not_found, grpc.StatusCode.OUT_OF_RANGE: out_of_range}
     try:
         yield
     except grpc.RpcError as error:
-        raise _error_from(error, invalid, not_found) from error
+        raise _error_from(error, invalid, named) from error
 
 
 def _error_from(
-    error: grpc.RpcError, invalid: type[InvalidRequest], not_found: type[FaultlaneError]
+    error: grpc.RpcError,
+    invalid: type[InvalidRequest],
+    named: dict[grpc.StatusCode, type[FaultlaneError]],
 ) -> FaultlaneError:
     code, message = error.code(), error.details() or ""
     status = rpc_status.from_call(cast(grpc.Call, error)) or Status()
@@ -161,7 +179,9 @@ def _error_from(
         return QueueFull(message, _retry_after_s(status))
     if code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN):
         return ServerBug(message, _incident(status))
-    plain = {**_PLAIN, grpc.StatusCode.NOT_FOUND: not_found}
+    if code is grpc.StatusCode.FAILED_PRECONDITION:
+        return CannotExplain(message, _reason(status))
+    plain = {**_PLAIN, **named}
     if code in plain:
         return plain[code](message)
     return FaultlaneError(f"{code.name}: {message}")
@@ -169,7 +189,6 @@ def _error_from(
 
 _PLAIN: dict[grpc.StatusCode, type[FaultlaneError]] = {
     grpc.StatusCode.ALREADY_EXISTS: AlreadyExists,
-    grpc.StatusCode.OUT_OF_RANGE: OffsetOutOfRange,
     grpc.StatusCode.UNAVAILABLE: Unavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: TimedOut,
 }
@@ -190,6 +209,11 @@ def _retry_after_s(status: Status) -> float | None:
 def _incident(status: Status) -> str:
     found = _detail(status, error_details_pb2.ErrorInfo)
     return "" if found is None else found.metadata.get("incident", "")
+
+
+def _reason(status: Status) -> str:
+    found = _detail(status, error_details_pb2.ErrorInfo)
+    return "" if found is None else found.reason
 
 
 def _detail(status: Status, kind: type[Detail]) -> Detail | None:

@@ -300,3 +300,19 @@ class VmaLockDesign(IntEnum):
     RWSEM = 1
     REFCOUNT = 2
     NONE = 3
+
+
+class FaultChoice(IntEnum):
+    """Which fault of a run is chosen to be explained."""
+
+    SLOWEST = 1
+    MOST_RETRIED = 2
+
+
+class Activity(IntEnum):
+    """What a thread that faults is about at a moment."""
+
+    RUNNING = 1
+    SPINNING = 2
+    RUNNABLE = 3
+    SLEEPING = 4

@@ -100,6 +100,7 @@ class _Simulations(simulation_service_pb2_grpc.SimulationServiceServicer):
     StreamEvents = _stream("StreamEvents")
     StreamOperations = _stream("StreamOperations")
     CancelSimulation = _unary("CancelSimulation")
+    ExplainFault = _unary("ExplainFault")
 
 
 class _Catalog(catalog_service_pb2_grpc.CatalogServiceServicer):
@@ -128,6 +129,55 @@ def some_faults(threads: list[int], **columns: list[int]) -> pb.FaultBatch:
 def some_operations(threads: list[int], **columns: list[int]) -> pb.OperationBatch:
     """An operation for each thread; columns that a test does not name are zero."""
     return pb.OperationBatch(**_filled(pb.OperationBatch, {"thread": threads, **columns}))
+
+
+def an_explanation(row: int = 7) -> pb.ExplainFaultResponse:
+    """A fault that has waited for a lock, behind a thread that waits for a disk."""
+    chain = [
+        pb.BlockingLink(thread=3, text="thread 3 (mappers) holds mmap_lock for write"),
+        pb.BlockingLink(thread=2**32 - 1, text="disk: in service, reads pages 0 to 31 of data"),
+    ]
+    steps = [
+        pb.FaultStep(
+            start_ns=1_000,
+            duration_ns=200,
+            activity=pb.Activity.ACTIVITY_RUNNING,
+            function="do_user_addr_fault > lock_vma_under_rcu",
+            text="the maple tree is searched",
+            spent_ns={"cpu": 125, "lock_word": 75},
+        ),
+        pb.FaultStep(
+            start_ns=1_200,
+            duration_ns=1_000_000,
+            attempt=1,
+            activity=pb.Activity.ACTIVITY_SLEEPING,
+            function="rwsem_down_read_slowpath",
+            text="waits for mmap_lock for read",
+            notes=["VMA_LOCK_ABORT: VMA 0 (data) is write-locked by thread 3 (mappers)"],
+            lock=pb.FaultLock.FAULT_LOCK_VMA,
+            holds=["the folio lock of page 1 of data"],
+            spent_ns={"mmap_lock": 1_000_000},
+            blocking=[
+                pb.Blocking(start_ns=1_200, duration_ns=400_000, chain=chain),
+                pb.Blocking(
+                    start_ns=401_200, duration_ns=600_000, chain=chain[:1], changes_omitted=4
+                ),
+            ],
+        ),
+        pb.FaultStep(start_ns=1_001_200, duration_ns=50, steps_omitted=1234, spent_ns={"cpu": 50}),
+    ]
+    event = some_faults(
+        [2],
+        kind=[pb.FaultKind.FAULT_KIND_FILE_READ],
+        attempts=[2],
+        start_ns=[1_000],
+        duration_ns=[1_000_250],
+        major=[1],
+        finished=[1],
+        blocker=[3],
+    )
+    explanation = pb.FaultExplanation(subject="thread 2 (readers) of app: read", steps=steps)
+    return pb.ExplainFaultResponse(fault=row, event=event, explanation=explanation)
 
 
 def _filled(kind: type[Message], columns: dict[str, list[int]]) -> dict[str, list[int]]:

@@ -22,6 +22,7 @@ from tests.client.fake import (
     FakeServer,
     Refusal,
     a_simulation,
+    an_explanation,
     some_faults,
     some_operations,
 )
@@ -553,7 +554,127 @@ def test_progress_is_for_terminals(server: FakeServer, monkeypatch: pytest.Monke
     assert on_a_terminal.stdout == quiet.stdout
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["compare"]])
+TOLD = """\
+first-look: policy mainline on x86, 4 CPUs, machine profile neutral, seed 1, fault 7
+thread 2 (readers) of app: read
+file_read, major, 2 attempts, 1.00 ms from 0.000001000 s on, longest in its way: thread 3
+
+where its time went
+  mmap_lock  1.00 ms  100.0%
+  cpu         175 ns    0.0%
+  lock_word    75 ns    0.0%
+
+    at us     for us  lock  what (* has just happened, < is in the way)
+   +0.000      0.200  -     do_user_addr_fault > lock_vma_under_rcu: the maple tree is searched (75
+                              ns of it for the cache line of a lock)
+   +0.200   1000.000  VMA   * VMA_LOCK_ABORT: VMA 0 (data) is write-locked by thread 3 (mappers)
+                            rwsem_down_read_slowpath: waits for mmap_lock for read
+                              holding the folio lock of page 1 of data
+                              400.000 us:
+                                < thread 3 (mappers) holds mmap_lock for write
+                                  < disk: in service, reads pages 0 to 31 of data
+                              600.000 us, shorter changes counted in: 4:
+                                < thread 3 (mappers) holds mmap_lock for write
++1000.200      0.050  -     ... 1,234 steps more
+"""
+
+
+def test_explain_runs_a_scenario_and_tells_why_its_slowest_fault_was_slow(
+    server: FakeServer,
+) -> None:
+    server.says["ExplainFault"] = an_explanation()
+
+    done = faultlane(server, "explain", "first-look", "--seed", "1")
+
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout == TOLD
+    assert max(map(len, done.stdout.splitlines())) <= 100
+    assert runs(server) == [SCENARIO]
+    assert server.heard[-1] == pb.ExplainFaultRequest(
+        name=NAME, choice=pb.FaultChoice.FAULT_CHOICE_SLOWEST
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "which"),
+    [
+        ([], {"choice": 1}),
+        (["--slowest"], {"choice": 1}),
+        (["--most-retried"], {"choice": 2}),
+        (["--fault", "0"], {"fault": 0}),
+        (["--fault", "18446744073709551615"], {"fault": 2**64 - 1}),
+    ],
+)
+def test_explain_takes_a_run_that_the_server_keeps(
+    server: FakeServer, options: list[str], which: dict[str, Any]
+) -> None:
+    server.says["ExplainFault"] = an_explanation()
+    server.says["GetSimulation"] = pb.GetSimulationResponse(simulation=a_simulation())
+
+    done = faultlane(server, "explain", NAME, *options, "--json")
+
+    told = json.loads(done.stdout)
+    assert (done.exit_code, done.stderr, runs(server)) == (0, "", [])
+    assert server.heard[-1] == pb.ExplainFaultRequest(name=NAME, **which)
+    assert (told["fault"], told["event"]["duration_ns"]) == (7, [1_000_250])
+    step = told["explanation"]["steps"][1]
+    assert (step["activity"], step["lock"]) == ("ACTIVITY_SLEEPING", "FAULT_LOCK_VMA")
+    assert step["spent_ns"] == {"mmap_lock": 1_000_000}
+    assert step["blocking"][0]["chain"][0]["thread"] == 3
+
+
+NOT_EXPLAINED = [
+    (["first-look", "--slowest", "--most-retried"], "got several"),
+    (["first-look", "--slowest", "--fault", "0"], "got several"),
+    (["first-look", "--fault", "-1"], "Invalid value for '--fault'"),
+    ([NAME, "--policy", "rfc"], "are for scenarios that are run"),
+    ([NAME, "--seed", "0"], "are for scenarios that are run"),
+    ([NAME, "--set", "seed=1"], "are for scenarios that are run"),
+    (["last-look"], "no such file or preset"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "told"), NOT_EXPLAINED)
+def test_explain_says_what_makes_no_sense(
+    server: FakeServer, arguments: list[str], told: str
+) -> None:
+    done = faultlane(server, "explain", *arguments)
+
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert told in " ".join(done.stderr.replace("│", " ").split())
+    assert runs(server) == []
+
+
+def test_a_run_is_kept_by_a_server() -> None:
+    done = CliRunner().invoke(app, ["explain", NAME])
+
+    assert done.exit_code == 2
+    assert "--server" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.OUT_OF_RANGE,
+        grpc.StatusCode.FAILED_PRECONDITION,
+    ],
+)
+def test_what_cannot_be_explained_is_bad_input(server: FakeServer, code: grpc.StatusCode) -> None:
+    server.says["ExplainFault"] = Refusal(code, "because of that")
+
+    done = faultlane(server, "explain", "first-look")
+
+    assert (done.exit_code, done.stdout, done.stderr) == (2, "", "because of that\n")
+
+
+def test_a_run_on_a_server_says_by_what_name_it_is_kept(server: FakeServer) -> None:
+    done = faultlane(server, "run", "first-look")
+
+    assert done.stdout.splitlines()[-1] == f"kept as {NAME}: see faultlane explain --help"
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["compare"], ["explain"]])
 def test_help_documents_the_exit_codes(command: list[str]) -> None:
     done = CliRunner().invoke(app, [*command, "--help"])
 

@@ -14,7 +14,15 @@ import faultlane
 from faultlane import Client, errors
 from faultlane import v1 as pb
 from faultlane.v1 import catalog_service_pb2, simulation_service_pb2
-from tests.client.fake import NAME, QUEUED, SUCCEEDED, FakeServer, Refusal, a_simulation
+from tests.client.fake import (
+    NAME,
+    QUEUED,
+    SUCCEEDED,
+    FakeServer,
+    Refusal,
+    a_simulation,
+    an_explanation,
+)
 
 SCENARIO = pb.Scenario(seed=7)
 
@@ -22,6 +30,7 @@ UNARY: dict[str, Callable[[Client], Any]] = {
     "CreateSimulation": lambda client: client.create_simulation(SCENARIO),
     "GetSimulation": lambda client: client.get_simulation(NAME),
     "CancelSimulation": lambda client: client.cancel_simulation(NAME),
+    "ExplainFault": lambda client: client.explain(NAME),
     "GetServerInfo": lambda client: client.get_server_info(),
     "ListArchitectures": lambda client: client.list_architectures(),
     "ListMachines": lambda client: client.list_machines(),
@@ -42,6 +51,7 @@ ANSWERS = [
     ("CreateSimulation", pb.CreateSimulationResponse(simulation=a_simulation(QUEUED))),
     ("GetSimulation", pb.GetSimulationResponse(simulation=a_simulation())),
     ("CancelSimulation", pb.CancelSimulationResponse(simulation=a_simulation())),
+    ("ExplainFault", an_explanation()),
     ("GetServerInfo", pb.GetServerInfoResponse(version="1")),
     (
         "ListArchitectures",
@@ -71,7 +81,7 @@ def test_a_call_returns_what_its_answer_holds(
 
     got = RPCS[rpc](client)
 
-    if rpc == "GetServerInfo":
+    if rpc in ("GetServerInfo", "ExplainFault"):
         assert got == answer
     else:
         [(field, value)] = answer.ListFields()
@@ -114,6 +124,51 @@ def test_names_of_things_are_sent(client: Client, server: FakeServer) -> None:
         pb.CancelSimulationRequest(name=NAME),
         pb.GetPresetRequest(id="first-look"),
     ]
+
+
+SLOWEST = pb.FaultChoice.FAULT_CHOICE_SLOWEST
+MOST_RETRIED = pb.FaultChoice.FAULT_CHOICE_MOST_RETRIED
+
+
+def test_explain_asks_for_a_row_or_for_a_fault_that_stands_out(
+    client: Client, server: FakeServer
+) -> None:
+    server.says["ExplainFault"] = an_explanation()
+    run = faultlane.Run(client, a_simulation())
+
+    client.explain(run)
+    client.explain(NAME, "most retried")
+    client.explain(run, 0)
+    client.explain_fault(NAME, fault=5)
+
+    assert server.heard == [
+        pb.ExplainFaultRequest(name=NAME, choice=SLOWEST),
+        pb.ExplainFaultRequest(name=NAME, choice=MOST_RETRIED),
+        pb.ExplainFaultRequest(name=NAME, fault=0),
+        pb.ExplainFaultRequest(name=NAME, fault=5),
+    ]
+
+
+@pytest.mark.parametrize("row", [-1, 2**64])
+def test_a_row_that_no_log_can_have_is_not_sent(
+    client: Client, server: FakeServer, row: int
+) -> None:
+    with pytest.raises(errors.InvalidRequest, match="fault: want 0 to 18446744073709551615, got"):
+        client.explain(NAME, row)
+
+    assert server.heard == []
+
+
+def test_what_cannot_be_explained_says_why(client: Client, server: FakeServer) -> None:
+    info = ErrorInfo(reason="NOT_ENDED", domain="faultlane")
+    server.says["ExplainFault"] = Refusal(grpc.StatusCode.FAILED_PRECONDITION, "not yet", info)
+    with pytest.raises(errors.CannotExplain, match="not yet") as caught:
+        client.explain(NAME)
+    assert caught.value.reason == "NOT_ENDED"
+
+    server.says["ExplainFault"] = Refusal(grpc.StatusCode.OUT_OF_RANGE, "want a fault of 0 to 4")
+    with pytest.raises(errors.NoSuchFault, match="0 to 4"):
+        client.explain(NAME, 5)
 
 
 @pytest.mark.parametrize("rpc", STREAMS)
@@ -258,7 +313,7 @@ def test_a_call_with_one_answer_has_a_deadline(server: FakeServer, rpc: str) -> 
         with pytest.raises(errors.FaultlaneError):
             RPCS[rpc](client)
 
-    assert deadlines.seen_s == [10.0]
+    assert deadlines.seen_s == [600.0 if rpc == "ExplainFault" else 10.0]
 
 
 def test_an_address_without_a_server_is_unavailable(server: FakeServer) -> None:

@@ -11,6 +11,7 @@ import pytest
 import faultlane
 from faultlane import Client, FaultEvents, OperationEvents
 from faultlane import v1 as pb
+from faultlane.errors import NoSuchFault
 
 COMMAND = [sys.executable, "-c", "from faultlane.cli import main; main()"]
 
@@ -93,6 +94,57 @@ def test_both_ways_of_streaming_give_the_same_columns(client: Client) -> None:
     assert run.summary.fingerprint == submitted.summary.fingerprint
     for name, column in streamed.items():
         assert np.array_equal(column, followed[name]), name
+
+
+def test_an_explanation_adds_up_to_the_fault_that_was_streamed(client: Client) -> None:
+    run = client.submit(SCENARIO)
+    faults = FaultEvents.concat(run.events()).columns()
+    slowest = int(np.argmax(faults["duration_ns"]))
+    most_retried = max(
+        range(len(faults["thread"])),
+        key=lambda row: (faults["attempts"][row], faults["duration_ns"][row], -row),
+    )
+
+    answers = {
+        slowest: client.explain(run),
+        most_retried: client.explain(run, "most retried"),
+        0: client.explain(run.name, 0),
+    }
+
+    for row, answer in answers.items():
+        steps = answer.explanation.steps
+        logged = {name: int(column[row]) for name, column in faults.items()}
+        assert answer.fault == row
+        assert {name: getattr(answer.event, name)[0] for name in logged} == logged
+        assert steps[0].start_ns == logged["start_ns"]
+        assert sum(step.duration_ns for step in steps) == logged["duration_ns"]
+        assert sum(step.spent_ns["device"] for step in steps) == logged["wait_device_ns"]
+    assert answers[0].explanation.steps[0].function == "do_user_addr_fault > lock_vma_under_rcu"
+
+
+def test_a_row_behind_the_log_is_no_fault(client: Client) -> None:
+    run = client.submit(SCENARIO)
+    run.wait()
+    rows = run.simulation.progress.fault_rows
+
+    with pytest.raises(NoSuchFault, match=f"want a fault of 0 to {rows - 1}, got {rows}"):
+        client.explain(run, rows)
+
+
+def test_explain_of_the_first_preset_tells_who_was_in_the_way_under_hold() -> None:
+    done = subprocess.run(
+        [*COMMAND, "explain", "first-look", "--policy", "hold"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stderr == ""
+    assert max(map(len, done.stdout.splitlines())) <= 100
+    story = " ".join(done.stdout.split())
+    assert "(protectors) holds mmap_lock for write: mprotect sleeps in vma_start_write" in story
+    assert "(of shard0) for read: a page fault at" in story
+    assert "< disk: in service, reads pages" in story
 
 
 def test_run_of_the_first_preset_prints_json_and_nothing_else() -> None:

@@ -5,8 +5,8 @@ from dataclasses import fields, is_dataclass
 import pytest
 from google.protobuf.descriptor import Descriptor
 
-from faultlane.v1 import scenario_pb2, simulation_pb2
-from faultlane_server import scenario, summary
+from faultlane.v1 import explanation_pb2, scenario_pb2, simulation_pb2
+from faultlane_server import explanation, scenario, summary
 
 # Messages that are a oneof and nothing else: in the tree, whatever the oneof holds.
 UNIONS = {"Duration", "Step"}
@@ -47,3 +47,22 @@ def test_a_part_of_a_summary_has_the_fields_of_its_message(name):
     message = simulation_pb2.DESCRIPTOR.message_types_by_name[name]
 
     assert [field.name for field in fields(getattr(summary, name))] == list(message.fields_by_name)
+
+
+PARTS = {
+    "FaultExplanation": explanation.Explanation,
+    "FaultStep": explanation.FaultStep,
+    "Blocking": explanation.Blocking,
+    "BlockingLink": explanation.Link,
+}
+
+
+def test_every_part_of_an_explanation_has_its_record():
+    assert PARTS.keys() == set(explanation_pb2.DESCRIPTOR.message_types_by_name)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_part_of_an_explanation_has_the_fields_of_its_message(name):
+    message = explanation_pb2.DESCRIPTOR.message_types_by_name[name]
+
+    assert [field.name for field in fields(PARTS[name])] == list(message.fields_by_name)

@@ -1,7 +1,7 @@
 """An engine whose runs do exactly what the test says, and a server around it."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import TypeVar
 
@@ -13,9 +13,11 @@ from grpc_status import rpc_status
 
 from faultlane.v1 import catalog_service_pb2_grpc, simulation_service_pb2_grpc
 from faultlane.v1 import scenario_pb2 as pb
-from faultlane_server.codes import StopReason
+from faultlane_server.codes import Activity, FaultLock, StopReason
 from faultlane_server.columns import FAULT_COLUMNS, OPERATION_COLUMNS
+from faultlane_server.explanation import Blocking, Explanation, FaultStep, Link
 from faultlane_server.runs import Engine, Limits
+from faultlane_server.runs.engine import Explain
 from faultlane_server.scenario import Scenario
 from faultlane_server.service.local import LocalServer
 from faultlane_server.store import Columns
@@ -39,6 +41,36 @@ SUMMARY = Summary(
     locks=(LockRow("mmap_lock", "read", 5, 4, 3, 2, 1),),
     diagnosis=Diagnosis("two threads wait for each other", ("1 for 2", "2 for 1")),
 )
+
+
+EXPLANATION = Explanation(
+    subject="thread 0 (readers) of reader: read at 0x1000, VMA 0 (map)",
+    steps=(
+        FaultStep(
+            start_ns=5,
+            duration_ns=10,
+            attempt=1,
+            activity=Activity.SLEEPING,
+            function="do_fault > filemap_fault",
+            text="waits",
+            notes=("vma_start_read",),
+            lock=FaultLock.VMA,
+            holds=("the VMA lock",),
+            fault_flags=0x1254,
+            result=0x404,
+            spent_ns={"device": 10},
+            blocking=(Blocking(5, 10, (Link(3, "thread 3"), Link(2**32 - 1, "disk")), 2),),
+        ),
+        FaultStep(start_ns=15, duration_ns=1, spent_ns={"cpu": 1}, steps_omitted=7),
+    ),
+)
+
+
+def explain_at_once(
+    scenario: Scenario, fault: Mapping[str, int], is_cancelled: Callable[[], bool]
+) -> Explanation:
+    """Explain every fault alike, without simulating anything."""
+    return EXPLANATION
 
 
 def a_scenario(**changes: object) -> pb.Scenario:
@@ -133,12 +165,13 @@ def an_engine(
     on_slice: Callable[[int], None] = lambda _: None,
     warm_up: Callable[[], None] = lambda: None,
     on_begin: Callable[[], None] = lambda: None,
+    explain: Explain = explain_at_once,
 ) -> Engine:
     def begin(scenario: Scenario) -> FakeSimulator:
         on_begin()
         return FakeSimulator(scenario, slices, on_slice)
 
-    return Engine(MODEL_VERSION, warm_up, begin)
+    return Engine(MODEL_VERSION, warm_up, begin, explain)
 
 
 class Gate:

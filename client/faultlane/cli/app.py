@@ -18,12 +18,13 @@ from faultlane.cli.options import (
     connected,
     find,
 )
-from faultlane.cli.plain import comparison_plain, run_plain, to_json
-from faultlane.cli.terminal import RunProgress
-from faultlane.client import Client
+from faultlane.cli.plain import comparison_plain, message_plain, run_plain, to_json
+from faultlane.cli.terminal import RunProgress, explaining
+from faultlane.client import Choice, Client
 from faultlane.compare import Comparison, compare
 from faultlane.report.comparison import comparison_report
-from faultlane.report.run import run_report
+from faultlane.report.explanation import explanation_report
+from faultlane.report.run import headline, run_report
 from faultlane.report.streamed import Streamed
 
 app = typer.Typer(
@@ -57,6 +58,8 @@ def run(
             typer.echo(to_json(run_plain(simulation, streamed)))
         else:
             typer.echo("\n".join(run_report(source, simulation, streamed)))
+            if server is not None:
+                typer.echo(f"\nkept as {simulation.name}: see faultlane explain --help")
         exit_after([simulation.summary])
 
 
@@ -97,6 +100,72 @@ def compare_command(
             for results in comparison.results.values()
             for result in results
         )
+
+
+@app.command(epilog=EXIT_HELP)
+def explain(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="A run that a server keeps, `simulations/...`; or a scenario file or the id of a"
+            " preset, which is run first.",
+        ),
+    ],
+    fault: Annotated[
+        int | None, typer.Option(min=0, max=SEED_MAX, help="The fault in this row of the log.")
+    ] = None,
+    slowest: Annotated[
+        bool, typer.Option("--slowest", help="The fault that took the longest: the default.")
+    ] = False,
+    most_retried: Annotated[
+        bool, typer.Option("--most-retried", help="The fault that made the most attempts.")
+    ] = False,
+    policy: Annotated[
+        str | None, typer.Option(help="Replaces the policy of a scenario that is run.")
+    ] = None,
+    changes: Changes = None,
+    seed: Seed = None,
+    server: Server = None,
+    as_json: Json = False,
+) -> None:
+    """Tell why one fault of a run took as long as it did: every step, and who was in the way."""
+    if (fault is not None) + slowest + most_retried > 1:
+        raise typer.BadParameter("want one of --fault, --slowest and --most-retried, got several")
+    choice: Choice = "most retried" if most_retried else "slowest"
+    is_kept = source.startswith(RUNS)
+    if is_kept:
+        _require_a_run_as_it_is(server, policy, changes, seed)
+    with errors_as_exits(), connected(server) as client:
+        if is_kept:
+            simulation = client.get_simulation(source)
+        else:
+            scenario = find(client, source).scenario
+            change(scenario, changes, seed)
+            if policy is not None:
+                scenario.kernel.policy_id = policy
+            simulation, _ = _stream(client, scenario)
+        with explaining():
+            answer = client.explain(simulation.name, choice if fault is None else fault)
+        if as_json:
+            typer.echo(to_json(message_plain(answer)))
+        else:
+            title = headline(source, simulation.scenario)
+            typer.echo("\n".join(explanation_report(title, answer)))
+
+
+RUNS = "simulations/"
+
+
+def _require_a_run_as_it_is(
+    server: str | None, policy: str | None, changes: list[str] | None, seed: int | None
+) -> None:
+    if server is None:
+        raise typer.BadParameter(
+            "want HOST:PORT of the server that keeps the run", param_hint="--server"
+        )
+    if policy is not None or changes or seed is not None:
+        raise typer.BadParameter("--policy, --set and --seed are for scenarios that are run first")
 
 
 def _stream(client: Client, scenario: pb.Scenario) -> tuple[pb.Simulation, Streamed]:

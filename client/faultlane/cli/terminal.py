@@ -24,6 +24,17 @@ def starting() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def explaining() -> Iterator[None]:
+    """Say what takes as long as the run."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status("simulating the run again, up to the fault"):
+        yield
+
+
 class RunProgress:
     """A bar for each run: how far simulated time is, and how many faults have arrived."""
 

@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from faultlane.v1 import events_pb2 as _events_pb2
+from faultlane.v1 import explanation_pb2 as _explanation_pb2
 from faultlane.v1 import scenario_pb2 as _scenario_pb2
 from faultlane.v1 import simulation_pb2 as _simulation_pb2
 from google.protobuf import descriptor as _descriptor
@@ -397,3 +398,71 @@ class CancelSimulationResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CancelSimulationResponse: _TypeAlias = CancelSimulationResponse  # noqa: Y015
+
+@_typing.final
+class ExplainFaultRequest(_message.Message):
+    """Asks why a fault took as long as it did."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    FAULT_FIELD_NUMBER: _builtins.int
+    CHOICE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`simulations/{id}`."""
+    fault: _builtins.int
+    """The row of the fault in the log, counted from 0: an offset of
+    StreamEvents.
+    """
+    choice: _explanation_pb2.FaultChoice.ValueType
+    """A fault that stands out."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        fault: _builtins.int = ...,
+        choice: _explanation_pb2.FaultChoice.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "fault", b"fault", "which", b"which"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "fault", b"fault", "name", b"name", "which", b"which"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_which: _TypeAlias = _typing.Literal["fault", "choice"]  # noqa: Y015
+    _WhichOneofArgType_which: _TypeAlias = _typing.Literal["which", b"which"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_which) -> _WhichOneofReturnType_which | None: ...
+
+Global___ExplainFaultRequest: _TypeAlias = ExplainFaultRequest  # noqa: Y015
+
+@_typing.final
+class ExplainFaultResponse(_message.Message):
+    """Why it did."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FAULT_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    fault: _builtins.int
+    """The row of the fault in the log."""
+    @_builtins.property
+    def event(self) -> _events_pb2.FaultBatch:
+        """That row."""
+
+    @_builtins.property
+    def explanation(self) -> _explanation_pb2.FaultExplanation:
+        """What the fault did."""
+
+    def __init__(
+        self,
+        *,
+        fault: _builtins.int = ...,
+        event: _events_pb2.FaultBatch | None = ...,
+        explanation: _explanation_pb2.FaultExplanation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "explanation", b"explanation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "explanation", b"explanation", "fault", b"fault"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainFaultResponse: _TypeAlias = ExplainFaultResponse  # noqa: Y015

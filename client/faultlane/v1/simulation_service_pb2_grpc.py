@@ -71,6 +71,11 @@ class SimulationServiceStub(object):
                 request_serializer=faultlane_dot_v1_dot_simulation__service__pb2.CancelSimulationRequest.SerializeToString,
                 response_deserializer=faultlane_dot_v1_dot_simulation__service__pb2.CancelSimulationResponse.FromString,
                 _registered_method=True)
+        self.ExplainFault = channel.unary_unary(
+                '/faultlane.v1.SimulationService/ExplainFault',
+                request_serializer=faultlane_dot_v1_dot_simulation__service__pb2.ExplainFaultRequest.SerializeToString,
+                response_deserializer=faultlane_dot_v1_dot_simulation__service__pb2.ExplainFaultResponse.FromString,
+                _registered_method=True)
 
 
 class SimulationServiceServicer(object):
@@ -158,6 +163,38 @@ class SimulationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainFault(self, request, context):
+        """Explains one fault of a simulation that has ended: every step of it, every
+        wait, and who was in the way.
+
+        Runs are deterministic, so the server simulates the run once more, up to the
+        end of that fault. It takes about as long as the run took until then, and
+        more for a fault that lasts: events beside it are looked at one by one. The
+        call ends early when its deadline passes or the caller goes away. Faults of
+        simulations that were cancelled or have failed can be explained as far as
+        the log goes.
+
+        One response has it all: an explanation is some kB, and never more than
+        about 3 MB, since both the steps of a fault and the links of a chain are
+        bounded. There is nothing to show before the fault is reached.
+
+        Errors: those of GetSimulation, and
+
+        * `INVALID_ARGUMENT`: the request does not say which fault.
+        * `OUT_OF_RANGE`: the log has no such row; the message says how many it has.
+        * `FAILED_PRECONDITION`: the simulation has not ended (`NOT_ENDED`), its log
+        has no faults to choose from (`NO_FAULTS`), it was made by another version
+        of the model (`MODEL_CHANGED`), or it is not what it was when it is
+        simulated again (`NOT_REPRODUCED`).
+        * `RESOURCE_EXHAUSTED`: too many explanations are under way. A
+        google.rpc.RetryInfo says when to try again.
+        * `DATA_LOSS`: a block of the log is damaged.
+        * `UNAVAILABLE`: the server shuts down.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SimulationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -190,6 +227,11 @@ def add_SimulationServiceServicer_to_server(servicer, server):
                     servicer.CancelSimulation,
                     request_deserializer=faultlane_dot_v1_dot_simulation__service__pb2.CancelSimulationRequest.FromString,
                     response_serializer=faultlane_dot_v1_dot_simulation__service__pb2.CancelSimulationResponse.SerializeToString,
+            ),
+            'ExplainFault': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainFault,
+                    request_deserializer=faultlane_dot_v1_dot_simulation__service__pb2.ExplainFaultRequest.FromString,
+                    response_serializer=faultlane_dot_v1_dot_simulation__service__pb2.ExplainFaultResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -361,6 +403,33 @@ class SimulationService(object):
             '/faultlane.v1.SimulationService/CancelSimulation',
             faultlane_dot_v1_dot_simulation__service__pb2.CancelSimulationRequest.SerializeToString,
             faultlane_dot_v1_dot_simulation__service__pb2.CancelSimulationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainFault(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/faultlane.v1.SimulationService/ExplainFault',
+            faultlane_dot_v1_dot_simulation__service__pb2.ExplainFaultRequest.SerializeToString,
+            faultlane_dot_v1_dot_simulation__service__pb2.ExplainFaultResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -91,6 +91,34 @@ class SimulationServiceStub:
 
     Errors: those of GetSimulation.
     """
+    ExplainFault: _grpc.UnaryUnaryMultiCallable[_simulation_service_pb2.ExplainFaultRequest, _simulation_service_pb2.ExplainFaultResponse]
+    """Explains one fault of a simulation that has ended: every step of it, every
+    wait, and who was in the way.
+
+    Runs are deterministic, so the server simulates the run once more, up to the
+    end of that fault. It takes about as long as the run took until then, and
+    more for a fault that lasts: events beside it are looked at one by one. The
+    call ends early when its deadline passes or the caller goes away. Faults of
+    simulations that were cancelled or have failed can be explained as far as
+    the log goes.
+
+    One response has it all: an explanation is some kB, and never more than
+    about 3 MB, since both the steps of a fault and the links of a chain are
+    bounded. There is nothing to show before the fault is reached.
+
+    Errors: those of GetSimulation, and
+
+    * `INVALID_ARGUMENT`: the request does not say which fault.
+    * `OUT_OF_RANGE`: the log has no such row; the message says how many it has.
+    * `FAILED_PRECONDITION`: the simulation has not ended (`NOT_ENDED`), its log
+      has no faults to choose from (`NO_FAULTS`), it was made by another version
+      of the model (`MODEL_CHANGED`), or it is not what it was when it is
+      simulated again (`NOT_REPRODUCED`).
+    * `RESOURCE_EXHAUSTED`: too many explanations are under way. A
+      google.rpc.RetryInfo says when to try again.
+    * `DATA_LOSS`: a block of the log is damaged.
+    * `UNAVAILABLE`: the server shuts down.
+    """
 
 @_typing.type_check_only
 class SimulationServiceAsyncStub(SimulationServiceStub):
@@ -154,6 +182,34 @@ class SimulationServiceAsyncStub(SimulationServiceStub):
     returns, within 100 ms. What had ended before is left as it is.
 
     Errors: those of GetSimulation.
+    """
+    ExplainFault: _aio.UnaryUnaryMultiCallable[_simulation_service_pb2.ExplainFaultRequest, _simulation_service_pb2.ExplainFaultResponse]  # type: ignore[assignment]
+    """Explains one fault of a simulation that has ended: every step of it, every
+    wait, and who was in the way.
+
+    Runs are deterministic, so the server simulates the run once more, up to the
+    end of that fault. It takes about as long as the run took until then, and
+    more for a fault that lasts: events beside it are looked at one by one. The
+    call ends early when its deadline passes or the caller goes away. Faults of
+    simulations that were cancelled or have failed can be explained as far as
+    the log goes.
+
+    One response has it all: an explanation is some kB, and never more than
+    about 3 MB, since both the steps of a fault and the links of a chain are
+    bounded. There is nothing to show before the fault is reached.
+
+    Errors: those of GetSimulation, and
+
+    * `INVALID_ARGUMENT`: the request does not say which fault.
+    * `OUT_OF_RANGE`: the log has no such row; the message says how many it has.
+    * `FAILED_PRECONDITION`: the simulation has not ended (`NOT_ENDED`), its log
+      has no faults to choose from (`NO_FAULTS`), it was made by another version
+      of the model (`MODEL_CHANGED`), or it is not what it was when it is
+      simulated again (`NOT_REPRODUCED`).
+    * `RESOURCE_EXHAUSTED`: too many explanations are under way. A
+      google.rpc.RetryInfo says when to try again.
+    * `DATA_LOSS`: a block of the log is damaged.
+    * `UNAVAILABLE`: the server shuts down.
     """
 
 class SimulationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -251,6 +307,40 @@ class SimulationServiceServicer(metaclass=_abc_1.ABCMeta):
         returns, within 100 ms. What had ended before is left as it is.
 
         Errors: those of GetSimulation.
+        """
+
+    @_abc_1.abstractmethod
+    def ExplainFault(
+        self,
+        request: _simulation_service_pb2.ExplainFaultRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_simulation_service_pb2.ExplainFaultResponse, _abc.Awaitable[_simulation_service_pb2.ExplainFaultResponse]]:
+        """Explains one fault of a simulation that has ended: every step of it, every
+        wait, and who was in the way.
+
+        Runs are deterministic, so the server simulates the run once more, up to the
+        end of that fault. It takes about as long as the run took until then, and
+        more for a fault that lasts: events beside it are looked at one by one. The
+        call ends early when its deadline passes or the caller goes away. Faults of
+        simulations that were cancelled or have failed can be explained as far as
+        the log goes.
+
+        One response has it all: an explanation is some kB, and never more than
+        about 3 MB, since both the steps of a fault and the links of a chain are
+        bounded. There is nothing to show before the fault is reached.
+
+        Errors: those of GetSimulation, and
+
+        * `INVALID_ARGUMENT`: the request does not say which fault.
+        * `OUT_OF_RANGE`: the log has no such row; the message says how many it has.
+        * `FAILED_PRECONDITION`: the simulation has not ended (`NOT_ENDED`), its log
+          has no faults to choose from (`NO_FAULTS`), it was made by another version
+          of the model (`MODEL_CHANGED`), or it is not what it was when it is
+          simulated again (`NOT_REPRODUCED`).
+        * `RESOURCE_EXHAUSTED`: too many explanations are under way. A
+          google.rpc.RetryInfo says when to try again.
+        * `DATA_LOSS`: a block of the log is damaged.
+        * `UNAVAILABLE`: the server shuts down.
         """
 
 def add_SimulationServiceServicer_to_server(servicer: SimulationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -14,6 +14,7 @@ ARM = ArchProfile(
     read_needs_read=False,  # the default mask is any of VM_READ, VM_WRITE, VM_EXEC
     exec_needs_exec=True,  # prefetch abort
     fetch_fails_early=False,
+    fetch_flag=False,
     hardware_young=False,
     old_prefaulted=False,
     prot_fault_fails=False,

@@ -14,6 +14,7 @@ ARM64 = ArchProfile(
     read_needs_read=True,  # VM_READ or VM_WRITE, on a CPU that has EPAN
     exec_needs_exec=True,
     fetch_fails_early=False,
+    fetch_flag=True,
     hardware_young=True,  # on a CPU that has the access flag in hardware
     old_prefaulted=True,
     prot_fault_fails=False,

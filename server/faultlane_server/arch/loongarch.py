@@ -14,6 +14,7 @@ LOONGARCH = ArchProfile(
     read_needs_read=True,
     exec_needs_exec=True,  # recognised by the fault address being the program counter
     fetch_fails_early=False,
+    fetch_flag=False,
     hardware_young=False,  # tracked by the TLB handlers
     old_prefaulted=False,
     prot_fault_fails=False,

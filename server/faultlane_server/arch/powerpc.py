@@ -14,6 +14,7 @@ POWERPC = ArchProfile(
     read_needs_read=True,  # accessible, and not executable alone
     exec_needs_exec=True,
     fetch_fails_early=False,
+    fetch_flag=True,
     hardware_young=False,
     old_prefaulted=False,
     prot_fault_fails=False,

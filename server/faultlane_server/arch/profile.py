@@ -20,6 +20,7 @@ class ArchProfile(NamedTuple):
     read_needs_read: bool  # a load needs VM_READ or VM_WRITE; else any of R, W, X will do
     exec_needs_exec: bool  # an instruction fetch of an absent page needs VM_EXEC
     fetch_fails_early: bool  # a fetch from a page that is mapped without the right takes no lock
+    fetch_flag: bool  # a fetch sets FAULT_FLAG_INSTRUCTION
     hardware_young: bool  # the hardware makes an entry young; else an access to an old one faults
     old_prefaulted: bool  # what fault-around maps beside the page is old (until it is accessed)
     prot_fault_fails: bool  # a load or fetch from a page that is mapped without the right fails
@@ -28,3 +29,8 @@ class ArchProfile(NamedTuple):
     bits_per_long: int  # MIN_LRU_BATCH: how many entries lru_gen_look_around() looks at
     hz_default: int  # CONFIG_HZ of the defconfig
     preemption_default: Preemption  # CONFIG_PREEMPT* of the defconfig
+
+    @property
+    def handler(self) -> str:
+        """The name of that handler."""
+        return self.source.partition(":")[2].partition(",")[0]

@@ -14,6 +14,7 @@ S390 = ArchProfile(
     read_needs_read=False,  # DAT exceptions pass any of R, W, X
     exec_needs_exec=False,
     fetch_fails_early=True,  # a protection exception on hardware with no-execute
+    fetch_flag=False,
     hardware_young=False,
     old_prefaulted=False,
     prot_fault_fails=False,

@@ -14,6 +14,7 @@ X86 = ArchProfile(
     read_needs_read=False,  # access_error(): any of VM_READ, VM_WRITE, VM_EXEC
     exec_needs_exec=False,  # VM_EXEC is not tested for an absent page
     fetch_fails_early=False,
+    fetch_flag=True,
     hardware_young=True,
     old_prefaulted=False,
     prot_fault_fails=True,  # access_error(): PF_PROT on a read

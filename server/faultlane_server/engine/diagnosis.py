@@ -5,24 +5,11 @@ from itertools import islice
 import numpy as np
 
 from faultlane_server.codes import NOBODY, FaultLock, OperationKind, StopReason
+from faultlane_server.engine.waiting import WHAT_FOR, in_the_way
 from faultlane_server.engine.world import Cause, ThreadState
 from faultlane_server.summary import Diagnosis
 
 CHAIN_MAX = 64  # lines
-
-WHAT_FOR = {
-    Cause.MMAP_LOCK: "mmap_lock",
-    Cause.FOLIO: "a folio lock",
-    Cause.DEVICE: "a read",
-    Cause.VMA: "the readers of a VMA",
-    Cause.PROGRAM: "a barrier",
-    Cause.INVALIDATE_LOCK: "an invalidate_lock",
-    Cause.WRITEBACK: "the writeback of a page",
-    Cause.THROTTLE: "dirty pages to be written",
-    Cause.USERFAULTFD: "a userfaultfd",
-    Cause.FALLOC: "a hole to be punched",
-    Cause.FAULT_MUTEX: "a fault mutex of hugetlb",
-}
 
 
 def diagnose(world: np.record, stop: StopReason) -> Diagnosis | None:
@@ -53,7 +40,7 @@ def _deadlock(world: np.record) -> Diagnosis:
 
 
 def _first_in_the_way(world: np.record, thread: int) -> int:
-    return next(iter(_in_the_way(world, thread)), NOBODY)
+    return next(iter(in_the_way(world, thread)), NOBODY)
 
 
 def _cycle(world: np.record, waiting: list[int]) -> list[int]:
@@ -72,47 +59,8 @@ def _cycle(world: np.record, waiting: list[int]) -> list[int]:
                 return path[path.index(thread) :]
             elif thread not in done:
                 path.append(thread)
-                branches.append(iter(_in_the_way(world, thread)))
+                branches.append(iter(in_the_way(world, thread)))
     return []
-
-
-def _in_the_way(world: np.record, thread: int) -> list[int]:
-    """Return whom a thread waits for: all who hold what it wants to have.
-
-    What a thread has taken down of whom it waits for may have left since.
-    """
-    row = world.threads[thread]
-    others = world.threads[: int(world.config.threads)]
-    if row.cause == Cause.VMA:
-        slot = int(row.locks[row.locks_count - 1])
-        holds = (others["held"] == FaultLock.VMA) & (others["vma"] == slot)
-    elif row.cause == Cause.MMAP_LOCK:
-        lock = world.mms[int(row.mm)].mmap_lock
-        if lock.writer != NOBODY:
-            return [int(lock.writer)]
-        holds = (others["held"] == FaultLock.MMAP) & (others["mm"] == row.mm)
-    elif row.cause == Cause.INVALIDATE_LOCK:
-        return _holders_of_invalidate_lock(world, row)
-    else:
-        return [int(row.waits_for)] if row.waits_for != NOBODY else []
-    return [int(number) for number in np.flatnonzero(holds)] or _head(world, row)
-
-
-def _head(world: np.record, row: np.record) -> list[int]:
-    """Return the head of the queue for mmap_lock, if the lock is free but for those who wait."""
-    first = int(world.mms[int(row.mm)].mmap_lock.first)
-    return [first] if row.cause == Cause.MMAP_LOCK and first != NOBODY else []
-
-
-def _holders_of_invalidate_lock(world: np.record, row: np.record) -> list[int]:
-    file = int(row.file if row.in_fault else row.op_file)
-    lock = world.files[file].invalidate_lock
-    if lock.writer != NOBODY:
-        return [int(lock.writer)]
-    others = world.threads[: int(world.config.threads)]
-    holds = (others["invalidate_held"] == 1) & (others["file"] == file)
-    holds &= others["cause"] != Cause.INVALIDATE_LOCK
-    return [int(number) for number in np.flatnonzero(holds)]
 
 
 def _line(world: np.record, thread: int, behind: int) -> str:

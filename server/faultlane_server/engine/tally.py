@@ -76,19 +76,15 @@ def held(world, lock, hold_ns):
 
 
 @compiled
-def trace(world, thread, now_ns):
+def trace(world, thread):
     """Note how an attempt ended, if its thread is the one that is traced."""
     if thread != world.traced or world.trace_rows >= TRACE_MAX:
         return
     fault = world.threads[thread]
     row = world.traces[world.trace_rows]
-    row.time_ns = now_ns
-    row.thread = thread
     row.lock = fault.lock
     row.tried = fault.tried
     row.result = fault.result
-    row.held = fault.held
-    row.step = fault.step
     world.trace_rows += 1
 
 

@@ -1068,14 +1068,11 @@ Config = _record(
     ("zswap_pages", i64),
 )
 
+# How an attempt of the traced thread ended.
 TraceRow = _record(
-    ("time_ns", i64),
-    ("thread", i64),
-    ("step", i64),
-    ("held", i64),
+    ("lock", i64),  # FaultLock
     ("tried", i64),
     ("result", i64),
-    ("lock", i64),
 )
 
 FaultRows = _record(

@@ -6,14 +6,20 @@ Knows nothing of gRPC: the service asks, the engine simulates, the store keeps t
 from faultlane_server.runs.digest import digest_of
 from faultlane_server.runs.engine import Engine, compiled_engine
 from faultlane_server.runs.errors import (
+    ModelChanged,
+    NoFaults,
+    NoSuchFault,
     NoSuchSimulation,
+    NotEnded,
     NotReady,
     OffsetOutOfRange,
     QueueFull,
     RequestIdTaken,
     RunsError,
     ShuttingDown,
+    TooManyExplained,
 )
+from faultlane_server.runs.explaining import Explained, Which
 from faultlane_server.runs.follow import Part, Window
 from faultlane_server.runs.job import Job, Order
 from faultlane_server.runs.recorder import LOG_COLUMNS, LogKind
@@ -23,10 +29,15 @@ from faultlane_server.runs.simulation import RunError, Simulation
 __all__ = [
     "LOG_COLUMNS",
     "Engine",
+    "Explained",
     "Job",
     "Limits",
     "LogKind",
+    "ModelChanged",
+    "NoFaults",
+    "NoSuchFault",
     "NoSuchSimulation",
+    "NotEnded",
     "NotReady",
     "OffsetOutOfRange",
     "Order",
@@ -38,6 +49,8 @@ __all__ = [
     "RunsError",
     "ShuttingDown",
     "Simulation",
+    "TooManyExplained",
+    "Which",
     "Window",
     "compiled_engine",
     "default_workers",

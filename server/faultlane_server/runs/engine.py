@@ -1,8 +1,9 @@
 """What the runs need of an engine, and the one that we have."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
+from faultlane_server.explanation import Explanation
 from faultlane_server.scenario import Scenario
 from faultlane_server.store import Columns
 from faultlane_server.summary import Summary
@@ -29,12 +30,22 @@ class Simulator(Protocol):
         """Return what the run found out, after its end."""
 
 
+class Explain(Protocol):
+    """Simulates a run again, up to the end of one fault of it."""
+
+    def __call__(
+        self, scenario: Scenario, fault: Mapping[str, int], is_cancelled: Callable[[], bool]
+    ) -> Explanation:
+        """Explain the fault that has this row in the log."""
+
+
 class Engine(NamedTuple):
-    """How to get ready, and how to begin a run."""
+    """How to get ready, how to begin a run, and how to explain a fault of one."""
 
     model_version: int
     warm_up: Callable[[], None]
     simulator: Callable[[Scenario], Simulator]
+    explain: Explain
 
 
 def compiled_engine() -> Engine:
@@ -43,5 +54,6 @@ def compiled_engine() -> Engine:
     It is imported here because numba takes a second, which nobody pays who brings his own.
     """
     from faultlane_server.engine import MODEL_VERSION, Simulator, warm_up
+    from faultlane_server.explain import explain
 
-    return Engine(MODEL_VERSION, warm_up, Simulator)
+    return Engine(MODEL_VERSION, warm_up, Simulator, explain)

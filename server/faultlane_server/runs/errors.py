@@ -4,7 +4,12 @@
   + NoSuchSimulation   nobody made a simulation of that name
   + RequestIdTaken     the request id belongs to another scenario
   + OffsetOutOfRange   the log ended before the offset
+  + NoSuchFault        the log of faults has no such row
+  + NoFaults           the log has no faults to choose from
+  + NotEnded           the simulation has not ended
+  + ModelChanged       another version of the model made the log
   + QueueFull          too many simulations wait
+  + TooManyExplained   too many faults are being explained
   + NotReady           the kernels are not loaded yet
   + ShuttingDown       the server takes nothing more
 """
@@ -40,11 +45,55 @@ class OffsetOutOfRange(RunsError):
         self.rows = rows
 
 
+class NoSuchFault(RunsError):
+    """The log of faults has no such row."""
+
+    def __init__(self, row: int, rows: int) -> None:
+        want = f"a fault of 0 to {rows - 1}" if rows else "a log that has faults: this one has none"
+        super().__init__(f"want {want}, got {row}")
+        self.row = row
+        self.rows = rows
+
+
+class NoFaults(RunsError):
+    """The log has no faults to choose from: there were none, or none was recorded."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"the log of {name} has no faults to choose from: there were none, or none was recorded"
+        )
+
+
+class NotEnded(RunsError):
+    """The simulation has not ended."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} has not ended: wait for its end, or cancel it")
+
+
+class ModelChanged(RunsError):
+    """The log was made by another version of the model than the one that would explain it."""
+
+    def __init__(self, of_log: int, of_engine: int) -> None:
+        super().__init__(
+            f"the run was made by model {of_log}, and this server has model {of_engine}:"
+            " run the scenario again"
+        )
+
+
 class QueueFull(RunsError):
     """As many simulations wait as the server lets wait."""
 
     def __init__(self, queued: int, retry_after_s: float) -> None:
         super().__init__(f"the queue is full: {queued} simulations wait")
+        self.retry_after_s = retry_after_s
+
+
+class TooManyExplained(RunsError):
+    """As many faults are being explained as the server explains at a time, and wait for that."""
+
+    def __init__(self, explained: int, retry_after_s: float) -> None:
+        super().__init__(f"{explained} faults are being explained, or wait for it")
         self.retry_after_s = retry_after_s
 
 

@@ -1,5 +1,6 @@
 """Everything that was asked for: the queue, the workers and the register of simulations."""
 
+import asyncio
 import os
 import threading
 import uuid
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from faultlane_server.codes import SimulationState
+from faultlane_server.explanation import Cancelled
 from faultlane_server.runs.digest import digest_of
 from faultlane_server.runs.engine import Engine
 from faultlane_server.runs.errors import (
@@ -20,7 +22,9 @@ from faultlane_server.runs.errors import (
     QueueFull,
     RequestIdTaken,
     ShuttingDown,
+    TooManyExplained,
 )
+from faultlane_server.runs.explaining import Explained, Which, explain_fault
 from faultlane_server.runs.follow import Part, Window, follow
 from faultlane_server.runs.job import Job, Order
 from faultlane_server.runs.recorder import LogKind
@@ -42,6 +46,7 @@ class Limits(NamedTuple):
     queued_max: int = 256
     rows_max: int = 10_000_000  # in one log
     heartbeat_s: float = 5.0  # how long a stream is silent at most
+    explained_max: int = 16  # faults that are being explained, or wait for it
 
 
 class _Phase(Enum):
@@ -62,6 +67,8 @@ class Runs:
         self._names: dict[tuple[str, str], str] = {}  # by owner and request id
         self._queue: deque[Job] = deque()
         self._running: set[Job] = set()
+        self._explained = 0  # faults that are being explained, or wait for it
+        self._explaining = asyncio.Semaphore(limits.workers)
         self._changed = threading.Condition()  # guards all of the above
         self._threads = [
             threading.Thread(target=self._work, name=f"worker-{number}", daemon=True)
@@ -103,6 +110,28 @@ class Runs:
     def follow(self, job: Job, windows: Mapping[LogKind, Window]) -> AsyncGenerator[Part | None]:
         """Yield the rows in the windows until the simulation has ended; None is a heartbeat."""
         return follow(job, windows, self._require_not_draining, self.limits.heartbeat_s)
+
+    async def explain(self, job: Job, which: Which) -> Explained:
+        """Explain a fault of a simulation that has ended; ends early if the caller goes away."""
+        self._require_ready()
+        if self._explained >= self.limits.explained_max:
+            raise TooManyExplained(self._explained, RETRY_AFTER_S)
+        is_left = threading.Event()
+        self._explained += 1
+        try:
+            async with self._explaining:
+                return await asyncio.to_thread(
+                    explain_fault,
+                    job,
+                    self.engine,
+                    which,
+                    lambda: is_left.is_set() or self._phase is _Phase.DRAINING,
+                )
+        except Cancelled as error:
+            raise ShuttingDown from error
+        finally:
+            is_left.set()
+            self._explained -= 1
 
     def drain(self) -> None:
         """Take nothing more, and end everything that has not ended."""

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple, TypeAlias
 from google.protobuf.message import Message
 
 from faultlane.v1 import simulation_service_pb2 as pb
-from faultlane_server.runs import Order, Window
+from faultlane_server.codes import FaultChoice
+from faultlane_server.runs import Order, Which, Window
 from faultlane_server.scenario import Violation
 from faultlane_server.service.errors import InvalidRequest
 from faultlane_server.service.translate import scenario_from_wire
@@ -18,7 +19,9 @@ REQUEST_ID_CHARACTERS_MAX = 128
 
 _NAME = re.compile(r"simulations/[a-z0-9-]{1,64}")
 
-NamedRequest: TypeAlias = pb.GetSimulationRequest | pb.CancelSimulationRequest
+NamedRequest: TypeAlias = (
+    pb.GetSimulationRequest | pb.CancelSimulationRequest | pb.ExplainFaultRequest
+)
 StreamRequest: TypeAlias = pb.StreamEventsRequest | pb.StreamOperationsRequest
 
 
@@ -53,6 +56,20 @@ def window_of(request: StreamRequest) -> Window:
         limit=request.limit or None,
         follows=not request.no_follow,
     )
+
+
+def which_of(request: pb.ExplainFaultRequest) -> Which:
+    """Return which fault the request is about."""
+    found = _violations_of(request)
+    kind = request.WhichOneof("which")
+    choices: dict[int, FaultChoice] = {choice.value: choice for choice in FaultChoice}
+    if kind is None:
+        found.append(Violation("which", "a fault, or a choice", None))
+    elif kind == "choice" and request.choice not in choices:
+        want = f"one of {', '.join(choice.name for choice in FaultChoice)}"
+        found.append(Violation("choice", want, request.choice))
+    _require(found)
+    return choices[request.choice] if kind == "choice" else request.fault
 
 
 def whole_log(request: pb.RunSimulationRequest) -> Window:

@@ -11,10 +11,11 @@ from faultlane_server.service.requests import (
     StreamRequest,
     name_of,
     order_of,
+    which_of,
     whole_log,
     window_of,
 )
-from faultlane_server.service.translate import simulation_to_wire
+from faultlane_server.service.translate import explained_to_wire, simulation_to_wire
 from faultlane_server.service.wire import response_bytes
 
 Responses = AsyncGenerator[Any]  # messages, or bytes of messages
@@ -67,6 +68,11 @@ class SimulationServicer:
     ) -> pb.CancelSimulationResponse:
         simulation = await self._runs.cancel(name_of(request))
         return pb.CancelSimulationResponse(simulation=simulation_to_wire(simulation))
+
+    async def ExplainFault(self, request: pb.ExplainFaultRequest) -> pb.ExplainFaultResponse:
+        which = which_of(request)
+        job = self._runs.get(name_of(request))
+        return explained_to_wire(await self._runs.explain(job, which))
 
     async def _stream(
         self,

@@ -13,13 +13,19 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2 as details
 from google.rpc.status_pb2 import Status
 
+from faultlane_server.explanation import NotReproduced
 from faultlane_server.runs import (
+    ModelChanged,
+    NoFaults,
+    NoSuchFault,
     NoSuchSimulation,
+    NotEnded,
     NotReady,
     OffsetOutOfRange,
     QueueFull,
     RequestIdTaken,
     ShuttingDown,
+    TooManyExplained,
 )
 from faultlane_server.scenario import Violation
 from faultlane_server.service.errors import InvalidRequest, NoSuchPreset
@@ -57,7 +63,7 @@ def _taken(error: RequestIdTaken) -> list[Message]:
     return [_resource("faultlane.v1.Simulation", error.name)]
 
 
-def _queue_full(error: QueueFull) -> list[Message]:
+def _queue_full(error: QueueFull | TooManyExplained) -> list[Message]:
     return [_retry_after(error.retry_after_s)]
 
 
@@ -75,6 +81,12 @@ STATUS_OF: dict[type[Exception], _Rule] = {
     NoSuchPreset: _Rule(grpc.StatusCode.NOT_FOUND, "NO_SUCH_PRESET", _no_such_preset),
     RequestIdTaken: _Rule(grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_TAKEN", _taken),
     OffsetOutOfRange: _Rule(grpc.StatusCode.OUT_OF_RANGE, "OFFSET_OUT_OF_RANGE", _no_details),
+    NoSuchFault: _Rule(grpc.StatusCode.OUT_OF_RANGE, "NO_SUCH_FAULT", _no_details),
+    NoFaults: _Rule(grpc.StatusCode.FAILED_PRECONDITION, "NO_FAULTS", _no_details),
+    NotEnded: _Rule(grpc.StatusCode.FAILED_PRECONDITION, "NOT_ENDED", _no_details),
+    ModelChanged: _Rule(grpc.StatusCode.FAILED_PRECONDITION, "MODEL_CHANGED", _no_details),
+    NotReproduced: _Rule(grpc.StatusCode.FAILED_PRECONDITION, "NOT_REPRODUCED", _no_details),
+    TooManyExplained: _Rule(grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_EXPLAINED", _queue_full),
     QueueFull: _Rule(grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL", _queue_full),
     NotReady: _Rule(grpc.StatusCode.UNAVAILABLE, "NOT_READY", _not_ready),
     ShuttingDown: _Rule(grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN", _no_details),

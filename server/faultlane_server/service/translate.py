@@ -5,11 +5,19 @@ from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from faultlane.v1 import scenario_pb2, simulation_pb2
-from faultlane_server.runs import Simulation
+from faultlane.v1 import (
+    events_pb2,
+    explanation_pb2,
+    scenario_pb2,
+    simulation_pb2,
+    simulation_service_pb2,
+)
+from faultlane_server.explanation import FaultStep
+from faultlane_server.runs import Explained, LogKind, Simulation
 from faultlane_server.scenario import InvalidScenario, Scenario, Violation, check
 from faultlane_server.service.errors import InvalidRequest
 from faultlane_server.service.reader import MESSAGES_MAX, ScenarioReader, TooManyMessages
+from faultlane_server.service.wire import batch_bytes
 from faultlane_server.summary import Summary
 
 
@@ -65,6 +73,23 @@ def summary_to_wire(summary: Summary) -> simulation_pb2.Summary:
         **asdict(summary.diagnosis)
     )
     return simulation_pb2.Summary(**content)
+
+
+def explained_to_wire(explained: Explained) -> simulation_service_pb2.ExplainFaultResponse:
+    """Return the message for a fault that was explained."""
+    batch = batch_bytes(explained.columns, LogKind.FAULTS)
+    return simulation_service_pb2.ExplainFaultResponse(
+        fault=explained.row,
+        event=events_pb2.FaultBatch.FromString(batch),
+        explanation=explanation_pb2.FaultExplanation(
+            subject=explained.explanation.subject,
+            steps=[_step_to_wire(step) for step in explained.explanation.steps],
+        ),
+    )
+
+
+def _step_to_wire(step: FaultStep) -> explanation_pb2.FaultStep:
+    return explanation_pb2.FaultStep(**asdict(step))
 
 
 def _timestamp(moment: datetime | None) -> Timestamp | None:

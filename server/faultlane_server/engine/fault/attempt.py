@@ -71,7 +71,7 @@ def _go_on_after_retry(world, thread, now_ns):
     to_vma = retry.goes_to_vma_lock(rule, fault)
     if to_vma:
         fault.result |= VmFault.RETRY_VMA
-    trace(world, thread, now_ns)
+    trace(world, thread)
     if world.config.pgfault_per_attempt:
         count(world, Counter.PGFAULT, 1)
     if fault.lock == FaultLock.VMA:

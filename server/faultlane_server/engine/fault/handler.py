@@ -286,7 +286,7 @@ def release(world, thread, now_ns):
     fault = world.threads[thread]
     prefetch_at(world.cursors, fault.first_cursor)
     give_back_pages(world, thread)
-    trace(world, thread, now_ns)
+    trace(world, thread)
     is_bounded = fault.reasons >> RetryReason.USERFAULTFD & 1 == 0
     if is_bounded and world.config.rules[fault.fault_class].vma_lock_on == 0:
         assert fault.attempts <= ATTEMPTS_WITHOUT_VMA_RETRY, "VMA, mmap_lock, mmap_lock and TRIED"

@@ -1,0 +1,109 @@
+"""Finds the fault that somebody asks for in the log of a simulation, and has it explained."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from faultlane_server.codes import FaultChoice
+from faultlane_server.explanation import Cancelled, Explanation
+from faultlane_server.runs.engine import Engine
+from faultlane_server.runs.errors import (
+    ModelChanged,
+    NoFaults,
+    NoSuchFault,
+    NotEnded,
+)
+from faultlane_server.runs.job import Job
+from faultlane_server.runs.recorder import LogKind
+from faultlane_server.store import Columns, LogReader, rows_of
+
+Which = int | FaultChoice  # the row of a fault, or which one is looked for
+
+
+class Explained(NamedTuple):
+    """A fault: its row in the log, with what stands there, and its explanation."""
+
+    row: int
+    columns: Columns
+    explanation: Explanation
+
+
+def explain_fault(
+    job: Job, engine: Engine, which: Which, is_cancelled: Callable[[], bool]
+) -> Explained:
+    """Explain a fault of a simulation that has ended. Takes about as long as the run took.
+
+    Raises
+    ------
+    NotEnded, NoSuchFault, NoFaults, ModelChanged
+        If it cannot be explained.
+    NotReproduced
+        If the run is another one when it is simulated again.
+    Cancelled
+        If it was.
+    """
+    if not job.simulation.ended:
+        raise NotEnded(job.simulation.name)
+    row, columns = _find(job, engine, which, is_cancelled)
+    fault = {name: int(column[0]) for name, column in columns.items()}
+    return Explained(row, columns, engine.explain(job.scenario, fault, is_cancelled))
+
+
+def _find(
+    job: Job, engine: Engine, which: Which, is_cancelled: Callable[[], bool]
+) -> tuple[int, Columns]:
+    reader = job.open_log(LogKind.FAULTS)
+    if reader is None:
+        raise _nothing_there(job, which, 0)
+    with reader:
+        if reader.header.model_version != engine.model_version:
+            raise ModelChanged(reader.header.model_version, engine.model_version)
+        if not reader.rows:
+            raise _nothing_there(job, which, 0)
+        row = _chosen(reader, which, is_cancelled) if isinstance(which, FaultChoice) else which
+        if row >= reader.rows:
+            raise _nothing_there(job, which, reader.rows)
+        return row, {name: column.copy() for name, column in reader.read(row, 1).items()}
+
+
+def _nothing_there(job: Job, which: Which, rows: int) -> Exception:
+    if isinstance(which, FaultChoice):
+        return NoFaults(job.simulation.name)
+    return NoSuchFault(which, rows)
+
+
+def _chosen(reader: LogReader, choice: FaultChoice, is_cancelled: Callable[[], bool]) -> int:
+    """Return the row of a fault that stands out, the first of several that are equal."""
+    best, best_row = (-1, -1), 0
+    for first, columns in _blocks(reader):
+        if is_cancelled():
+            raise Cancelled
+        at = _best_of(columns, choice)
+        found = _rank(columns, choice, at)
+        if found > best:
+            best, best_row = found, first + at
+    return best_row
+
+
+def _blocks(reader: LogReader) -> Iterator[tuple[int, Columns]]:
+    """Go through a log, with one block of it in memory."""
+    first = 0
+    while first < reader.rows:
+        columns = reader.read(first, reader.rows)
+        yield first, columns
+        first += rows_of(columns)
+
+
+def _best_of(columns: Columns, choice: FaultChoice) -> int:
+    durations = columns["duration_ns"]
+    if choice is FaultChoice.MOST_RETRIED:
+        attempts = columns["attempts"]
+        durations = np.where(attempts == attempts.max(), durations, 0)
+        return int(np.flatnonzero((attempts == attempts.max()) & (durations == durations.max()))[0])
+    return int(np.argmax(durations))
+
+
+def _rank(columns: Columns, choice: FaultChoice, at: int) -> tuple[int, int]:
+    attempts = int(columns["attempts"][at]) if choice is FaultChoice.MOST_RETRIED else 0
+    return attempts, int(columns["duration_ns"][at])

@@ -1,0 +1,308 @@
+"""ExplainFault finds the fault in the log, hands the explanation on, and says why there is none."""
+
+import threading
+from collections.abc import Callable, Mapping
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2 as details
+
+from faultlane.v1 import explanation_pb2, simulation_pb2
+from faultlane.v1 import simulation_service_pb2 as pb
+from faultlane_server.codes import FaultChoice
+from faultlane_server.columns import FAULT_COLUMNS
+from faultlane_server.explanation import Cancelled, Explanation, NotReproduced
+from faultlane_server.runs import Limits
+from faultlane_server.scenario import Scenario
+from faultlane_server.store import LogHeader, LogWriter
+from tests.service.fake import (
+    EXPLANATION,
+    FAULTS_A_SLICE,
+    MODEL_VERSION,
+    PATIENCE_S,
+    Gate,
+    Peer,
+    Servers,
+    an_engine,
+    detail,
+    rows_of_faults,
+)
+from tests.service.test_errors import create, outcome, refused, violations
+
+Wire = explanation_pb2.FaultChoice
+ROWS = 3 * FAULTS_A_SLICE
+
+
+def ended(peer: Peer, **changes: object) -> str:
+    """The name of a simulation that has ended."""
+    name = create(peer, **changes)  # type: ignore[arg-type]
+    request = pb.StreamEventsRequest(name=name)
+    (*_, last) = peer.simulations.StreamEvents(request, timeout=PATIENCE_S)
+    assert last.simulation.state != simulation_pb2.SimulationState.SIMULATION_STATE_RUNNING
+    return name
+
+
+def explained(peer: Peer, name: str, **which: int) -> pb.ExplainFaultResponse:
+    request = pb.ExplainFaultRequest(name=name, **which)  # type: ignore[arg-type]
+    return peer.simulations.ExplainFault(request, timeout=PATIENCE_S)
+
+
+def not_explained(peer: Peer, name: str, **which: int) -> grpc.RpcError:
+    request = pb.ExplainFaultRequest(name=name, **which)  # type: ignore[arg-type]
+    return refused(peer.simulations.ExplainFault, request)
+
+
+class Explaining:
+    """Explains as the test says, and remembers what was asked for."""
+
+    def __init__(self, then: Callable[[Callable[[], bool]], None] = lambda _: None) -> None:
+        self.faults: list[Mapping[str, int]] = []
+        self._then = then
+
+    def __call__(
+        self, scenario: Scenario, fault: Mapping[str, int], is_cancelled: Callable[[], bool]
+    ) -> Explanation:
+        self.faults.append(fault)
+        self._then(is_cancelled)
+        return EXPLANATION
+
+
+@pytest.mark.parametrize("row", [0, 1, 999, 1000, ROWS - 1])
+def test_the_fault_of_a_row_is_explained_with_what_the_log_has_of_it(
+    servers: Servers, row: int
+) -> None:
+    explain = Explaining()
+    peer = servers.start(an_engine(explain=explain))
+
+    answer = explained(peer, ended(peer), fault=row)
+
+    logged = {name: int(column[row]) for name, column in rows_of_faults(0, 3).items()}
+    assert answer.fault == row
+    assert {name: getattr(answer.event, name)[0] for name in logged} == logged
+    assert explain.faults == [logged]
+
+
+def test_an_explanation_arrives_as_it_was_made(peer: Peer) -> None:
+    answer = explained(peer, ended(peer), fault=0).explanation
+
+    first, second = answer.steps
+    assert answer.subject == EXPLANATION.subject
+    assert (first.start_ns, first.duration_ns, first.attempt) == (5, 10, 1)
+    assert first.activity == explanation_pb2.Activity.ACTIVITY_SLEEPING
+    assert (first.function, first.text) == ("do_fault > filemap_fault", "waits")
+    assert (list(first.notes), list(first.holds)) == (["vma_start_read"], ["the VMA lock"])
+    assert (first.lock, first.fault_flags, first.result) == (1, 0x1254, 0x404)
+    assert dict(first.spent_ns) == {"device": 10}
+    (blocking,) = first.blocking
+    assert (blocking.start_ns, blocking.duration_ns, blocking.changes_omitted) == (5, 10, 2)
+    assert [link.thread for link in blocking.chain] == [3, 2**32 - 1]
+    assert (second.activity, second.steps_omitted) == (0, 7)
+
+
+@pytest.mark.parametrize("choice", FaultChoice)
+def test_a_fault_that_stands_out_is_found_in_the_whole_log(peer: Peer, choice: FaultChoice) -> None:
+    faults = rows_of_faults(0, 3)
+    rows = range(ROWS)
+    if choice is FaultChoice.SLOWEST:
+        best = max(rows, key=lambda row: (int(faults["duration_ns"][row]), -row))
+    else:
+        keys = ("attempts", "duration_ns")
+        best = max(rows, key=lambda row: (*(int(faults[key][row]) for key in keys), -row))
+
+    assert explained(peer, ended(peer), choice=choice).fault == best
+
+
+@pytest.mark.parametrize("row", [ROWS, 2**64 - 1])
+def test_a_row_that_the_log_has_not_is_out_of_range(peer: Peer, row: int) -> None:
+    error = not_explained(peer, ended(peer), fault=row)
+
+    assert outcome(error) == (grpc.StatusCode.OUT_OF_RANGE, "NO_SUCH_FAULT")
+    assert error.details() == f"want a fault of 0 to {ROWS - 1}, got {row}"
+
+
+@pytest.mark.parametrize(
+    ("which", "field"), [({}, "which"), ({"choice": 0}, "choice"), ({"choice": 99}, "choice")]
+)
+def test_a_request_has_to_say_which_fault(peer: Peer, which: dict[str, int], field: str) -> None:
+    error = not_explained(peer, "simulations/nobody", **which)
+
+    assert violations(error).keys() == {field}
+
+
+def test_all_that_is_wrong_with_a_request_is_told(peer: Peer) -> None:
+    assert violations(not_explained(peer, "nonsense")).keys() == {"name", "which"}
+
+
+def test_a_simulation_that_nobody_made_is_not_found(peer: Peer) -> None:
+    error = not_explained(peer, "simulations/nobody", fault=0)
+
+    assert outcome(error) == (grpc.StatusCode.NOT_FOUND, "NO_SUCH_SIMULATION")
+
+
+def test_a_simulation_that_has_not_ended_is_not_explained(servers: Servers) -> None:
+    gate = Gate()
+    peer = servers.start(an_engine(on_slice=lambda _: gate.pass_through()), Limits(workers=1))
+    name = create(peer)
+    assert gate.reached.wait(PATIENCE_S)
+
+    for which in ({"fault": 0}, {"choice": Wire.FAULT_CHOICE_SLOWEST}):
+        error = not_explained(peer, name, **which)
+        assert outcome(error) == (grpc.StatusCode.FAILED_PRECONDITION, "NOT_ENDED")
+    gate.opened.set()
+
+
+def test_a_cancelled_simulation_is_explained_as_far_as_its_log_goes(servers: Servers) -> None:
+    reached = threading.Event()
+
+    def on_slice(number: int) -> None:
+        if number == 2:
+            reached.set()
+        threading.Event().wait(0.002)
+
+    peer = servers.start(an_engine(slices=10**9, on_slice=on_slice), Limits(workers=1))
+    name = create(peer)
+    assert reached.wait(PATIENCE_S)
+    peer.simulations.CancelSimulation(pb.CancelSimulationRequest(name=name), timeout=PATIENCE_S)
+
+    assert explained(peer, name, fault=FAULTS_A_SLICE).fault == FAULTS_A_SLICE
+
+
+def test_a_simulation_without_faults_has_none_to_choose_from(servers: Servers) -> None:
+    """Here it is cancelled before its first slice, so it has no log at all."""
+    gate = Gate()
+    peer = servers.start(an_engine(on_begin=gate.pass_through), Limits(workers=1))
+    create(peer)
+    assert gate.reached.wait(PATIENCE_S)
+    name = create(peer, seed=2)
+    peer.simulations.CancelSimulation(pb.CancelSimulationRequest(name=name), timeout=PATIENCE_S)
+
+    error = not_explained(peer, name, choice=Wire.FAULT_CHOICE_SLOWEST)
+    assert outcome(error) == (grpc.StatusCode.FAILED_PRECONDITION, "NO_FAULTS")
+    error = not_explained(peer, name, fault=0)
+    assert outcome(error) == (grpc.StatusCode.OUT_OF_RANGE, "NO_SUCH_FAULT")
+    gate.opened.set()
+
+
+def test_a_log_of_another_model_is_not_explained(servers: Servers) -> None:
+    server = servers.server()
+    peer = servers.peer(server.address)
+    name = ended(peer)
+    path = server.directory / name / "faults.log"
+    path.unlink()
+    header = LogHeader("faults", "", MODEL_VERSION - 1, FAULT_COLUMNS)
+    writer = LogWriter(path, header)
+    writer.append(rows_of_faults(0, 1))
+    writer.flush()
+    writer.close()
+
+    error = not_explained(peer, name, fault=0)
+
+    assert outcome(error) == (grpc.StatusCode.FAILED_PRECONDITION, "MODEL_CHANGED")
+    assert f"model {MODEL_VERSION - 1}" in str(error.details())
+
+
+def test_a_run_that_is_not_what_it_was_is_not_explained(servers: Servers) -> None:
+    def fail(_: Callable[[], bool]) -> None:
+        raise NotReproduced("the fault does not end when it did")
+
+    peer = servers.start(an_engine(explain=Explaining(fail)))
+
+    error = not_explained(peer, ended(peer), fault=0)
+
+    assert outcome(error) == (grpc.StatusCode.FAILED_PRECONDITION, "NOT_REPRODUCED")
+    assert error.details() == "the fault does not end when it did"
+
+
+def test_a_damaged_log_is_data_loss(servers: Servers) -> None:
+    server = servers.server()
+    peer = servers.peer(server.address)
+    name = ended(peer)
+    path = server.directory / name / "faults.log"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+    error = not_explained(peer, name, choice=Wire.FAULT_CHOICE_SLOWEST)
+
+    assert outcome(error) == (grpc.StatusCode.DATA_LOSS, "CORRUPT_LOG")
+
+
+class Endless:
+    """Explains until it is cancelled."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.cancelled = threading.Event()
+
+    def __call__(self, is_cancelled: Callable[[], bool]) -> None:
+        self.begun.set()
+        while not is_cancelled():
+            threading.Event().wait(0.002)
+        self.cancelled.set()
+        raise Cancelled
+
+
+def test_an_explanation_ends_when_the_deadline_has_passed(servers: Servers) -> None:
+    endless = Endless()
+    peer = servers.start(an_engine(explain=Explaining(endless)))
+    request = pb.ExplainFaultRequest(name=ended(peer), fault=0)
+
+    with pytest.raises(grpc.RpcError) as caught:
+        peer.simulations.ExplainFault(request, timeout=0.2)
+
+    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert endless.cancelled.wait(PATIENCE_S)
+
+
+def test_an_explanation_ends_when_the_caller_goes_away(servers: Servers) -> None:
+    endless = Endless()
+    peer = servers.start(an_engine(explain=Explaining(endless)))
+    request = pb.ExplainFaultRequest(name=ended(peer), fault=0)
+    call = peer.simulations.ExplainFault.future(request, timeout=PATIENCE_S)
+    assert endless.begun.wait(PATIENCE_S)
+
+    call.cancel()
+
+    assert endless.cancelled.wait(PATIENCE_S)
+
+
+def test_an_explanation_ends_when_the_server_does(servers: Servers) -> None:
+    endless = Endless()
+    server = servers.server(an_engine(explain=Explaining(endless)))
+    peer = servers.peer(server.address)
+    request = pb.ExplainFaultRequest(name=ended(peer), fault=0)
+    call = peer.simulations.ExplainFault.future(request, timeout=PATIENCE_S)
+    assert endless.begun.wait(PATIENCE_S)
+
+    server.begin_to_close()
+
+    with pytest.raises(grpc.RpcError) as caught:
+        call.result()
+    assert outcome(caught.value) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
+    assert endless.cancelled.wait(PATIENCE_S)
+
+
+def test_of_too_many_explanations_the_last_is_refused_and_the_others_are_given(
+    servers: Servers,
+) -> None:
+    gate = Gate()
+    explain = Explaining(lambda _: gate.pass_through())
+    limits = Limits(workers=1, explained_max=2)
+    peer = servers.start(an_engine(explain=explain), limits)
+    name = ended(peer)
+    request = pb.ExplainFaultRequest(name=name, fault=0)
+    calls = [peer.simulations.ExplainFault.future(request, timeout=PATIENCE_S)]
+    assert gate.reached.wait(PATIENCE_S)
+    calls.append(peer.simulations.ExplainFault.future(request, timeout=PATIENCE_S))
+
+    found: list[grpc.RpcError] = []
+    while not found:  # the second call may still be on its way
+        with pytest.raises(grpc.RpcError) as caught:
+            peer.simulations.ExplainFault(request, timeout=0.5)
+        if caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
+            found.append(caught.value)
+
+    assert outcome(found[0]) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_EXPLAINED")
+    assert detail(found[0], details.RetryInfo).retry_delay.seconds >= 1
+    gate.opened.set()
+    assert [call.result().fault for call in calls] == [0, 0]
