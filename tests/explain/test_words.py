@@ -18,6 +18,7 @@ pytestmark = pytest.mark.uncompiled_too
 # What a thread does in its program, in an operation, or as kswapd, and never in a fault.
 OF_NO_FAULT = {
     Step.NOTHING,
+    Step.RESUME,  # it goes on with the step before
     Step.PROGRAM,
     Step.ZAP,
     Step.OPERATION_END,

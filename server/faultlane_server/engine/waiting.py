@@ -61,6 +61,12 @@ def in_the_way(world: np.record, thread: int) -> list[int]:
     return _numbers(holds)
 
 
+def step_of(row: np.record) -> Step:
+    """Return what a thread does next, at the end of the burst that it was cut off in if it was."""
+    step = Step(int(row["step"]))
+    return Step(int(row["cut_step"])) if step == Step.RESUME else step
+
+
 def drained_slot(writer: np.record) -> int:
     """Return the slot of the VMA whose readers a writer waits for."""
     return int(writer.locks[writer.locks_count - 1])

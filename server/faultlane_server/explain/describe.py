@@ -4,7 +4,7 @@ import numpy as np
 
 from faultlane_server.arch import ARCHITECTURES
 from faultlane_server.codes import NOBODY, Access, Activity, FaultKind, FaultLock, VmFault
-from faultlane_server.engine.waiting import folio_of
+from faultlane_server.engine.waiting import folio_of, step_of
 from faultlane_server.engine.world import LOCKED, Cause, Step, ThreadState
 from faultlane_server.explain.chain import wants_write
 from faultlane_server.explain.names import Names
@@ -39,7 +39,7 @@ class Describer:
         if activity_of(row) == Activity.RUNNABLE:
             return Words("schedule", self._waits_for_cpu(row))
         if activity_of(row) == Activity.RUNNING:
-            words = RUNNING[Step(int(row.step))]
+            words = RUNNING[step_of(row)]
             return Words(*(self._filled(part, row, did) for part in words))
         return self._waits(thread, row)
 
@@ -164,7 +164,7 @@ def activity_of(row: np.record) -> Activity:
 
 def _goes(row: np.record, did: Step | None) -> str:
     """Say why a fault goes for a lock."""
-    if row.step == Step.LOCK_VMA:
+    if step_of(row) == Step.LOCK_VMA:
         return "tries again under the VMA lock:" if row.attempts else "exception entry;"
     if row.result & VmFault.RETRY:
         return "tries again under mmap_lock"

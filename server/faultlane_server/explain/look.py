@@ -5,6 +5,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from faultlane_server.codes import VmFault
+from faultlane_server.engine.waiting import step_of
 from faultlane_server.engine.world import Cause, Step, ThreadState
 from faultlane_server.explain.chain import Chains
 from faultlane_server.explain.timeline import bounded
@@ -25,6 +26,7 @@ class Look(NamedTuple):
     due: int  # the key of the event of its CPU
     until_ns: int  # the time of that event
     events: int  # of the whole run
+    is_cut_off: bool  # the step comes at the end of a burst that was cut off, and goes on first
 
     def is_like(self, before: Self, now_ns: int) -> bool:
         """Whether the thread goes on as before: an interrupt, or a tick, is none of its steps."""
@@ -41,7 +43,7 @@ class Look(NamedTuple):
         if self.due == before.due or self.events == before.events:
             return False
         is_preempted = self.state == ThreadState.RUNNABLE and self.step == before.step
-        return not is_preempted
+        return not is_preempted and not before.is_cut_off
 
     def sleeps_before(self, step: Step) -> bool:
         return self.state == ThreadState.BLOCKED and self.step == step
@@ -56,7 +58,7 @@ def look(world: np.record, row: np.record) -> Look:
     state = int(row["state"])
     is_running = state == ThreadState.RUNNING
     return Look(
-        step=Step(int(row["step"])),
+        step=step_of(row),
         state=state,
         is_switched_to=is_running and int(row["pending_cause"]) == Cause.RUN_QUEUE,
         since_ns=0 if is_running else int(row["since_ns"]),
@@ -65,12 +67,13 @@ def look(world: np.record, row: np.record) -> Look:
         due=int(cpu["due"]),
         until_ns=int(cpu["until_ns"]),
         events=int(world["events"]),
+        is_cut_off=int(row["step"]) == Step.RESUME,
     )
 
 
 def is_over(fault: np.record) -> bool:
     """Whether no attempt of a fault is under way."""
-    return fault.attempts == 0 or fault.step == Step.FAULT_END or ended_in_retry(fault)
+    return fault.attempts == 0 or step_of(fault) == Step.FAULT_END or ended_in_retry(fault)
 
 
 def ended_in_retry(fault: np.record) -> bool:

@@ -96,7 +96,6 @@ RUNNING: dict[Step, Words] = {
     Step.HUGETLB_COPIED: Words(f"{HUGETLB} > hugetlb_wp", "copies the page, and maps the copy"),
     Step.HUGETLB_REUSE: Words(f"{HUGETLB} > hugetlb_wp", "makes the entry writable"),
     Step.HUGETLB_YOUNG: Words(HUGETLB, "makes the entry young"),
-    Step.RESUME: Words("schedule", "has a CPU again, and goes on where it was preempted"),
     Step.AGE: Words("try_to_inc_max_seq", "goes to the next mm_struct"),
     Step.AGE_WALKED: Words("walk_mm > walk_page_range", "looks for young entries, under mmap_lock"),
     Step.WRITE_LOCK: Words(f"{GROWTH} > mmap_write_lock_killable", "the stack has to grow"),
