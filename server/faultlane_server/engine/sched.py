@@ -10,6 +10,7 @@ construction, and `tally` asserts that they do.
 """
 
 from faultlane_server.codes import NOBODY
+from faultlane_server.engine import blame
 from faultlane_server.engine.jit import compiled, prefetch
 from faultlane_server.engine.queue import Kind, push
 from faultlane_server.engine.tally import count, waited
@@ -40,6 +41,8 @@ def burst(world, thread, now_ns, ns, step):
     runner.pending_cause = Cause.CPU
     runner.pending_stall_ns = stall_ns
     runner.pending_reclaim_ns = reclaim_ns
+    if runner.blamed_first != NOBODY:
+        blame.follow(world, thread, now_ns)
     _schedule(world, runner.cpu, now_ns + cpu_ns + stall_ns + reclaim_ns)
 
 
@@ -59,6 +62,8 @@ def wait_spinning(world, thread, now_ns, cause, waits_for):
     spinner.cause = cause
     spinner.waits_for = waits_for
     world.cpus[spinner.cpu].due = -1
+    if spinner.blamed_first != NOBODY:
+        blame.follow(world, thread, now_ns)
 
 
 @compiled
@@ -83,6 +88,7 @@ def _settle(world, thread, now_ns):
     sleeper = world.threads[thread]
     ns = now_ns - sleeper.since_ns
     sleeper.wait_ns[sleeper.cause] += ns
+    blame.ended(world, thread, now_ns, ns)
     if sleeper.waits_for != NOBODY:
         waited(sleeper, ns)
 
@@ -108,6 +114,8 @@ def block(world, thread, now_ns, cause, waits_for, step):
     sleeper.waits_for = waits_for
     sleeper.killed_step = 0
     sleeper.blocked_ns = now_ns
+    if sleeper.blamed_first != NOBODY:
+        blame.follow(world, thread, now_ns)
     leave_cpu(world, sleeper.cpu, now_ns)
 
 
@@ -171,9 +179,11 @@ def make_runnable(world, thread, now_ns, delay_ns):
     if cpu == NOBODY:
         row.state = ThreadState.RUNNABLE
         _enqueue(world, row.cpu, thread)
-        return
-    _idle_remove(world, cpu)
-    _dispatch(world, cpu, thread, now_ns, delay_ns + world.config.cost.idle_exit_ns)
+    else:
+        _idle_remove(world, cpu)
+        _dispatch(world, cpu, thread, now_ns, delay_ns + world.config.cost.idle_exit_ns)
+    if row.blamed_first != NOBODY:
+        blame.follow(world, thread, now_ns)
 
 
 @compiled
