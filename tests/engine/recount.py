@@ -57,6 +57,7 @@ from faultlane_server.engine.world import (
     Step,
     ThreadState,
 )
+from tests.engine.recount_blame import assert_blamed
 
 PTES = 8192  # more than any scenario here has
 DEVICES = 4
@@ -136,6 +137,7 @@ def assert_recounted(world: np.record) -> None:
     _assert_elsewhere(world, threads)
     _assert_userfaults(world, threads)
     _assert_punched(world, threads)
+    assert_blamed(world)
 
 
 def _rows(records: np.ndarray, fields: str) -> list[Row]:

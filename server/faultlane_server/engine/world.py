@@ -59,8 +59,9 @@ CHAINS_MAX = 8192
 INSTANCES_MAX = 8192
 GROUPS_MAX = 256  # of threads that are told apart; the others count as the last one
 ACTIVITIES_MAX = 64
-RETRIES_MAX = 64  # so many are told apart
-ATTEMPTS_KEPT = 16  # of a fault: how each of them ended
+RETRIES_MAX = 64  # so many numbers of retries are told apart: the last one stands for more
+FAULT_KINDS_MAX = 16
+ATTEMPTS_KEPT = 8  # of a fault: how each of them ended
 
 i32 = np.int32
 i64 = np.int64
@@ -915,6 +916,7 @@ LockTally = _record(
     ("wait_ns", i64),
     ("wait_ns_max", i64),
     ("hold_ns", i64),
+    ("hold_ns_max", i64),
 )
 
 
@@ -938,9 +940,36 @@ Histogram = _record(
     ("counts", i64, HISTOGRAM_BUCKETS),
 )
 
+# How an attempt ended that was not the last one of its fault.
+Attempt = _record(
+    ("lock", i64),  # FaultLock
+    ("reason", i64),  # RetryReason
+    ("tried", i64),  # FAULT_FLAG_TRIED
+    ("end_ns", i64),
+    ("wait_ns", i64, CAUSES),  # that the fault had waited so far
+)
+
+# The fault that made most attempts, the first one of several.
+Longest = _record(
+    ("attempts", i64),
+    ("vma_retries", i64),
+    ("thread", i64),
+    ("touch", i64),
+    ("kind", i64),
+    ("lock", i64),  # of its last attempt
+    ("result", i64),  # the same
+    ("finished", i64),
+    ("begin_ns", i64),
+    ("duration_ns", i64),
+    ("wait_ns", i64, CAUSES),
+    ("first", Attempt, ATTEMPTS_KEPT),
+)
+
 Tally = _record(
     ("counters", i64, COUNTERS),
     ("waits_ns", i64, CAUSES),  # of faults
+    ("retries", i64, FAULT_KINDS_MAX * RETRIES_MAX),  # how many faults of a kind had so many
+    ("longest", Longest),
     ("locks", LockTally, LOCKS),
     ("histograms", Histogram, HISTOGRAMS_MAX),
 )
@@ -1026,28 +1055,6 @@ LockInstance = _record(
     ("contended", i64),
     ("wait_ns", i64),
     ("wait_ns_max", i64),
-)
-
-# How an attempt ended that was not the last one of its fault.
-Attempt = _record(
-    ("lock", i64),  # FaultLock
-    ("reason", i64),  # RetryReason
-    ("end_ns", i64),
-    ("wait_ns", i64),  # that the fault had waited so far
-    ("cause", i64),  # that it had waited for longest
-)
-
-# The fault that made most attempts.
-Longest = _record(
-    ("attempts", i64),
-    ("thread", i64),
-    ("touch", i64),
-    ("kind", i64),
-    ("begin_ns", i64),
-    ("duration_ns", i64),
-    ("finished", i64),
-    ("vma_retries", i64),
-    ("rows", Attempt, ATTEMPTS_KEPT),
 )
 
 Blame = _record(
@@ -1223,6 +1230,7 @@ World = _record(
     ("points", QuantilePoint, QUANTILES_MAX),
     ("tally", Tally),
     ("blame", Blame),
+    ("attempts", Attempt, (THREADS_MAX + 1) * ATTEMPTS_KEPT),  # the first ones of each fault
     ("fault_rows", FaultRows),
     ("operation_rows", OperationRows),
     ("traces", TraceRow, TRACE_MAX),
