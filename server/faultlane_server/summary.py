@@ -202,6 +202,6 @@ class Summary:
     metrics: dict[str, float]
     latencies: tuple[Latency, ...]
     locks: tuple[LockRow, ...]
+    diagnosis: Diagnosis | None
     blame: Blame
     retries: Retries
-    diagnosis: Diagnosis | None = None

@@ -114,16 +114,17 @@ def test_locks_are_shown_as_perf_shows_them() -> None:
             wait_total_ns=22_240,
             wait_max_ns=17_880,
             hold_total_ns=9_000,
+            hold_max_ns=2_000,
         ),
     ]
 
     assert lock_table(rows) == [
         " contended   total wait     max wait     avg wait      type   lock"
-        "              acquired   total hold",
+        "              acquired   total hold     max hold     avg hold",
         "        10      22.2 us      17.9 us      2.22 us   rwsem:W   mmap_lock"
-        "               20      9.00 us",
+        "               20      9.00 us      2.00 us       450 ns",
         "         7         0 ns         0 ns         0 ns     vma:R   vma_lock"
-        "             5,000         0 ns",
+        "             5,000         0 ns         0 ns         0 ns",
     ]
 
 

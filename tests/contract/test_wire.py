@@ -42,7 +42,14 @@ def test_a_record_has_the_fields_of_its_message(name):
     assert {field.name for field in fields(RECORDS[name])} == names_of(MESSAGES[name])
 
 
-@pytest.mark.parametrize("name", ["Summary", "Latency", "LockRow", "Diagnosis"])
+PARTS = [
+    *("Summary", "Latency", "LockRow", "Diagnosis"),
+    *("Blame", "BlameEdge", "BlameChain", "BlameLink", "Who", "Victim", "LockInstanceRow"),
+    *("LeftOut", "Retries", "RetryRow", "LongestFault", "AttemptRow", "WaitPart"),
+]
+
+
+@pytest.mark.parametrize("name", PARTS)
 def test_a_part_of_a_summary_has_the_fields_of_its_message(name):
     message = simulation_pb2.DESCRIPTOR.message_types_by_name[name]
 

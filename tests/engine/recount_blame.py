@@ -41,7 +41,8 @@ RWSEM = "writer readers first holders_first slot_read slot_write"
 
 def assert_blamed(world: np.record) -> None:
     """Assert that each wait is followed, and that those who are to blame are."""
-    threads = _rows(world.threads[: int(world.config.threads) + 1], THREAD)
+    has_kswapd = world.kswapd != NOBODY
+    threads = _rows(world.threads[: int(world.config.threads) + has_kswapd], THREAD)
     slots = _slots_in_use(world)
     _assert_followed(world, threads, slots)
     _assert_holders(world, threads)

@@ -1,6 +1,6 @@
 """From the tables of blame to what the summary says of it: the longest waits first."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -54,9 +54,9 @@ LOCK_NAMES = {
     Locks.VMA_WRITE: ("vma_lock", "write"),
 }
 
-ACTIVITY_NAMES = {
-    **{Activity.OPERATIONS + kind: kind.name.lower() for kind in OperationKind},
-    **{activity: activity.name.lower() for activity in Activity},
+ACTIVITY_NAMES: dict[int, str] = {
+    **{int(Activity.OPERATIONS) + kind: kind.name.lower() for kind in OperationKind},
+    **{int(activity): activity.name.lower() for activity in Activity},
 }
 
 Row = TypeVar("Row")
@@ -187,7 +187,7 @@ def _longest(
     return told, _left_out(rows, np.append(order[ROWS_MAX:], 0), count)
 
 
-def _left_out(rows: np.ndarray, numbers: Sequence[int], count: str) -> LeftOut:
+def _left_out(rows: np.ndarray, numbers: np.ndarray, count: str) -> LeftOut:
     left = rows[numbers]
     return LeftOut(
         int(np.count_nonzero(left[count])), int(left[count].sum()), int(left["wait_ns"].sum())

@@ -10,8 +10,8 @@ from faultlane_server.columns import FAULT_COLUMNS, OPERATION_COLUMNS
 from faultlane_server.engine import run
 from faultlane_server.engine.compile import compile_scenario
 from faultlane_server.engine.conservation import assert_conserved
-from faultlane_server.engine.report import summarise
 from faultlane_server.engine.names import names_in
+from faultlane_server.engine.report import summarise
 from faultlane_server.engine.run import Stop
 from faultlane_server.scenario import (
     Compute,
