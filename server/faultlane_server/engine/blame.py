@@ -241,9 +241,19 @@ def _enter(world, thread, slot, kind, now_ns):
 @compiled
 def ended(world, thread, now_ns, ns):
     """Blame others for a wait of `ns` that ends now."""
+    account(world, thread, now_ns, ns)
+    if world.threads[thread].slot != NOBODY:
+        _leave(world, thread)
+
+
+@compiled
+def account(world, thread, now_ns, ns):
+    """Write down a wait of `ns`, up to now."""
     row = world.threads[thread]
     if row.slot != NOBODY:
-        _leave(world, thread, now_ns, ns)
+        _advance(world, row.slot, now_ns)
+        if ns > 0 and ledger.counts(world, row):
+            _share_out(world, thread, row.slot, now_ns, ns)
     elif ns > 0 and row.cause != Cause.PROGRAM and ledger.counts(world, row):
         waiter = class_of(row)
         kind = _direct_kind_of(row)
@@ -269,12 +279,9 @@ def _direct_kind_of(row):
 
 
 @compiled
-def _leave(world, thread, now_ns, ns):
+def _leave(world, thread):
     row = world.threads[thread]
     slot = row.slot
-    _advance(world, slot, now_ns)
-    if ns > 0 and ledger.counts(world, row):
-        _share_out(world, thread, slot, now_ns, ns)
     above = row.blamed_first
     while above != NOBODY:
         _detach(world, above)

@@ -511,7 +511,7 @@ def _settle_to(world, thread, end_ns):
     else:
         row.wait_ns[row.cause] += end_ns - row.since_ns
     if row.state == ThreadState.BLOCKED or row.state == ThreadState.SPINNING:
-        blame.ended(world, thread, end_ns, end_ns - row.since_ns)
+        blame.account(world, thread, end_ns, end_ns - row.since_ns)
 
 
 @entry_point
