@@ -1011,7 +1011,9 @@ class AttemptRow(_message.Message):
     """When it ended, from the begin of the fault on. Nanoseconds."""
     @_builtins.property
     def waits(self) -> _containers.RepeatedCompositeFieldContainer[Global___WaitPart]:
-        """What was waited for since the attempt before it had ended."""
+        """What was waited for since the attempt before it had ended: devices, folios
+        and mmap_lock.
+        """
 
     def __init__(
         self,
@@ -1039,9 +1041,7 @@ class WaitPart(_message.Message):
     CAUSE_FIELD_NUMBER: _builtins.int
     WAIT_NS_FIELD_NUMBER: _builtins.int
     cause: _builtins.str
-    """A cause by the name that it has in metrics, such as `device` in
-    `wait.device_ns`.
-    """
+    """`device`, `folio` or `mmap_lock`, as in metrics (`wait.device_ns`)."""
     wait_ns: _builtins.int
     """How long. Nanoseconds."""
     def __init__(

@@ -52,7 +52,9 @@ def priority_of(world, thread):
 def activity_of(row):
     """Return what a thread does."""
     if row.in_fault:
-        is_vma = row.lock == FaultLock.VMA
+        is_vma = row.lock == FaultLock.VMA and row.cause != Cause.MMAP_LOCK
+        if row.held:
+            is_vma = row.held == FaultLock.VMA
         return np.int64(Activity.FAULT_VMA) if is_vma else np.int64(Activity.FAULT_MMAP)
     if row.in_operation:
         return np.int64(Activity.OPERATIONS + row.op_kind)
@@ -257,11 +259,11 @@ def account(world, thread, now_ns, ns):
     elif ns > 0 and row.cause != Cause.PROGRAM and ledger.counts(world, row):
         waiter = class_of(row)
         kind = _direct_kind_of(row)
-        unfollowed = row.cause != Cause.DEVICE and kind <= Waits.FALLOC
-        node = (NODES_UNKNOWN if unfollowed else NODES_DIRECT) + kind
-        ledger.chain(world, waiter, node, ns, False)
-        ledger.edge(world, waiter, kind, world.blame.nodes[node].holder, ns)
-        ledger.wait(world, thread, waiter, now_ns, ns, 0)
+        if row.cause == Cause.DEVICE or kind > Waits.FALLOC:
+            ledger.direct(world, thread, waiter, NODES_DIRECT + kind, now_ns, ns)
+        else:
+            ledger.chain(world, waiter, NODES_UNKNOWN + kind, ns, False)
+            ledger.in_full(world, thread, waiter, NODES_UNKNOWN + kind, now_ns, ns)
 
 
 @compiled

@@ -11,6 +11,7 @@ from faultlane_server.engine.names import Names
 from faultlane_server.engine.world import (
     ACTIVITIES_MAX,
     NODES_DIRECT,
+    NODES_UNKNOWN,
     Activity,
     Cause,
     Leaf,
@@ -90,14 +91,27 @@ class _Teller:
         self.names = names
         self.nodes = world.blame.nodes
 
+        is_direct = self.nodes["key"] != 0  # waits that are told by their chains alone
+        is_direct[:NODES_DIRECT] = is_direct[NODES_UNKNOWN:] = False
+        chains = world.blame.chains
+        self.direct = chains[1:][(chains["key"][1:] != 0) & is_direct[chains["node"][1:]]]
+
     def edges(self) -> tuple[tuple[BlameEdge, ...], LeftOut]:
-        return _longest(self.blame.edges, self._edge, "waits")
+        rows = self.blame.edges
+        own = np.zeros(len(self.direct), rows.dtype).view(np.recarray)
+        for name in ("key", "waiter", "waits", "wait_ns", "wait_ns_max"):
+            own[name] = self.direct[name]
+        for name in ("kind", "holder"):
+            own[name] = self.nodes[name][self.direct["node"]]
+        return _longest(np.append(rows, own).view(np.recarray), self._edge, "waits")
 
     def chains(self) -> tuple[tuple[BlameChain, ...], LeftOut]:
         return _longest(self.blame.chains, self._chain, "waits")
 
     def victims(self) -> tuple[tuple[Victim, ...], LeftOut]:
-        rows = self.blame.waiters
+        rows = self.blame.waiters.copy()
+        for wait in self.direct:
+            _add_direct(rows[int(wait.waiter)], wait, self.nodes[int(wait.node)])
         found = np.flatnonzero(rows["waits"])
         order = found[np.argsort(-rows["wait_ns"][found], kind="stable")]
         told = tuple(self._victim(int(number), rows[number]) for number in order[:ROWS_MAX])
@@ -170,6 +184,16 @@ class _Teller:
         group, activity = divmod(int(number), ACTIVITIES_MAX)
         has_group = group != NO_THREADS and activity != Activity.KSWAPD
         return Who(ACTIVITY_NAMES[activity], self.names.groups[group] if has_group else "")
+
+
+def _add_direct(row: Any, wait: Any, node: Any) -> None:
+    """Add waits that no thread is to blame for to what all waits were to who waited."""
+    row.waits += wait.waits
+    row.wait_ns += wait.wait_ns
+    row.wait_ns_max = max(row.wait_ns_max, wait.wait_ns_max)
+    if node.kind != Waits.USERFAULTFD:
+        row.asleep_ns += wait.wait_ns
+        row.asleep_ns_max = max(row.asleep_ns_max, wait.wait_ns_max)
 
 
 def _end(leaf: int) -> str:

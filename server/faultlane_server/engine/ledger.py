@@ -11,7 +11,11 @@ import numpy as np
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.world import (
     ACTIVITIES_MAX,
+    CHAINS_MAX,
+    EDGES_MAX,
+    INSTANCES_MAX,
     NODES_FIRST,
+    NODES_MAX,
     NODES_UNKNOWN,
     Cause,
     ThreadState,
@@ -28,15 +32,14 @@ INSTANCE_BITS = 32
 
 
 @compiled
-def place_of(rows, key, first):
-    """Return the row of a key, which may be a free one, or NO_ROOM."""
+def place_of(rows, key, first, places):
+    """Return the row of a key among a power of two of places, which may be free, or NO_ROOM."""
     spread = ((key ^ (key >> 17)) & KEPT_BITS) * ODD
-    at = (spread >> 16) % (len(rows) - first)
-    for _ in range(PROBES_MAX):
-        row = rows[first + at]
-        if row.key == key or row.key == 0:
-            return first + at
-        at = (at + 1) % (len(rows) - first)
+    at = spread >> 16
+    for probe in range(PROBES_MAX):
+        place = first + (at + probe & places - 1)
+        if rows[place].key == key or rows[place].key == 0:
+            return place
     return NO_ROOM
 
 
@@ -50,9 +53,13 @@ def counts(world, row):
 
 @compiled
 def chain(world, waiter, node, ns, is_aside):
-    """Write down that a class waited for so long, and what was in its way all the time."""
+    """Write down that a class waited for so long, and what was in its way all the time.
+
+    Returns the row of the chain.
+    """
     key = 1 + (waiter << NODE_BITS | node)
-    row = world.blame.chains[place_of(world.blame.chains, key, 1)]
+    place = place_of(world.blame.chains, key, 1, CHAINS_MAX)
+    row = world.blame.chains[place]
     if row.key == 0:
         row.key = key
         row.waiter = waiter
@@ -63,13 +70,29 @@ def chain(world, waiter, node, ns, is_aside):
     if is_aside:
         row.aside_waits += 1
         row.aside_ns += ns
+    return place
+
+
+@compiled
+def direct(world, thread, waiter, node, now_ns, ns):
+    """Write down a wait that no thread is to blame for: its chain tells all there is to tell."""
+    if chain(world, waiter, node, ns, False) == NO_ROOM:
+        in_full(world, thread, waiter, node, now_ns, ns)
+
+
+@compiled
+def in_full(world, thread, waiter, node, now_ns, ns):
+    """Write down a wait that had one chain, beside the chain."""
+    link = world.blame.nodes[node]
+    edge(world, waiter, link.kind, link.holder, ns)
+    wait(world, thread, waiter, now_ns, ns, 0)
 
 
 @compiled
 def edge(world, waiter, kind, holder, ns):
     """Write down for how long a class waited for another one."""
     key = 1 + ((waiter << KIND_BITS | kind) << CLASS_BITS | holder)
-    row = world.blame.edges[place_of(world.blame.edges, key, 1)]
+    row = world.blame.edges[place_of(world.blame.edges, key, 1, EDGES_MAX)]
     if row.key == 0:
         row.key = key
         row.waiter = waiter
@@ -103,7 +126,7 @@ def contended(world, lock, instance, waited_ns):
     if not world.warm:
         return
     key = 1 + (lock << INSTANCE_BITS | instance)
-    row = world.blame.instances[place_of(world.blame.instances, key, 1)]
+    row = world.blame.instances[place_of(world.blame.instances, key, 1, INSTANCES_MAX)]
     if row.key == 0:
         row.key = key
         row.lock = lock
@@ -121,7 +144,7 @@ def node_of(world, kind, holder, priority, tail):
     """
     key = 1 + (((holder << KIND_BITS | kind) << NODE_BITS | tail) << 8 | priority)
     nodes = world.blame.nodes
-    place = place_of(nodes, key, NODES_FIRST)
+    place = place_of(nodes, key, NODES_FIRST, NODES_MAX)
     if place == NO_ROOM:
         return np.int64(NODES_UNKNOWN + kind)
     row = nodes[place]

@@ -9,6 +9,7 @@ from faultlane_server.engine.names import Names
 from faultlane_server.engine.world import ATTEMPTS_KEPT, RETRIES_MAX, Cause
 from faultlane_server.summary import AttemptRow, LongestFault, Retries, RetryRow, WaitPart
 
+TOLD = (Cause.DEVICE, Cause.FOLIO, Cause.MMAP_LOCK)  # of attempts
 MORE_THAN = (0, 1, 2, 4, 8, 16, 32)  # retries: for these the share of faults is a metric
 
 
@@ -61,10 +62,10 @@ def _longest(world: np.record, names: Names) -> LongestFault | None:
 
 def _attempts(fault: np.record) -> Iterator[AttemptRow]:
     """Go through the attempts that were kept: the first ones, and the last one if it has ended."""
-    before = [0] * len(Cause)
+    before = (0, 0, 0)
     kept = min(int(fault.attempts) - 1, ATTEMPTS_KEPT)
     for row in fault.first[:kept]:
-        waits = row.wait_ns.tolist()
+        waits = (int(row.device_ns), int(row.folio_ns), int(row.mmap_lock_ns))
         yield AttemptRow(
             lock=FaultLock(int(row.lock)).name.lower(),
             tried=bool(row.tried),
@@ -79,15 +80,13 @@ def _attempts(fault: np.record) -> Iterator[AttemptRow]:
             tried=False,
             reason="",
             end_ns=int(fault.duration_ns),
-            waits=_parts(before, fault.wait_ns.tolist()),
+            waits=_parts(before, tuple(int(fault.wait_ns[cause]) for cause in TOLD)),
         )
 
 
-def _parts(before: list[int], after: list[int]) -> tuple[WaitPart, ...]:
+def _parts(before: tuple[int, ...], after: tuple[int, ...]) -> tuple[WaitPart, ...]:
     """Return what was waited for in between."""
-    lengths = {cause: after[cause] - before[cause] for cause in Cause}
+    lengths = [now - then for then, now in zip(before, after, strict=True)]
     return tuple(
-        WaitPart(cause.name.lower(), ns)
-        for cause, ns in lengths.items()
-        if ns > 0 and cause != Cause.CPU
+        WaitPart(cause.name.lower(), ns) for cause, ns in zip(TOLD, lengths, strict=True) if ns > 0
     )

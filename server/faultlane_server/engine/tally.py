@@ -134,8 +134,9 @@ def attempt_ended(world, thread, now_ns):
     row.reason = fault.retry_reason
     row.tried = fault.tried
     row.end_ns = now_ns
-    for cause in range(len(fault.wait_ns)):
-        row.wait_ns[cause] = fault.wait_ns[cause]
+    row.device_ns = fault.wait_ns[Cause.DEVICE]
+    row.folio_ns = fault.wait_ns[Cause.FOLIO]
+    row.mmap_lock_ns = fault.wait_ns[Cause.MMAP_LOCK]
 
 
 @compiled
@@ -159,7 +160,6 @@ def _keep_longest(world, thread, duration_ns, finished):
     longest.touch = fault.touches
     longest.kind = fault.kind
     longest.lock = fault.lock
-    longest.result = fault.result
     longest.finished = finished
     longest.begin_ns = fault.begin_ns
     longest.duration_ns = duration_ns
@@ -175,8 +175,9 @@ def _copy_attempt(row, other):
     row.reason = other.reason
     row.tried = other.tried
     row.end_ns = other.end_ns
-    for cause in range(len(row.wait_ns)):
-        row.wait_ns[cause] = other.wait_ns[cause]
+    row.device_ns = other.device_ns
+    row.folio_ns = other.folio_ns
+    row.mmap_lock_ns = other.mmap_lock_ns
 
 
 @compiled

@@ -53,7 +53,7 @@ HISTOGRAM_BUCKETS = 48 * HISTOGRAM_SUB
 HISTOGRAMS_MAX = 96 + SECTIONS_MAX
 SLOTS_MAX = 8192  # locks that are waited for at one time
 SHARES_MAX = 16  # different chains to which the waits for one lock go
-NODES_MAX = 4096
+NODES_MAX = 2048  # of a run, besides those that are there from the start
 EDGES_MAX = 4096
 CHAINS_MAX = 8192
 INSTANCES_MAX = 8192
@@ -942,11 +942,13 @@ Histogram = _record(
 
 # How an attempt ended that was not the last one of its fault.
 Attempt = _record(
-    ("lock", i64),  # FaultLock
-    ("reason", i64),  # RetryReason
-    ("tried", i64),  # FAULT_FLAG_TRIED
+    ("lock", u16),  # FaultLock
+    ("reason", u16),  # RetryReason
+    ("tried", u32),  # FAULT_FLAG_TRIED
     ("end_ns", i64),
-    ("wait_ns", i64, CAUSES),  # that the fault had waited so far
+    ("device_ns", i64),  # that the fault had waited so far for devices
+    ("folio_ns", i64),
+    ("mmap_lock_ns", i64),
 )
 
 # The fault that made most attempts, the first one of several.
@@ -957,7 +959,6 @@ Longest = _record(
     ("touch", i64),
     ("kind", i64),
     ("lock", i64),  # of its last attempt
-    ("result", i64),  # the same
     ("finished", i64),
     ("begin_ns", i64),
     ("duration_ns", i64),
@@ -1064,11 +1065,11 @@ Blame = _record(
     ("unfollowed", i64),  # waits for which there was no slot
     ("slots", Slot, SLOTS_MAX),
     ("seen", Seen, THREADS_MAX + 1),
-    ("nodes", Node, NODES_MAX),
-    ("edges", Edge, EDGES_MAX),
-    ("chains", Chain, CHAINS_MAX),
+    ("nodes", Node, NODES_FIRST + NODES_MAX),
+    ("edges", Edge, 1 + EDGES_MAX),  # the first one is for what there is no room for
+    ("chains", Chain, 1 + CHAINS_MAX),
     ("waiters", Waiter, GROUPS_MAX * ACTIVITIES_MAX),
-    ("instances", LockInstance, INSTANCES_MAX),
+    ("instances", LockInstance, 1 + INSTANCES_MAX),
 )
 
 Entry = _record(
