@@ -277,7 +277,9 @@ def test_the_longest_chain_of_attempts_is_explained() -> None:
 
 
 def test_every_reason_for_a_retry_has_a_meaning() -> None:
-    names = {name.removeprefix("RETRY_REASON_") for name in pb.RetryReason.DESCRIPTOR.values_by_name}
+    names = {
+        name.removeprefix("RETRY_REASON_") for name in pb.RetryReason.DESCRIPTOR.values_by_name
+    }
 
     assert set(MEANINGS) == names - {"UNSPECIFIED"}
 
