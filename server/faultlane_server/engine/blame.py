@@ -68,7 +68,8 @@ def class_of(row):
     return ledger.class_of(row.group, activity_of(row))
 
 
-# Holders of a lock for read.
+# Holders of a lock for read. Of a VMA only those are listed that have left their CPU: to lock it
+# must cost nothing, and the others are found on the CPUs.
 
 
 @compiled
@@ -96,6 +97,57 @@ def ends_to_hold(world, lock, thread, which):
         lock.holders_last = row.held_before[which]
     else:
         world.threads[row.held_next[which]].held_before[which] = row.held_before[which]
+
+
+@compiled
+def leaves_cpu(world, thread):
+    """List a thread that holds a VMA and is about to leave its CPU."""
+    row = world.threads[thread]
+    if row.held == FaultLock.VMA and not row.is_listed:
+        row.is_listed = 1
+        begins_to_hold(world, world.vmas[row.vma], thread, FAULT_LOCK)
+
+
+@compiled
+def leaves_vma(world, vma, thread):
+    """Forget a reader of a VMA, if it is listed."""
+    row = world.threads[thread]
+    if row.is_listed:
+        row.is_listed = 0
+        ends_to_hold(world, vma, thread, FAULT_LOCK)
+
+
+@compiled
+def _longest_inside(world, vma):
+    """Return who reads a VMA for longest, of several the one with the lowest number."""
+    longest = np.int64(NOBODY)
+    thread = vma.holders_first
+    while thread != NOBODY:
+        longest = _longer(world, longest, thread)
+        thread = world.threads[thread].held_next[FAULT_LOCK]
+    for cpu in range(world.config.cpus):
+        thread = world.cpus[cpu].thread
+        if thread != NOBODY and _is_inside(world, vma, world.threads[thread]):
+            longest = _longer(world, longest, thread)
+    return longest
+
+
+@compiled
+def _is_inside(world, vma, row):
+    if row.held != FaultLock.VMA:
+        return False
+    return world.vmas[row.vma].id == vma.id
+
+
+@compiled
+def _longer(world, one, other):
+    """Return which of two readers has read for longer; the first one may be NOBODY."""
+    if one == NOBODY:
+        return other
+    since_ns = world.threads[one].held_since_ns
+    other_ns = world.threads[other].held_since_ns
+    is_other = other_ns < since_ns or (other_ns == since_ns and other < one)
+    return other if is_other else one
 
 
 # Waits begin, and locks change hands.
@@ -162,7 +214,7 @@ def wait_for_vma(world, thread, vma, now_ns):
         row.vma_id = vma.id
         row.vma_start = vma.start
         row.vma_end = vma.end
-        _blame(world, slot, vma.holders_first, Activity.WAKEUP, now_ns)
+        _blame(world, slot, _longest_inside(world, vma), Activity.WAKEUP, now_ns)
     _enter(world, thread, slot, Waits.VMA_WRITE, now_ns)
 
 
@@ -171,7 +223,7 @@ def vma_changed(world, vma, now_ns):
     """Find out who is to blame now: a reader has left a VMA, and a writer waits for all of them."""
     slot = world.threads[vma.drainer].slot
     if slot != NOBODY:
-        _blame(world, slot, vma.holders_first, Activity.WAKEUP, now_ns)
+        _blame(world, slot, _longest_inside(world, vma), Activity.WAKEUP, now_ns)
 
 
 @compiled

@@ -114,6 +114,8 @@ def block(world, thread, now_ns, cause, waits_for, step):
     sleeper.waits_for = waits_for
     sleeper.killed_step = 0
     sleeper.blocked_ns = now_ns
+    if sleeper.held:
+        blame.leaves_cpu(world, thread)
     if sleeper.blamed_first != NOBODY:
         blame.follow(world, thread, now_ns)
     leave_cpu(world, sleeper.cpu, now_ns)

@@ -463,7 +463,7 @@ Vma = _record(
     ("drain", i64),  # Drain: what the writer does that waits for the readers
     ("drainer", i64),  # that writer, or NOBODY
     ("reader", i64),  # who came in last for read: whom a writer waits for
-    ("holders_first", i64),  # who reads for longest, linked by Thread.held_next, or NOBODY
+    ("holders_first", i64),  # readers that have slept, linked by Thread.held_next, or NOBODY
     ("holders_last", i64),
     ("word", LockWord),
     ("next_free", i64),  # the next free slot, while this one is free
@@ -679,7 +679,6 @@ Thread = _record(
     ("blocked_ns", i64),  # since when it sleeps
     ("cause", i64),  # what for
     ("waits_for", i64),  # whom for, as far as that is a thread
-    ("slot", i64),  # of the lock that it waits for, or NOBODY
     ("blamed_first", i64),  # the first slot in which it is to blame, or NOBODY
     ("owed_ns", i64),  # CPU time to be charged with the next burst
     ("stall_ns", i64),  # the same for transfers of lock words
@@ -718,8 +717,7 @@ Thread = _record(
     ("lock", i64),  # FaultLock of this attempt
     ("held", i64),  # the same while it is held, else 0
     ("held_since_ns", i64),
-    ("held_next", i64, 2),  # who holds the fault lock, or its invalidate_lock, for less long
-    ("held_before", i64, 2),  # who holds it for longer, or NOBODY
+    ("is_listed", i64),  # 1: it stands in the list of those who hold the fault lock
     ("asked_ns", i64),  # when it asked for the lock that it waits for
     ("tried", i64),  # FAULT_FLAG_TRIED
     ("attempts", i64),
@@ -745,9 +743,6 @@ Thread = _record(
     ("ra_step", i64),  # READAHEAD_SYNC or READAHEAD_ASYNC
     ("ra_marker", i64),  # page of the file that gets PG_readahead, or -1
     # Waiting.
-    ("group", i64),
-    ("wait_kind", i64),  # Waits, for a folio
-    ("shares_seen", i64),  # how many clocks its slot had when it began to wait
     ("wait_ns", i64, CAUSES),
     ("blocker", i64),
     ("blocker_ns", i64),
@@ -811,6 +806,13 @@ Thread = _record(
     ("op_last", i64),
     ("process", i64),  # its own mm, while it looks at another one
     ("ending", i64),  # 1: its program is over
+    # Blame.
+    ("group", i64),
+    ("slot", i64),  # of the lock that it waits for, or NOBODY
+    ("wait_kind", i64),  # Waits, for a folio
+    ("shares_seen", i64),  # how many clocks its slot had when it began to wait
+    ("held_next", i64, 2),  # who came to the list of its fault lock, or invalidate_lock, behind it
+    ("held_before", i64, 2),  # who came before it, or NOBODY
 )
 
 

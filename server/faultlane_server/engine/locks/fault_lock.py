@@ -24,7 +24,6 @@ def try_vma(world, thread, slot, now_ns):
         return False
     fault.held = FaultLock.VMA
     fault.held_since_ns = now_ns
-    blame.begins_to_hold(world, vma, thread, blame.FAULT_LOCK)
     acquired(world, Locks.VMA_READ, 0, False)
     return True
 
@@ -44,7 +43,7 @@ def _release_vma(world, thread, now_ns):
     vma = world.vmas[fault.vma]
     held(world, Locks.VMA_READ, now_ns - fault.held_since_ns)
     fault.held = 0
-    blame.ends_to_hold(world, vma, thread, blame.FAULT_LOCK)
+    blame.leaves_vma(world, vma, thread)
     strike(world, thread, vma.word, now_ns)
     if not vma_lock.end_read(vma):
         if vma.drain != Drain.NONE:
