@@ -216,7 +216,9 @@ def _assert_in_the_way(world: np.record, threads: list[Row], slots: dict[int, Ro
                 seen.add(number)
                 slot = slots[number]
                 assert slot.blamed == _blamed_for(lock, threads, is_read)
-    for place, vma in enumerate(_rows(world.vmas[: int(world.vma_slots)], "drain drainer")):
+    for place, vma in enumerate(
+        _rows(world.vmas[: int(world.vma_slots)], "drain drainer holders_first")
+    ):
         if vma.drain and threads[vma.drainer].slot != NOBODY:
             seen.add(threads[vma.drainer].slot)
             inside = [
@@ -225,6 +227,8 @@ def _assert_in_the_way(world: np.record, threads: list[Row], slots: dict[int, Ro
                 if row.held == FaultLock.VMA and row.vma == place
             ]
             longest = min(inside, default=(0, NOBODY))[1]
+            if vma.holders_first != NOBODY:
+                longest = vma.holders_first
             assert slots[threads[vma.drainer].slot].blamed == longest, "who reads for longest is"
     folios = world.folios[: int(world.config.folios)]
     for folio in np.flatnonzero(folios["first"] != NOBODY):

@@ -5,7 +5,7 @@ thread that is to blame:
 
 * the writer that has the lock, or the thread that has the folio;
 * else, for who wants to read, the writer at the head of the queue, behind which readers stand back;
-* else who reads for longest;
+* else who reads for longest; of a VMA first of all those that have left their CPU meanwhile;
 * else, as the lock is free, the head of the queue, or nobody: who is to have it is being woken.
 
 What this thread itself waits for makes a chain: a lock, what its holder does, the lock that the
@@ -31,6 +31,7 @@ from faultlane_server.engine.world import (
     SWAPPED,
     Activity,
     Cause,
+    Drain,
     Leaf,
     ThreadState,
     Waits,
@@ -100,12 +101,15 @@ def ends_to_hold(world, lock, thread, which):
 
 
 @compiled
-def leaves_cpu(world, thread):
+def leaves_cpu(world, thread, now_ns):
     """List a thread that holds a VMA and is about to leave its CPU."""
     row = world.threads[thread]
     if row.held == FaultLock.VMA and not row.is_listed:
         row.is_listed = 1
-        begins_to_hold(world, world.vmas[row.vma], thread, FAULT_LOCK)
+        vma = world.vmas[row.vma]
+        begins_to_hold(world, vma, thread, FAULT_LOCK)
+        if vma.drain != Drain.NONE:
+            vma_changed(world, vma, now_ns)
 
 
 @compiled
@@ -119,12 +123,13 @@ def leaves_vma(world, vma, thread):
 
 @compiled
 def _longest_inside(world, vma):
-    """Return who reads a VMA for longest, of several the one with the lowest number."""
+    """Return who was the first to leave its CPU with a VMA locked; else who reads it for longest.
+
+    Of several the one with the lowest number.
+    """
+    if vma.holders_first != NOBODY:
+        return np.int64(vma.holders_first)
     longest = np.int64(NOBODY)
-    thread = vma.holders_first
-    while thread != NOBODY:
-        longest = _longer(world, longest, thread)
-        thread = world.threads[thread].held_next[FAULT_LOCK]
     for cpu in range(world.config.cpus):
         thread = world.cpus[cpu].thread
         if thread != NOBODY and _is_inside(world, vma, world.threads[thread]):

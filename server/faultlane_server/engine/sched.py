@@ -115,7 +115,7 @@ def block(world, thread, now_ns, cause, waits_for, step):
     sleeper.killed_step = 0
     sleeper.blocked_ns = now_ns
     if sleeper.held:
-        blame.leaves_cpu(world, thread)
+        blame.leaves_cpu(world, thread, now_ns)
     if sleeper.blamed_first != NOBODY:
         blame.follow(world, thread, now_ns)
     leave_cpu(world, sleeper.cpu, now_ns)
