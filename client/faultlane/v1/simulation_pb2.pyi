@@ -464,9 +464,10 @@ class Blame(_message.Message):
     At each instant of a wait one holder is to blame: the writer that has the
     lock, or the thread that has the folio; else, for who wants to read, the
     writer at the head of the queue, behind which readers stand back; else who
-    reads for longest; else, as the lock is free, whoever is being woken to have
-    it. So blame adds up to the waits, to the nanosecond. Where no thread is to
-    blame, a device, a pause or the monitor of a userfaultfd is.
+    reads for longest (of a VMA first of all those readers that have left their
+    CPU meanwhile); else, as the lock is free, whoever is being woken to have it.
+    So blame adds up to the waits, to the nanosecond. Where no thread is to blame,
+    a device, a pause or the monitor of a userfaultfd is.
 
     Waits are those of faults and operations that began after the warm-up, and
     that have ended or not. Time in run queues and on contended lock words is
