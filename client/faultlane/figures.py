@@ -7,7 +7,14 @@ A figure is a metric as it is (`vmstat.pgmajfault`), a number of a latency
 from faultlane import v1 as pb
 
 LATENCY_FIGURES = ("count", "mean_ns", "min_ns", "p50_ns", "p90_ns", "p99_ns", "p999_ns", "max_ns")
-LOCK_FIGURES = ("acquired", "contended", "wait_total_ns", "wait_max_ns", "hold_total_ns")
+LOCK_FIGURES = (
+    "acquired",
+    "contended",
+    "wait_total_ns",
+    "wait_max_ns",
+    "hold_total_ns",
+    "hold_max_ns",
+)
 
 
 def figures(summary: pb.Summary) -> dict[str, float]:

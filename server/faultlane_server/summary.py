@@ -33,6 +33,153 @@ class LockRow:
     wait_total_ns: int
     wait_max_ns: int
     hold_total_ns: int
+    hold_max_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class LockInstanceRow:
+    """One of many locks, in one mode, that was waited for. Fields as in the proto."""
+
+    lock: str
+    mode: str
+    instance: str
+    contended: int
+    wait_total_ns: int
+    wait_max_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """What a thread does, and the group that it belongs to."""
+
+    activity: str
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlameEdge:
+    """How long some threads waited because of others. Fields as in the proto."""
+
+    waiter: Who
+    lock: str
+    mode: str
+    holder: Who
+    waits: int
+    wait_total_ns: int
+    wait_max_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlameLink:
+    """A lock, and who has it."""
+
+    lock: str
+    mode: str
+    holder: Who
+
+
+@dataclass(frozen=True, slots=True)
+class BlameChain:
+    """How long some threads waited, and what was in their way. Fields as in the proto."""
+
+    waiter: Who
+    links: tuple[BlameLink, ...]
+    end: str
+    waits: int
+    wait_total_ns: int
+    wait_max_ns: int
+    bystander_waits: int
+    bystander_total_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Victim:
+    """What waits were to some threads. Fields as in the proto."""
+
+    waiter: Who
+    waits: int
+    wait_total_ns: int
+    wait_max_ns: int
+    d_state_total_ns: int
+    d_state_max_ns: int
+    inversion_total_ns: int
+    inversion_max_ns: int
+    inversion_max_thread: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What is not among some rows. Fields as in the proto."""
+
+    rows: int
+    waits: int
+    wait_total_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """Who waited for whom. Fields as in the proto."""
+
+    edges: tuple[BlameEdge, ...]
+    edges_left_out: LeftOut
+    chains: tuple[BlameChain, ...]
+    chains_left_out: LeftOut
+    victims: tuple[Victim, ...]
+    victims_left_out: LeftOut
+    locks: tuple[LockInstanceRow, ...]
+    locks_left_out: LeftOut
+    waits_not_followed: int
+
+
+@dataclass(frozen=True, slots=True)
+class RetryRow:
+    """How often faults of a kind were tried again. Fields as in the proto."""
+
+    kind: str
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WaitPart:
+    """What was waited for, and how long."""
+
+    cause: str
+    wait_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRow:
+    """How an attempt of a fault ended. Fields as in the proto."""
+
+    lock: str
+    tried: bool
+    reason: str
+    end_ns: int
+    waits: tuple[WaitPart, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LongestFault:
+    """The fault that made most attempts. Fields as in the proto."""
+
+    thread: int
+    group: str
+    touch: int
+    kind: str
+    start_ns: int
+    duration_ns: int
+    finished: bool
+    attempts: int
+    vma_retries: int
+    rows: tuple[AttemptRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How often faults were tried again. Fields as in the proto."""
+
+    kinds: tuple[RetryRow, ...]
+    longest: LongestFault | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,4 +202,6 @@ class Summary:
     metrics: dict[str, float]
     latencies: tuple[Latency, ...]
     locks: tuple[LockRow, ...]
-    diagnosis: Diagnosis | None = None
+    diagnosis: Diagnosis | None
+    blame: Blame
+    retries: Retries

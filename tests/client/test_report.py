@@ -5,6 +5,7 @@ import pytest
 from faultlane import FaultEvents, OperationEvents
 from faultlane import v1 as pb
 from faultlane.figures import figures
+from faultlane.report.blame import chains, edges, victims
 from faultlane.report.format import (
     duration_text,
     figure_text,
@@ -15,7 +16,8 @@ from faultlane.report.format import (
     text_table,
 )
 from faultlane.report.histogram import histogram, percentiles
-from faultlane.report.locks import lock_table
+from faultlane.report.locks import instance_table, lock_table
+from faultlane.report.retries import MEANINGS, longest_fault, retry_shares
 from faultlane.report.run import diagnosis, joined, run_report, titled, totals, waits
 from faultlane.report.streamed import Streamed
 from tests.client.fake import a_simulation, some_faults, some_operations
@@ -114,17 +116,172 @@ def test_locks_are_shown_as_perf_shows_them() -> None:
             wait_total_ns=22_240,
             wait_max_ns=17_880,
             hold_total_ns=9_000,
+            hold_max_ns=2_000,
         ),
     ]
 
     assert lock_table(rows) == [
         " contended   total wait     max wait     avg wait      type   lock"
-        "              acquired   total hold",
+        "              acquired   total hold     max hold     avg hold",
         "        10      22.2 us      17.9 us      2.22 us   rwsem:W   mmap_lock"
-        "               20      9.00 us",
+        "               20      9.00 us      2.00 us       450 ns",
         "         7         0 ns         0 ns         0 ns     vma:R   vma_lock"
-        "             5,000         0 ns",
+        "             5,000         0 ns         0 ns         0 ns",
     ]
+
+
+def test_locks_are_shown_one_by_one() -> None:
+    rows = [
+        pb.LockInstanceRow(
+            lock="vma_lock",
+            mode="write",
+            instance="7 heap",
+            contended=2,
+            wait_total_ns=3_000,
+            wait_max_ns=2_500,
+        )
+    ]
+
+    assert instance_table(rows) == [
+        "contended  total wait  max wait  avg wait  type   lock",
+        "2          3.00 us     2.50 us   1.50 us   vma:W  vma_lock of 7 heap",
+    ]
+    assert instance_table([]) == []
+
+
+READER = pb.Who(activity="fault_mmap", group="readers")
+MAPPER = pb.Who(activity="mprotect", group="mapper")
+DISK = pb.Who(activity="device")
+BLAME = pb.Blame(
+    edges=[
+        pb.BlameEdge(
+            waiter=READER,
+            lock="mmap_lock",
+            mode="read",
+            holder=MAPPER,
+            waits=3,
+            wait_total_ns=3_000_000,
+            wait_max_ns=2_000_000,
+        )
+    ],
+    edges_left_out=pb.LeftOut(rows=2, waits=5, wait_total_ns=100),
+    chains=[
+        pb.BlameChain(
+            waiter=READER,
+            links=[
+                pb.BlameLink(lock="mmap_lock", mode="read", holder=MAPPER),
+                pb.BlameLink(lock="folio.file", holder=DISK),
+            ],
+            end="device",
+            waits=3,
+            wait_total_ns=3_000_000,
+            wait_max_ns=2_000_000,
+            bystander_waits=1,
+            bystander_total_ns=1_000_000,
+        )
+    ],
+    victims=[
+        pb.Victim(
+            waiter=READER,
+            waits=3,
+            wait_total_ns=3_000_000,
+            wait_max_ns=2_000_000,
+            d_state_total_ns=2_500_000,
+            d_state_max_ns=2_000_000,
+            inversion_total_ns=500,
+            inversion_max_ns=400,
+        )
+    ],
+    waits_not_followed=4,
+)
+
+
+def test_it_is_told_who_waited_for_whom() -> None:
+    assert edges(BLAME) == [
+        "total wait  max wait  waits  who waited            for               because of",
+        "3.00 ms     2.00 ms   3      fault_mmap [readers]  mmap_lock (read)  mprotect [mapper]",
+        "and 2 more",
+        "4 waits could not be followed",
+    ]
+
+
+def test_a_chain_is_told_down_to_its_end() -> None:
+    head, line = chains(BLAME)
+
+    assert line == (
+        "3.00 ms     2.00 ms   3      1.00 ms     fault_mmap [readers]"
+        " -> mmap_lock (read) of mprotect [mapper] -> folio.file of device -> device"
+    )
+    assert head.split("  ")[-1] == "who waited, and what was in the way"
+
+
+def test_state_d_and_inversion_are_told_of_each_victim() -> None:
+    _, line = victims(BLAME)
+
+    assert line.split("  ")[0] == "fault_mmap [readers]"
+    assert [cell.strip() for cell in line.split("  ")[1:] if cell.strip()] == [
+        *("3", "3.00 ms", "2.00 ms", "2.50 ms", "2.00 ms", "500 ns", "400 ns"),
+    ]
+
+
+def test_nobody_is_blamed_for_nothing() -> None:
+    assert edges(pb.Blame()) == chains(pb.Blame()) == victims(pb.Blame()) == []
+
+
+RETRIES = pb.Retries(
+    kinds=[
+        pb.RetryRow(kind="file_read", counts=[90, 9, 0, 1]),
+        pb.RetryRow(kind="anon", counts=[50]),
+    ],
+    longest=pb.LongestFault(
+        thread=4,
+        group="readers",
+        touch=17,
+        kind="file_read",
+        duration_ns=9_000,
+        finished=True,
+        attempts=4,
+        vma_retries=2,
+        rows=[
+            pb.AttemptRow(
+                lock="vma",
+                reason="F7",
+                end_ns=5_000,
+                waits=[pb.WaitPart(cause="device", wait_ns=4_000)],
+            ),
+            pb.AttemptRow(lock="mmap", end_ns=9_000),
+        ],
+    ),
+)
+
+
+def test_it_is_told_how_likely_many_retries_were() -> None:
+    assert retry_shares(RETRIES) == [
+        "           faults    P(> 0)   P(> 1)   P(> 2)",
+        "file_read     100  10.0000%  1.0000%  1.0000%",
+        "anon           50   0.0000%  0.0000%  0.0000%",
+    ]
+    assert retry_shares(pb.Retries(kinds=[pb.RetryRow(kind="anon", counts=[50])])) == []
+
+
+def test_the_longest_chain_of_attempts_is_explained() -> None:
+    assert longest_fault(RETRIES) == [
+        "file_read, touch 17 of thread 4 [readers]: 4 attempts, 2 retries under the VMA lock,"
+        " 9.00 us",
+        "  1. under VMA lock, retry at F7: the page was waited for without the lock, and is there"
+        " after 5.00 us; waited for device 4.00 us",
+        "  ...",
+        "  4. under mmap_lock, ended after 9.00 us",
+    ]
+    assert longest_fault(pb.Retries()) == []
+
+
+def test_every_reason_for_a_retry_has_a_meaning() -> None:
+    names = {
+        name.removeprefix("RETRY_REASON_") for name in pb.RetryReason.DESCRIPTOR.values_by_name
+    }
+
+    assert set(MEANINGS) == names - {"UNSPECIFIED"}
 
 
 def test_waits_are_shown_with_their_share() -> None:

@@ -61,6 +61,7 @@ from faultlane_server.engine.world import (
     Step,
     ThreadState,
 )
+from tests.engine.recount_blame import assert_blamed
 
 PTES = 8192  # more than any scenario here has
 DEVICES = 4
@@ -112,7 +113,7 @@ THREAD = (
     "step state cpu behind mm cause timer in_fault in_operation vma held invalidate_held file"
     " folio generation ra_step written_folio op_kind op_file op_at op_folio page process walks_mm"
     " in_hand copy_in_hand in_swap_line fault_mutex huge_in_hand"
-    " policy weight virtual_ns virtual_deadline_ns rt_priority is_late is_delayed"
+    " policy weight virtual_ns virtual_deadline_ns is_late is_delayed"
 )
 RWSEM = "writer readers first spin_first"
 VMA = "mm start end open private anon_vma offset pte protection uffd lowest traits seq readers"
@@ -144,6 +145,7 @@ def assert_recounted(world: np.record) -> None:
     _assert_punched(world, threads)
     _assert_huge_pages(world, threads)
     _assert_fault_mutexes(world, threads)
+    assert_blamed(world)
 
 
 def _rows(records: np.ndarray, fields: str) -> list[Row]:

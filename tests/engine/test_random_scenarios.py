@@ -30,6 +30,7 @@ from faultlane_server.scenario import (
 )
 from tests.engine.random_scenarios import a_random_scenario
 from tests.engine.recount import assert_recounted
+from tests.engine.recount_blame import assert_blame_adds_up, summary_adds_up
 from tests.engine.reduced import reduced, write_scenario
 from tests.engine.some_runs import Run, run_of
 
@@ -105,6 +106,8 @@ def _assert_sound(scenario: Scenario, seed: int) -> None:
     assert_ended_as_it_may(scenario, whole)
     assert_rows_add_up(whole)
     assert_counters_agree(scenario, simulator, whole)
+    assert_blame_adds_up(simulator.world, whole.faults, whole.operations)
+    assert summary_adds_up(whole.summary), "and so does what is told of it"
     if simulator.world.events < SLICED_EVENTS_MAX:
         _, sliced = play(scenario, 1 + seed % 100, RECOUNTS)
         assert sliced is not None

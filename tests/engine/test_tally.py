@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faultlane_server.codes import StopReason
+from faultlane_server.engine.names import Names
 from faultlane_server.engine.report import bucket_low, bucket_middle, summarise
 from faultlane_server.engine.tally import bucket_of, collect
 from faultlane_server.engine.world import HISTOGRAM_BUCKETS, Histograms, empty_world
@@ -34,7 +35,7 @@ def latency_of(values: np.ndarray) -> Latency:
     worlds = empty_world()
     for value in values:
         collect(worlds[0], Histograms.FAULT, value, 1)
-    (latency,) = summarise(worlds[0], (), StopReason.FINISHED, 1).latencies
+    (latency,) = summarise(worlds[0], Names(), StopReason.FINISHED, 1).latencies
     return latency
 
 
@@ -92,6 +93,6 @@ def test_what_has_not_ended_is_censored_and_counted():
     collect(worlds[0], Histograms.FAULT, 100, 1)
     collect(worlds[0], Histograms.FAULT, 900, 0)
 
-    (latency,) = summarise(worlds[0], (), StopReason.HORIZON, 1).latencies
+    (latency,) = summarise(worlds[0], Names(), StopReason.HORIZON, 1).latencies
 
     assert (latency.count, latency.censored, latency.max_ns) == (2, 1, 900)

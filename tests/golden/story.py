@@ -49,6 +49,7 @@ from faultlane_server.scenario import (
     check,
 )
 from tests.engine.lock_stories import RwsemStory
+from tests.engine.recount_blame import assert_blame_adds_up
 
 PAGE = 4096  # bytes, unless a story has larger pages
 DATA_PAGES = 1024
@@ -259,6 +260,9 @@ class Run:
     """A story that has been played, with the attempts of one thread traced.
 
     `faults` and `operations` have the first row of each group's first thread.
+
+    Of every story it holds that the causes and CPU time of each event add up to its duration, and
+    that for each wait somebody or something is to blame.
     """
 
     def __init__(self, scenario: Scenario, traced: str = "") -> None:
@@ -267,7 +271,10 @@ class Run:
         self.simulator.world.traced = self.names.index(traced) if traced else NOBODY
         while not self.simulator.advance():
             pass
-        faults, operations = map(_rows, self.simulator.take_rows())
+        logs = self.simulator.take_rows()
+        assert_blame_adds_up(self.simulator.world, *logs)
+        faults, operations = map(_rows, logs)
+        assert all(adds_up(row) for row in (*faults, *operations)), "each event adds up"
         self.log = sorted(faults, key=lambda row: (row["thread"], row["start_ns"]))
         self.faults = self._first(self.log)
         self.operations = self._first(operations)
@@ -283,6 +290,12 @@ class Run:
             if of_thread:
                 firsts[name] = of_thread[0]
         return firsts
+
+
+def adds_up(row: Row) -> bool:
+    """Whether the causes and CPU time of an event add up to its duration."""
+    waits_ns = sum(value for name, value in row.items() if name.startswith("wait_"))
+    return waits_ns + row["cpu_ns"] == row["duration_ns"]
 
 
 def _names(scenario: Scenario) -> list[str]:

@@ -21,7 +21,25 @@ from faultlane_server.runs.engine import Explain
 from faultlane_server.scenario import Scenario
 from faultlane_server.service.local import LocalServer
 from faultlane_server.store import Columns
-from faultlane_server.summary import Diagnosis, Latency, LockRow, Summary
+from faultlane_server.summary import (
+    AttemptRow,
+    Blame,
+    BlameChain,
+    BlameEdge,
+    BlameLink,
+    Diagnosis,
+    Latency,
+    LeftOut,
+    LockInstanceRow,
+    LockRow,
+    LongestFault,
+    Retries,
+    RetryRow,
+    Summary,
+    Victim,
+    WaitPart,
+    Who,
+)
 
 M = TypeVar("M", bound=Message)
 
@@ -29,6 +47,9 @@ MODEL_VERSION = 7
 FAULTS_A_SLICE = 1000
 OPERATIONS_A_SLICE = 10
 PATIENCE_S = 20.0
+
+READERS = Who("fault_mmap", "readers")
+MAPPER = Who("mprotect", "mapper")
 
 SUMMARY = Summary(
     stop=StopReason.DEADLOCK,
@@ -38,7 +59,29 @@ SUMMARY = Summary(
     model_version=MODEL_VERSION,
     metrics={"vmstat.pgmajfault": 3.0, "faults.per_second": 0.5},
     latencies=(Latency("fault.file_read.major", 3, 1, 2.5, 1, 4, 2, 3, 4, 4, (1, 1, 1)),),
-    locks=(LockRow("mmap_lock", "read", 5, 4, 3, 2, 1),),
+    locks=(LockRow("mmap_lock", "read", 5, 4, 3, 2, 1, 1),),
+    blame=Blame(
+        edges=(BlameEdge(READERS, "mmap_lock", "read", MAPPER, 2, 300, 200),),
+        edges_left_out=LeftOut(1, 2, 3),
+        chains=(
+            BlameChain(
+                READERS, (BlameLink("mmap_lock", "read", MAPPER),), "cpu", 2, 300, 200, 1, 100
+            ),
+        ),
+        chains_left_out=LeftOut(0, 0, 0),
+        victims=(Victim(READERS, 2, 300, 200, 300, 200, 100, 100, 1),),
+        victims_left_out=LeftOut(0, 0, 0),
+        locks=(LockInstanceRow("mmap_lock", "read", "reader", 2, 300, 200),),
+        locks_left_out=LeftOut(0, 0, 0),
+        waits_not_followed=4,
+    ),
+    retries=Retries(
+        kinds=(RetryRow("file_read", (5, 4)),),
+        longest=LongestFault(
+            *(1, "readers", 7, "file_read", 10, 90, True, 2, 1),
+            (AttemptRow("vma", False, "F7", 60, (WaitPart("device", 50),)),),
+        ),
+    ),
     diagnosis=Diagnosis("two threads wait for each other", ("1 for 2", "2 for 1")),
 )
 

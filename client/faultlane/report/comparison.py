@@ -16,6 +16,7 @@ SECTIONS = (
         (
             "faults.attempts",
             "faults.attempts_max",
+            "retries.*",
             "vmstat.pgmajfault",
             "fault.*.count",
             "fault.*.p50_ns",

@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 
 from faultlane import v1 as pb
-from faultlane.report.format import duration_text, number_text
+from faultlane.report.format import duration_text, number_text, text_table
+
+INSTANCES_MAX = 20
 
 TYPES = {
     ("mmap_lock", "read"): "rwsem:R",
@@ -13,7 +15,7 @@ TYPES = {
 }
 HEAD = (
     " contended   total wait     max wait     avg wait      type   lock"
-    "              acquired   total hold"
+    "              acquired   total hold     max hold     avg hold"
 )
 
 
@@ -31,5 +33,29 @@ def _line(row: pb.LockRow) -> str:
         f"{row.contended:>10}"
         + "".join(f"{wait:>13}" for wait in waits)
         + f"{kind:>10}   {row.lock:<13}"
-        + f"{number_text(row.acquired):>13}{duration_text(row.hold_total_ns):>13}"
+        + f"{number_text(row.acquired):>13}"
+        + "".join(f"{hold:>13}" for hold in _holds(row))
     )
+
+
+def _holds(row: pb.LockRow) -> list[str]:
+    average_ns = row.hold_total_ns / row.acquired if row.acquired else 0
+    times_ns = (row.hold_total_ns, row.hold_max_ns, average_ns)
+    return [duration_text(ns) for ns in times_ns]
+
+
+def instance_table(locks: Iterable[pb.LockInstanceRow]) -> list[str]:
+    """The locks that were waited for longest, one by one."""
+    rows = [
+        [
+            number_text(row.contended),
+            duration_text(row.wait_total_ns),
+            duration_text(row.wait_max_ns),
+            duration_text(row.wait_total_ns / row.contended),
+            TYPES.get((row.lock, row.mode), row.mode),
+            f"{row.lock} of {row.instance}",
+        ]
+        for row in list(locks)[:INSTANCES_MAX]
+    ]
+    head = ["contended", "total wait", "max wait", "avg wait", "type", "lock"]
+    return text_table([head, *rows]) if rows else []

@@ -1,9 +1,11 @@
 """One run as text."""
 
 from faultlane import v1 as pb
+from faultlane.report.blame import chains, edges, victims
 from faultlane.report.format import duration_text, figure_text, table
 from faultlane.report.histogram import histogram, percentiles
-from faultlane.report.locks import lock_table
+from faultlane.report.locks import instance_table, lock_table
+from faultlane.report.retries import longest_fault, retry_shares
 from faultlane.report.streamed import Streamed
 
 ENDS = {
@@ -27,7 +29,13 @@ def run_report(title: str, simulation: pb.Simulation, streamed: Streamed) -> lis
         titled("times", percentiles(summary.latencies)),
         titled("attempts of the streamed faults", streamed.attempts()),
         *(titled(latency.name, histogram(latency)) for latency in _each(summary)),
+        titled("retries, by kind of fault", retry_shares(summary.retries)),
+        titled("the fault with most attempts", longest_fault(summary.retries)),
         titled("locks", lock_table(summary.locks)),
+        titled("locks, one by one", instance_table(summary.blame.locks)),
+        titled("who waited for whom", edges(summary.blame)),
+        titled("what was in the way", chains(summary.blame)),
+        titled("what waits were to whom", victims(summary.blame)),
     ]
     return joined(sections)
 

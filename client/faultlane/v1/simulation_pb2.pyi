@@ -246,6 +246,8 @@ class Summary(_message.Message):
     LATENCIES_FIELD_NUMBER: _builtins.int
     LOCKS_FIELD_NUMBER: _builtins.int
     DIAGNOSIS_FIELD_NUMBER: _builtins.int
+    BLAME_FIELD_NUMBER: _builtins.int
+    RETRIES_FIELD_NUMBER: _builtins.int
     stop: Global___StopReason.ValueType
     """How it ended."""
     end_ns: _builtins.int
@@ -274,6 +276,14 @@ class Summary(_message.Message):
     def diagnosis(self) -> Global___Diagnosis:
         """Why the run could not go on. Only for DEADLOCK and NO_PROGRESS."""
 
+    @_builtins.property
+    def blame(self) -> Global___Blame:
+        """Who waited for whom, and what was in the way of those."""
+
+    @_builtins.property
+    def retries(self) -> Global___Retries:
+        """How often faults were tried again."""
+
     def __init__(
         self,
         *,
@@ -286,10 +296,12 @@ class Summary(_message.Message):
         latencies: _abc.Iterable[Global___Latency] | None = ...,
         locks: _abc.Iterable[Global___LockRow] | None = ...,
         diagnosis: Global___Diagnosis | None = ...,
+        blame: Global___Blame | None = ...,
+        retries: Global___Retries | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["diagnosis", b"diagnosis"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["blame", b"blame", "diagnosis", b"diagnosis", "retries", b"retries"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["diagnosis", b"diagnosis", "end_ns", b"end_ns", "fingerprint", b"fingerprint", "latencies", b"latencies", "locks", b"locks", "measured_ns", b"measured_ns", "metrics", b"metrics", "model_version", b"model_version", "stop", b"stop"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blame", b"blame", "diagnosis", b"diagnosis", "end_ns", b"end_ns", "fingerprint", b"fingerprint", "latencies", b"latencies", "locks", b"locks", "measured_ns", b"measured_ns", "metrics", b"metrics", "model_version", b"model_version", "retries", b"retries", "stop", b"stop"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -406,6 +418,7 @@ class LockRow(_message.Message):
     WAIT_TOTAL_NS_FIELD_NUMBER: _builtins.int
     WAIT_MAX_NS_FIELD_NUMBER: _builtins.int
     HOLD_TOTAL_NS_FIELD_NUMBER: _builtins.int
+    HOLD_MAX_NS_FIELD_NUMBER: _builtins.int
     lock: _builtins.str
     """Which: `mmap_lock` or `vma_lock`."""
     mode: _builtins.str
@@ -422,6 +435,8 @@ class LockRow(_message.Message):
     """The longest wait. Nanoseconds."""
     hold_total_ns: _builtins.int
     """How long it was held in all. Nanoseconds."""
+    hold_max_ns: _builtins.int
+    """The longest that it was held. Nanoseconds."""
     def __init__(
         self,
         *,
@@ -432,14 +447,617 @@ class LockRow(_message.Message):
         wait_total_ns: _builtins.int = ...,
         wait_max_ns: _builtins.int = ...,
         hold_total_ns: _builtins.int = ...,
+        hold_max_ns: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acquired", b"acquired", "contended", b"contended", "hold_total_ns", b"hold_total_ns", "lock", b"lock", "mode", b"mode", "wait_max_ns", b"wait_max_ns", "wait_total_ns", b"wait_total_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acquired", b"acquired", "contended", b"contended", "hold_max_ns", b"hold_max_ns", "hold_total_ns", b"hold_total_ns", "lock", b"lock", "mode", b"mode", "wait_max_ns", b"wait_max_ns", "wait_total_ns", b"wait_total_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LockRow: _TypeAlias = LockRow  # noqa: Y015
+
+@_typing.final
+class Blame(_message.Message):
+    """Who waited for whom.
+
+    At each instant of a wait one holder is to blame: the writer that has the
+    lock, or the thread that has the folio; else, for who wants to read, the
+    writer at the head of the queue, behind which readers stand back; else who
+    reads for longest (of a VMA first of all those readers that have left their
+    CPU meanwhile); else, as the lock is free, whoever is being woken to have it.
+    So blame adds up to the waits, to the nanosecond. Where no thread is to blame,
+    a device, a pause or the monitor of a userfaultfd is.
+
+    Waits are those of faults and operations that began after the warm-up, and
+    that have ended or not. Time in run queues and on contended lock words is
+    not among them. A thread that spins and then sleeps for a lock waits twice.
+
+    Each table has at most 100 rows, the longest waits first; what is left out is
+    told beside it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EDGES_FIELD_NUMBER: _builtins.int
+    EDGES_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    CHAINS_FIELD_NUMBER: _builtins.int
+    CHAINS_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    VICTIMS_FIELD_NUMBER: _builtins.int
+    VICTIMS_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    LOCKS_FIELD_NUMBER: _builtins.int
+    LOCKS_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    WAITS_NOT_FOLLOWED_FIELD_NUMBER: _builtins.int
+    waits_not_followed: _builtins.int
+    """Waits for which there was no room to follow who was to blame: more than 8192
+    locks were waited for at once. Their holder is `unknown`.
+    """
+    @_builtins.property
+    def edges(self) -> _containers.RepeatedCompositeFieldContainer[Global___BlameEdge]:
+        """How long some threads waited because of others. The waits of all rows, with
+        those left out, add up to all waits.
+        """
+
+    @_builtins.property
+    def edges_left_out(self) -> Global___LeftOut:
+        """Edges that are not among them."""
+
+    @_builtins.property
+    def chains(self) -> _containers.RepeatedCompositeFieldContainer[Global___BlameChain]:
+        """The same waits by all that was in their way, down to a device or a CPU."""
+
+    @_builtins.property
+    def chains_left_out(self) -> Global___LeftOut:
+        """Chains that are not among them."""
+
+    @_builtins.property
+    def victims(self) -> _containers.RepeatedCompositeFieldContainer[Global___Victim]:
+        """The same waits by who waited."""
+
+    @_builtins.property
+    def victims_left_out(self) -> Global___LeftOut:
+        """Victims that are not among them."""
+
+    @_builtins.property
+    def locks(self) -> _containers.RepeatedCompositeFieldContainer[Global___LockInstanceRow]:
+        """The locks that were waited for most, one by one, as `locks` of the summary
+        has them together.
+        """
+
+    @_builtins.property
+    def locks_left_out(self) -> Global___LeftOut:
+        """Locks that are not among them."""
+
+    def __init__(
+        self,
+        *,
+        edges: _abc.Iterable[Global___BlameEdge] | None = ...,
+        edges_left_out: Global___LeftOut | None = ...,
+        chains: _abc.Iterable[Global___BlameChain] | None = ...,
+        chains_left_out: Global___LeftOut | None = ...,
+        victims: _abc.Iterable[Global___Victim] | None = ...,
+        victims_left_out: Global___LeftOut | None = ...,
+        locks: _abc.Iterable[Global___LockInstanceRow] | None = ...,
+        locks_left_out: Global___LeftOut | None = ...,
+        waits_not_followed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chains_left_out", b"chains_left_out", "edges_left_out", b"edges_left_out", "locks_left_out", b"locks_left_out", "victims_left_out", b"victims_left_out"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chains", b"chains", "chains_left_out", b"chains_left_out", "edges", b"edges", "edges_left_out", b"edges_left_out", "locks", b"locks", "locks_left_out", b"locks_left_out", "victims", b"victims", "victims_left_out", b"victims_left_out", "waits_not_followed", b"waits_not_followed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Blame: _TypeAlias = Blame  # noqa: Y015
+
+@_typing.final
+class LeftOut(_message.Message):
+    """What some rows do not tell."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    WAITS_FIELD_NUMBER: _builtins.int
+    WAIT_TOTAL_NS_FIELD_NUMBER: _builtins.int
+    rows: _builtins.int
+    """How many rows; those that there was no room for while the run went on count
+    as one.
+    """
+    waits: _builtins.int
+    """Their waits."""
+    wait_total_ns: _builtins.int
+    """How long these were in all. Nanoseconds."""
+    def __init__(
+        self,
+        *,
+        rows: _builtins.int = ...,
+        waits: _builtins.int = ...,
+        wait_total_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows", "wait_total_ns", b"wait_total_ns", "waits", b"waits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeftOut: _TypeAlias = LeftOut  # noqa: Y015
+
+@_typing.final
+class Who(_message.Message):
+    """Threads of a group that do the same."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTIVITY_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    activity: _builtins.str
+    """What they do: `fault_vma` and `fault_mmap` (a fault, in an attempt under the
+    VMA lock or under mmap_lock), an operation by its name, such as `mprotect` or
+    `khugepaged`, or `kswapd`. As a holder also `aging` (walks page tables with
+    mmap_lock held for read), `device`, `wakeup` (the lock is free, and who is to
+    have it is being woken), `pause` (a sleep for some time), `monitor` (of a
+    userfaultfd), `program` (user mode) and `unknown`.
+    """
+    group: _builtins.str
+    """Their thread group; with several processes `process/group`. Groups from the
+    255th on are one, `(other groups)`. Empty for what is in no group.
+    """
+    def __init__(
+        self,
+        *,
+        activity: _builtins.str = ...,
+        group: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activity", b"activity", "group", b"group"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Who: _TypeAlias = Who  # noqa: Y015
+
+@_typing.final
+class BlameEdge(_message.Message):
+    """How long some threads waited because of others."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WAITER_FIELD_NUMBER: _builtins.int
+    LOCK_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    HOLDER_FIELD_NUMBER: _builtins.int
+    WAITS_FIELD_NUMBER: _builtins.int
+    WAIT_TOTAL_NS_FIELD_NUMBER: _builtins.int
+    WAIT_MAX_NS_FIELD_NUMBER: _builtins.int
+    lock: _builtins.str
+    """For what: `mmap_lock`, `vma_lock`, `invalidate_lock`, `folio.file`,
+    `folio.anon` or `folio.swap` (the lock of a folio, by what it holds),
+    `swap_cache` (somebody else reads the page from a synchronous device),
+    `falloc` (a hole is being punched), `writeback`, `throttle`
+    (balance_dirty_pages, memory.high), `reclaim` (until there is something to
+    reclaim) or `userfaultfd`.
+    """
+    mode: _builtins.str
+    """`read` or `write`, as the waiter wanted it. Empty where there is no such
+    difference.
+    """
+    waits: _builtins.int
+    """In how many waits it was, for a part of them at least."""
+    wait_total_ns: _builtins.int
+    """For how long in all. Nanoseconds."""
+    wait_max_ns: _builtins.int
+    """The longest in one wait. Nanoseconds."""
+    @_builtins.property
+    def waiter(self) -> Global___Who:
+        """Who waited."""
+
+    @_builtins.property
+    def holder(self) -> Global___Who:
+        """Who was to blame."""
+
+    def __init__(
+        self,
+        *,
+        waiter: Global___Who | None = ...,
+        lock: _builtins.str = ...,
+        mode: _builtins.str = ...,
+        holder: Global___Who | None = ...,
+        waits: _builtins.int = ...,
+        wait_total_ns: _builtins.int = ...,
+        wait_max_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["holder", b"holder", "waiter", b"waiter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holder", b"holder", "lock", b"lock", "mode", b"mode", "wait_max_ns", b"wait_max_ns", "wait_total_ns", b"wait_total_ns", "waiter", b"waiter", "waits", b"waits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BlameEdge: _TypeAlias = BlameEdge  # noqa: Y015
+
+@_typing.final
+class BlameChain(_message.Message):
+    """How long some threads waited, and what was in their way."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WAITER_FIELD_NUMBER: _builtins.int
+    LINKS_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    WAITS_FIELD_NUMBER: _builtins.int
+    WAIT_TOTAL_NS_FIELD_NUMBER: _builtins.int
+    WAIT_MAX_NS_FIELD_NUMBER: _builtins.int
+    BYSTANDER_WAITS_FIELD_NUMBER: _builtins.int
+    BYSTANDER_TOTAL_NS_FIELD_NUMBER: _builtins.int
+    end: _builtins.str
+    """What the last holder did, or waited for: `cpu` (it ran), `run_queue` (it was
+    ready to), `device`, `writeback`, `throttle`, `reclaim`, `userfaultfd`,
+    `program` (a sleep or a barrier), `each_other` (a deadlock), or `no_room` (the
+    chain was not followed further).
+    """
+    waits: _builtins.int
+    """In how many waits this was so, for a part of them at least."""
+    wait_total_ns: _builtins.int
+    """For how long in all. Nanoseconds."""
+    wait_max_ns: _builtins.int
+    """The longest in one wait. Nanoseconds."""
+    bystander_waits: _builtins.int
+    """How many of these waits were those of bystanders: the chain leads through the
+    lock of a VMA that is none of those that they accessed or changed.
+    """
+    bystander_total_ns: _builtins.int
+    """For how long bystanders waited. Nanoseconds."""
+    @_builtins.property
+    def waiter(self) -> Global___Who:
+        """Who waited."""
+
+    @_builtins.property
+    def links(self) -> _containers.RepeatedCompositeFieldContainer[Global___BlameLink]:
+        """What for, and who was to blame; then what that one waited for, and so on."""
+
+    def __init__(
+        self,
+        *,
+        waiter: Global___Who | None = ...,
+        links: _abc.Iterable[Global___BlameLink] | None = ...,
+        end: _builtins.str = ...,
+        waits: _builtins.int = ...,
+        wait_total_ns: _builtins.int = ...,
+        wait_max_ns: _builtins.int = ...,
+        bystander_waits: _builtins.int = ...,
+        bystander_total_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["waiter", b"waiter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bystander_total_ns", b"bystander_total_ns", "bystander_waits", b"bystander_waits", "end", b"end", "links", b"links", "wait_max_ns", b"wait_max_ns", "wait_total_ns", b"wait_total_ns", "waiter", b"waiter", "waits", b"waits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BlameChain: _TypeAlias = BlameChain  # noqa: Y015
+
+@_typing.final
+class BlameLink(_message.Message):
+    """One lock of a chain, and who has it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOCK_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    HOLDER_FIELD_NUMBER: _builtins.int
+    lock: _builtins.str
+    """As in BlameEdge."""
+    mode: _builtins.str
+    """As in BlameEdge."""
+    @_builtins.property
+    def holder(self) -> Global___Who:
+        """Who has it."""
+
+    def __init__(
+        self,
+        *,
+        lock: _builtins.str = ...,
+        mode: _builtins.str = ...,
+        holder: Global___Who | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["holder", b"holder"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holder", b"holder", "lock", b"lock", "mode", b"mode"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BlameLink: _TypeAlias = BlameLink  # noqa: Y015
+
+@_typing.final
+class Victim(_message.Message):
+    """What waits were to some threads."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WAITER_FIELD_NUMBER: _builtins.int
+    WAITS_FIELD_NUMBER: _builtins.int
+    WAIT_TOTAL_NS_FIELD_NUMBER: _builtins.int
+    WAIT_MAX_NS_FIELD_NUMBER: _builtins.int
+    D_STATE_TOTAL_NS_FIELD_NUMBER: _builtins.int
+    D_STATE_MAX_NS_FIELD_NUMBER: _builtins.int
+    INVERSION_TOTAL_NS_FIELD_NUMBER: _builtins.int
+    INVERSION_MAX_NS_FIELD_NUMBER: _builtins.int
+    INVERSION_MAX_THREAD_FIELD_NUMBER: _builtins.int
+    waits: _builtins.int
+    """How often."""
+    wait_total_ns: _builtins.int
+    """How long in all. Nanoseconds."""
+    wait_max_ns: _builtins.int
+    """The longest wait. Nanoseconds."""
+    d_state_total_ns: _builtins.int
+    """How much of that was uninterruptible sleep, state D of ps(1), killable or
+    not; the rest is spinning, and waits for a userfaultfd. Nanoseconds.
+    """
+    d_state_max_ns: _builtins.int
+    """The longest such sleep. Nanoseconds."""
+    inversion_total_ns: _builtins.int
+    """How long a thread of lower priority was somewhere in the chain. Nanoseconds."""
+    inversion_max_ns: _builtins.int
+    """The longest in one wait. Nanoseconds."""
+    inversion_max_thread: _builtins.int
+    """Whose wait this was: number of the thread. Of no meaning without one."""
+    @_builtins.property
+    def waiter(self) -> Global___Who:
+        """Who waited."""
+
+    def __init__(
+        self,
+        *,
+        waiter: Global___Who | None = ...,
+        waits: _builtins.int = ...,
+        wait_total_ns: _builtins.int = ...,
+        wait_max_ns: _builtins.int = ...,
+        d_state_total_ns: _builtins.int = ...,
+        d_state_max_ns: _builtins.int = ...,
+        inversion_total_ns: _builtins.int = ...,
+        inversion_max_ns: _builtins.int = ...,
+        inversion_max_thread: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["waiter", b"waiter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["d_state_max_ns", b"d_state_max_ns", "d_state_total_ns", b"d_state_total_ns", "inversion_max_ns", b"inversion_max_ns", "inversion_max_thread", b"inversion_max_thread", "inversion_total_ns", b"inversion_total_ns", "wait_max_ns", b"wait_max_ns", "wait_total_ns", b"wait_total_ns", "waiter", b"waiter", "waits", b"waits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Victim: _TypeAlias = Victim  # noqa: Y015
+
+@_typing.final
+class LockInstanceRow(_message.Message):
+    """One of many locks, in one mode, that was waited for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOCK_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
+    CONTENDED_FIELD_NUMBER: _builtins.int
+    WAIT_TOTAL_NS_FIELD_NUMBER: _builtins.int
+    WAIT_MAX_NS_FIELD_NUMBER: _builtins.int
+    lock: _builtins.str
+    """Which: `mmap_lock` or `vma_lock`."""
+    mode: _builtins.str
+    """`read` or `write`."""
+    instance: _builtins.str
+    """Of an mmap_lock the process; of a VMA its id as in events, and its name if
+    it was there from the start.
+    """
+    contended: _builtins.int
+    """How often it was waited for."""
+    wait_total_ns: _builtins.int
+    """How long in all, until the lock was acquired. Nanoseconds."""
+    wait_max_ns: _builtins.int
+    """The longest wait. Nanoseconds."""
+    def __init__(
+        self,
+        *,
+        lock: _builtins.str = ...,
+        mode: _builtins.str = ...,
+        instance: _builtins.str = ...,
+        contended: _builtins.int = ...,
+        wait_total_ns: _builtins.int = ...,
+        wait_max_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contended", b"contended", "instance", b"instance", "lock", b"lock", "mode", b"mode", "wait_max_ns", b"wait_max_ns", "wait_total_ns", b"wait_total_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LockInstanceRow: _TypeAlias = LockInstanceRow  # noqa: Y015
+
+@_typing.final
+class Retries(_message.Message):
+    """How often faults were tried again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KINDS_FIELD_NUMBER: _builtins.int
+    LONGEST_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedCompositeFieldContainer[Global___RetryRow]:
+        """Faults by their kind, for the kinds that there were."""
+
+    @_builtins.property
+    def longest(self) -> Global___LongestFault:
+        """The fault that made most attempts, if any made more than one."""
+
+    def __init__(
+        self,
+        *,
+        kinds: _abc.Iterable[Global___RetryRow] | None = ...,
+        longest: Global___LongestFault | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["longest", b"longest"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kinds", b"kinds", "longest", b"longest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Retries: _TypeAlias = Retries  # noqa: Y015
+
+@_typing.final
+class RetryRow(_message.Message):
+    """How often the faults of one kind were tried again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """The kind, such as `file_read`."""
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How many faults were tried again k times, for k = 0, 1, ... Entry 63 stands
+        for 63 times or more. Trailing zeros are left out.
+        """
+
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        counts: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "kind", b"kind"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryRow: _TypeAlias = RetryRow  # noqa: Y015
+
+@_typing.final
+class LongestFault(_message.Message):
+    """The fault that made most attempts; the first one of several."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    THREAD_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    TOUCH_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    START_NS_FIELD_NUMBER: _builtins.int
+    DURATION_NS_FIELD_NUMBER: _builtins.int
+    FINISHED_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    VMA_RETRIES_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    thread: _builtins.int
+    """Number of its thread."""
+    group: _builtins.str
+    """The thread's group, as in Who."""
+    touch: _builtins.int
+    """Which touch of its thread it belongs to, counted from 0."""
+    kind: _builtins.str
+    """Its kind, such as `file_read`."""
+    start_ns: _builtins.int
+    """When it began. Nanoseconds."""
+    duration_ns: _builtins.int
+    """How long it took, or had taken when the run ended. Nanoseconds."""
+    finished: _builtins.bool
+    """Whether it has ended."""
+    attempts: _builtins.int
+    """How many attempts it made."""
+    vma_retries: _builtins.int
+    """How many retries went back to the VMA lock."""
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttemptRow]:
+        """How its attempts ended: the first eight that ended in a retry, and the last
+        one.
+        """
+
+    def __init__(
+        self,
+        *,
+        thread: _builtins.int = ...,
+        group: _builtins.str = ...,
+        touch: _builtins.int = ...,
+        kind: _builtins.str = ...,
+        start_ns: _builtins.int = ...,
+        duration_ns: _builtins.int = ...,
+        finished: _builtins.bool = ...,
+        attempts: _builtins.int = ...,
+        vma_retries: _builtins.int = ...,
+        rows: _abc.Iterable[Global___AttemptRow] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "duration_ns", b"duration_ns", "finished", b"finished", "group", b"group", "kind", b"kind", "rows", b"rows", "start_ns", b"start_ns", "thread", b"thread", "touch", b"touch", "vma_retries", b"vma_retries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LongestFault: _TypeAlias = LongestFault  # noqa: Y015
+
+@_typing.final
+class AttemptRow(_message.Message):
+    """How an attempt of a fault ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOCK_FIELD_NUMBER: _builtins.int
+    TRIED_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    END_NS_FIELD_NUMBER: _builtins.int
+    WAITS_FIELD_NUMBER: _builtins.int
+    lock: _builtins.str
+    """The lock under which it ran: `vma` or `mmap`."""
+    tried: _builtins.bool
+    """Whether it had FAULT_FLAG_TRIED. Not told of the last attempt."""
+    reason: _builtins.str
+    """Where it ended in a retry, as in RetryReason, such as `F7`. Empty for the last
+    attempt.
+    """
+    end_ns: _builtins.int
+    """When it ended, from the begin of the fault on. Nanoseconds."""
+    @_builtins.property
+    def waits(self) -> _containers.RepeatedCompositeFieldContainer[Global___WaitPart]:
+        """What was waited for since the attempt before it had ended: devices, folios
+        and mmap_lock.
+        """
+
+    def __init__(
+        self,
+        *,
+        lock: _builtins.str = ...,
+        tried: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        end_ns: _builtins.int = ...,
+        waits: _abc.Iterable[Global___WaitPart] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_ns", b"end_ns", "lock", b"lock", "reason", b"reason", "tried", b"tried", "waits", b"waits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttemptRow: _TypeAlias = AttemptRow  # noqa: Y015
+
+@_typing.final
+class WaitPart(_message.Message):
+    """What was waited for, and how long."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAUSE_FIELD_NUMBER: _builtins.int
+    WAIT_NS_FIELD_NUMBER: _builtins.int
+    cause: _builtins.str
+    """`device`, `folio` or `mmap_lock`, as in metrics (`wait.device_ns`)."""
+    wait_ns: _builtins.int
+    """How long. Nanoseconds."""
+    def __init__(
+        self,
+        *,
+        cause: _builtins.str = ...,
+        wait_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "wait_ns", b"wait_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WaitPart: _TypeAlias = WaitPart  # noqa: Y015
 
 @_typing.final
 class Diagnosis(_message.Message):

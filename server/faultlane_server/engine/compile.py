@@ -10,6 +10,7 @@ import numpy as np
 
 from faultlane_server.arch import ARCHITECTURES
 from faultlane_server.codes import NOBODY, DeviceKind, FaultClass, FileKind, PageState
+from faultlane_server.engine.blame_layer import lay_blame, no_waits
 from faultlane_server.engine.draw import Law
 from faultlane_server.engine.layout import (
     Space,
@@ -147,6 +148,8 @@ class Compiler:
         self._fill_pool()
         self._swapped()
         self._threads()
+        groups = [crowd for (_, group), crowd in self.crowds.items() if group]
+        lay_blame(self.world, groups)
         if self.world.config.limits_memory:
             MemoryLayer(self).lay()
 
@@ -542,6 +545,7 @@ class Compiler:
         row.protection = sum(1 << bit for bit in vma.protection)
         row.advice = vma.advice
         row.seq, row.reader, row.drainer, row.word.cpu = -1, NOBODY, NOBODY, NOBODY
+        row.holders_first = row.holders_last = NOBODY
         row.open, row.private = NOBODY, True
         row.uffd = uffd_bits(vma.userfaultfd)
         row.lowest = -1
@@ -674,6 +678,7 @@ class Compiler:
         rows = world.threads[: world.config.threads]
         for name in ("behind", "waits_for", "vma", "vma_id", "blocker"):
             rows[name] = NOBODY
+        no_waits(rows)
         rows["state"] = ThreadState.BLOCKED
         rows["cpu"] = np.arange(len(rows)) % world.config.cpus
         for cpus, affinity in self.affinities.items():

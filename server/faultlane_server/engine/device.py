@@ -8,7 +8,7 @@ under writeback while it is written; so it is in one request at a time.
 import numpy as np
 
 from faultlane_server.codes import NOBODY, DeviceKind
-from faultlane_server.engine import draw, sched
+from faultlane_server.engine import blame, draw, sched
 from faultlane_server.engine.draw import Purpose
 from faultlane_server.engine.jit import compiled, prefetch
 from faultlane_server.engine.locks import folio_lock
@@ -274,13 +274,13 @@ def _unlock(world, page, now_ns, cpu, delay_ns):
     if np.int64(folio.first) == NOBODY:
         folio_lock.unlock(folio, world.threads)
         return delay_ns
-    _waiters_wait_for(world, folio, now_ns, Cause.FOLIO)
     thread = folio_lock.unlock(folio, world.threads)
     while thread != NOBODY:
         behind = world.threads[thread].behind
         delay_ns += sched.interrupt(world, cpu, world.config.cost.wake_ns)
         sched.wake(world, thread, now_ns, delay_ns)
         thread = behind
+    _waiters_wait_for(world, folio, now_ns, Cause.FOLIO)
     return delay_ns
 
 
@@ -295,4 +295,6 @@ def _waiters_wait_for(world, folio, now_ns, cause):
     thread = np.int64(folio.first)
     while thread != NOBODY:
         sched.change_cause(world, thread, now_ns, cause, NOBODY)
+        if cause == Cause.FOLIO:
+            blame.wait_for_folio(world, thread, folio, now_ns)
         thread = world.threads[thread].behind

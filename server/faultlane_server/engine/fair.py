@@ -16,18 +16,9 @@ from faultlane_server.engine import run_heap
 from faultlane_server.engine.jit import compiled
 
 WEIGHT = 1024  # NICE_0_LOAD: at this weight virtual time is as fast as time
-REAL_TIME = 1 << 32  # above all weights
 BEFORE_ALL = -(1 << 62)  # keys of real-time threads: before all deadlines
 REBASE = 24  # bits: after so many ns the sums are taken from a later origin
 CHARGED_MAX_NS = 1 << 36  # of virtual time at once: sums of products stay within 63 bits
-
-
-@compiled
-def priority_of(thread):
-    """Return how urgent a thread is: by its real-time priority, else by its weight."""
-    if is_real_time(thread):
-        return REAL_TIME + thread.rt_priority
-    return thread.weight
 
 
 @compiled
@@ -128,7 +119,7 @@ def put(world, cpu, thread, order):
     runner = world.threads[thread]
     key = runner.virtual_deadline_ns
     if is_real_time(runner):
-        key = BEFORE_ALL - runner.rt_priority
+        key = BEFORE_ALL - runner.priority
     runner.is_late = 0
     cpu.ready = run_heap.add(world.run_nodes, cpu.ready, thread, key, order)
 
@@ -205,7 +196,7 @@ def is_before(world, cpu, thread, current):
     """Whether a thread that waits is to run instead of the one that runs (pick_eevdf)."""
     one, other = world.threads[thread], world.threads[current]
     if is_real_time(one) or is_real_time(other):
-        return priority_of(one) > priority_of(other)
+        return one.priority > other.priority
     if not is_eligible(cpu, other):
         return True
     return not cpu.is_protected and one.virtual_deadline_ns <= other.virtual_deadline_ns

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from faultlane_server.codes import NOBODY, FileKind, LruKind
+from faultlane_server.engine.blame_layer import no_waits
 from faultlane_server.engine.memory import generations
 from faultlane_server.engine.scheduling import lay_scheduling
 from faultlane_server.engine.world import LISTS, MEMCGS_MAX, PRESENT, Lru, ThreadState
@@ -103,6 +104,7 @@ class MemoryLayer:
         for name in ("mm", "behind", "waits_for", "vma", "vma_id", "blocker"):
             row[name] = NOBODY
         row.walks_mm = NOBODY
+        no_waits(row)
         row.state = ThreadState.BLOCKED
         row.timer = -1
         row.touch_since_ns = -1

@@ -3,13 +3,15 @@
 import numpy as np
 
 from faultlane_server.codes import FaultKind, OperationKind, StopReason
+from faultlane_server.engine.blame_report import LOCK_NAMES, blame_of
 from faultlane_server.engine.diagnosis import diagnose
+from faultlane_server.engine.names import Names
+from faultlane_server.engine.retry_report import retries_of, retry_metrics
 from faultlane_server.engine.world import (
     HISTOGRAM_SUB,
     Cause,
     Counter,
     Histograms,
-    Locks,
 )
 from faultlane_server.summary import Latency, LockRow, Summary
 
@@ -130,19 +132,10 @@ HISTOGRAM_NAMES = {
     **{Histograms.OPERATIONS + kind: f"operation.{kind.name.lower()}" for kind in OperationKind},
 }
 
-LOCK_NAMES = {
-    Locks.MMAP_READ: ("mmap_lock", "read"),
-    Locks.MMAP_WRITE: ("mmap_lock", "write"),
-    Locks.VMA_READ: ("vma_lock", "read"),
-    Locks.VMA_WRITE: ("vma_lock", "write"),
-}
-
 PERCENTS = (50.0, 90.0, 99.0, 99.9)
 
 
-def summarise(
-    world: np.record, sections: tuple[str, ...], stop: StopReason, model_version: int
-) -> Summary:
+def summarise(world: np.record, names: Names, stop: StopReason, model_version: int) -> Summary:
     """Return what a run found out."""
     config, end_ns = world.config, int(world.now_ns)
     measured_ns = max(end_ns - int(config.warmup_ns), 0)
@@ -153,8 +146,10 @@ def summarise(
         fingerprint=int(world.fingerprint),
         model_version=model_version,
         metrics=dict(sorted(_metrics(world, measured_ns).items())),
-        latencies=tuple(_latencies(world, sections)),
+        latencies=tuple(_latencies(world, names.sections)),
         locks=tuple(_lock_rows(world)),
+        blame=blame_of(world, names),
+        retries=retries_of(world, names),
         diagnosis=diagnose(world, stop),
     )
 
@@ -166,6 +161,7 @@ def _metrics(world: np.record, measured_ns: int) -> dict[str, float]:
     for row, (lock, mode) in LOCK_NAMES.items():
         metrics[f"{lock}.{mode}.acquired"] = float(locks[row].acquired)
         metrics[f"{lock}.{mode}.contended"] = float(locks[row].contended)
+    metrics |= retry_metrics(world)
     touches = metrics["touches.count"]
     if touches:
         metrics["mmap_lock.read.per_touch"] = metrics["mmap_lock.read.acquired"] / touches
@@ -246,6 +242,7 @@ def _lock_rows(world: np.record) -> list[LockRow]:
             wait_total_ns=int(rows[row].wait_ns),
             wait_max_ns=int(rows[row].wait_ns_max),
             hold_total_ns=int(rows[row].hold_ns),
+            hold_max_ns=int(rows[row].hold_ns_max),
         )
         for row, (lock, mode) in LOCK_NAMES.items()
     ]

@@ -5,7 +5,7 @@ from enum import IntEnum
 import numpy as np
 
 from faultlane_server.codes import NOBODY
-from faultlane_server.engine import device, program, sched
+from faultlane_server.engine import blame, device, program, sched
 from faultlane_server.engine.draw import mix
 from faultlane_server.engine.fault import (
     anon,
@@ -513,7 +513,7 @@ def close(worlds):
         world.closing += 1
         row = world.threads[thread]
         if row.in_fault or row.in_operation:
-            _settle_to(world, row, end_ns)
+            _settle_to(world, thread, end_ns)
         if row.begin_ns > end_ns or sched.has_not_begun(row):
             continue  # it was charged for what comes before the begin
         if row.in_fault:
@@ -524,8 +524,9 @@ def close(worlds):
 
 
 @compiled
-def _settle_to(world, row, end_ns):
+def _settle_to(world, thread, end_ns):
     """Charge a thread up to the end of the run, and not beyond."""
+    row = world.threads[thread]
     if row.state == ThreadState.RUNNING:
         cpu = world.cpus[row.cpu]
         excess_ns = cpu.until_ns - end_ns
@@ -536,6 +537,8 @@ def _settle_to(world, row, end_ns):
         row.wait_ns[row.pending_cause] -= excess_ns - stall_ns - reclaim_ns
     else:
         row.wait_ns[row.cause] += end_ns - row.since_ns
+    if row.state == ThreadState.BLOCKED or row.state == ThreadState.SPINNING:
+        blame.account(world, thread, end_ns, end_ns - row.since_ns)
 
 
 @entry_point

@@ -17,7 +17,7 @@ construction, and `tally` asserts that they do.
 import numpy as np
 
 from faultlane_server.codes import NOBODY, Preemption, SchedPolicy
-from faultlane_server.engine import fair, run_heap
+from faultlane_server.engine import blame, fair, run_heap
 from faultlane_server.engine.jit import compiled, prefetch
 from faultlane_server.engine.queue import NEVER_NS, Kind, push
 from faultlane_server.engine.tally import count, waited
@@ -51,6 +51,8 @@ def burst(world, thread, now_ns, ns, step):
     runner.pending_cause = Cause.CPU
     runner.pending_stall_ns = stall_ns
     runner.pending_reclaim_ns = reclaim_ns
+    if runner.blamed_first != NOBODY:
+        blame.follow(world, thread, now_ns)
     _schedule(world, runner.cpu, now_ns + cpu_ns + stall_ns + reclaim_ns)
 
 
@@ -77,6 +79,8 @@ def wait_spinning(world, thread, now_ns, cause, waits_for):
     spinner.cause = cause
     spinner.waits_for = waits_for
     _schedule(world, spinner.cpu, NEVER_NS)
+    if spinner.blamed_first != NOBODY:
+        blame.follow(world, thread, now_ns)
 
 
 @compiled
@@ -113,6 +117,7 @@ def _settle(world, thread, now_ns):
     sleeper = world.threads[thread]
     ns = now_ns - sleeper.since_ns
     sleeper.wait_ns[sleeper.cause] += ns
+    blame.ended(world, thread, now_ns, ns)
     if sleeper.waits_for != NOBODY:
         waited(sleeper, ns)
 
@@ -138,6 +143,10 @@ def block(world, thread, now_ns, cause, waits_for, step):
     sleeper.waits_for = waits_for
     sleeper.killed_step = 0
     sleeper.blocked_ns = now_ns
+    if sleeper.held:
+        blame.leaves_cpu(world, thread, now_ns)
+    if sleeper.blamed_first != NOBODY:
+        blame.follow(world, thread, now_ns)
     leave_cpu(world, thread, now_ns)
 
 
@@ -170,6 +179,10 @@ def give_way(world, thread, now_ns):
     runner.cause = Cause.RUN_QUEUE
     runner.waits_for = NOBODY
     count(world, Counter.PREEMPTIONS, 1)
+    if runner.held:
+        blame.leaves_cpu(world, thread, now_ns)
+    if runner.blamed_first != NOBODY:
+        blame.follow(world, thread, now_ns)
     cpu = _idle_for(world, runner)
     if cpu != NOBODY:
         _bring(world, thread, cpu, now_ns)
@@ -265,7 +278,7 @@ def _most_urgent(world, cpu, thread):
         runner = world.threads[first]
         if not fair.is_real_time(runner) or not may_run(world, runner, cpu):
             continue
-        if thread == NOBODY or fair.priority_of(runner) > fair.priority_of(world.threads[thread]):
+        if thread == NOBODY or runner.priority > world.threads[thread].priority:
             thread = first
     return _from_longest_queue(world, cpu) if thread == NOBODY else thread
 
@@ -349,7 +362,16 @@ def make_runnable(world, thread, now_ns, delay_ns):
         _idle_remove(world, cpu)
         fair.join(world.cpus[cpu], row)
         _dispatch(world, cpu, thread, now_ns, delay_ns + world.config.cost.idle_exit_ns)
-        return
+    else:
+        _wait_for_cpu(world, thread, now_ns)
+    if row.blamed_first != NOBODY:
+        blame.follow(world, thread, now_ns)
+
+
+@compiled
+def _wait_for_cpu(world, thread, now_ns):
+    """Put a thread into the run queue of its CPU; a real-time one into that of the least urgent."""
+    row = world.threads[thread]
     if fair.is_real_time(row):
         row.cpu = _least_urgent(world, row)
         _bring_up_to_date(world, row.cpu, now_ns)
@@ -383,10 +405,10 @@ def _idle_for(world, runner):
 def _least_urgent(world, runner):
     """Return on which CPU a real-time thread is to run: on its last one, if all are alike."""
     found = runner.cpu
-    least = fair.priority_of(world.threads[world.cpus[found].thread])
+    least = world.threads[world.cpus[found].thread].priority
     for cpu in range(world.config.cpus):
         if may_run(world, runner, cpu):
-            priority = fair.priority_of(world.threads[world.cpus[cpu].thread])
+            priority = world.threads[world.cpus[cpu].thread].priority
             if priority < least:
                 found = cpu
                 least = priority
@@ -409,7 +431,7 @@ def _preempts(world, cpu, thread):
     """Whether a thread that woke up is to run at once (wakeup_preempt)."""
     runner, current = world.threads[thread], world.threads[cpu.thread]
     if fair.is_real_time(runner) or fair.is_real_time(current):
-        return fair.priority_of(runner) > fair.priority_of(current)
+        return runner.priority > current.priority
     if not world.config.wakeup_preemption or runner.policy == SchedPolicy.IDLE:
         return False
     if current.policy == SchedPolicy.IDLE:
@@ -499,7 +521,7 @@ def is_to_leave(world, cpu, now_ns):
             return True
         first = world.threads[thread]
         if row.slice_is_over and fair.is_real_time(first):
-            return fair.priority_of(first) == fair.priority_of(current)
+            return first.priority == current.priority
     row.need_resched = 0
     return False
 

@@ -15,6 +15,7 @@ WEIGHTS = (
     *(110, 87, 70, 56, 45, 36, 29, 23, 18, 15),
 )
 NICE_LEAST = -20
+REAL_TIME = 100  # above all nice levels
 WEIGHT_IDLE = 3  # WEIGHT_IDLEPRIO
 RR_SLICE_NS = 100_000_000  # RR_TIMESLICE
 
@@ -26,7 +27,16 @@ def lay_scheduling(config: np.record, rows: np.recarray, scheduling: Scheduling)
         weight = WEIGHT_IDLE
     rows["policy"] = scheduling.policy
     rows["weight"] = weight
-    rows["rt_priority"] = scheduling.rt_priority
+    rows["priority"] = _priority(scheduling)
     rows["slice_ns"] = int(config.base_slice_ns) * WEIGHT // weight
     most_ns = max(2 * int(config.base_slice_ns), int(config.jiffy_ns))
     rows["lag_max_ns"] = most_ns * WEIGHT // weight
+
+
+def _priority(scheduling: Scheduling) -> int:
+    """Return how urgent threads are: 0 for SCHED_IDLE, 1 to 40 by nice level, above by priority."""
+    if scheduling.policy == SchedPolicy.IDLE:
+        return 0
+    if scheduling.policy in (SchedPolicy.FIFO, SchedPolicy.RR):
+        return REAL_TIME + scheduling.rt_priority
+    return len(WEIGHTS) + NICE_LEAST - scheduling.nice

@@ -11,6 +11,7 @@ from faultlane_server.engine import run
 from faultlane_server.engine.compile import compile_scenario
 from faultlane_server.engine.conservation import assert_conserved
 from faultlane_server.engine.jit import straight
+from faultlane_server.engine.names import names_in
 from faultlane_server.engine.report import summarise
 from faultlane_server.engine.run import Stop
 from faultlane_server.scenario import (
@@ -65,7 +66,8 @@ class Simulator:
     """One run of a checked scenario."""
 
     def __init__(self, scenario: Scenario) -> None:
-        self._worlds, self._sections = compile_scenario(scenario)
+        self._worlds, sections = compile_scenario(scenario)
+        self._names = names_in(scenario, sections)
         self.world = self._worlds[0]
         self._faults = _Log(self._worlds["fault_rows"], FAULT_COLUMNS)
         self._operations = _Log(self._worlds["operation_rows"], OPERATION_COLUMNS)
@@ -139,7 +141,7 @@ class Simulator:
     def summary(self) -> Summary:
         """Return what the run found out, once it has ended."""
         assert self._stop is not None, "a run is summarised when it has ended"
-        return summarise(self.world, self._sections, END_OF[self._stop], MODEL_VERSION)
+        return summarise(self.world, self._names, END_OF[self._stop], MODEL_VERSION)
 
 
 def warm_up() -> None:

@@ -8,8 +8,10 @@ import numpy as np
 from faultlane_server.codes import RecordingKind, VmFault
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.world import (
+    ATTEMPTS_KEPT,
     HISTOGRAM_BUCKETS,
     HISTOGRAM_SUB,
+    RETRIES_MAX,
     TRACE_MAX,
     Cause,
     Histograms,
@@ -72,7 +74,9 @@ def acquired(world, lock, waited_ns, contended):
 
 @compiled
 def held(world, lock, hold_ns):
-    world.tally.locks[lock].hold_ns += hold_ns
+    row = world.tally.locks[lock]
+    row.hold_ns += hold_ns
+    row.hold_ns_max = max(row.hold_ns_max, hold_ns)
 
 
 @compiled
@@ -110,8 +114,66 @@ def fault_ended(world, thread, end_ns, finished):
     collect(world, _histogram_of(fault, finished), duration_ns, finished)
     for cause in range(len(fault.wait_ns)):
         world.tally.waits_ns[cause] += fault.wait_ns[cause]
+    _count_retries(world, thread, duration_ns, finished)
     if _is_recorded(world, fault, duration_ns, finished):
         _write_fault(world, thread, duration_ns, finished)
+
+
+@compiled
+def attempt_ended(world, thread, now_ns):
+    """Remember how an attempt ended that is not the last one, if it is one of the first."""
+    fault = world.threads[thread]
+    if fault.attempts > ATTEMPTS_KEPT:
+        return
+    row = world.attempts[thread * ATTEMPTS_KEPT + fault.attempts - 1]
+    row.lock = fault.lock
+    row.reason = fault.retry_reason
+    row.tried = fault.tried
+    row.end_ns = now_ns
+    row.device_ns = fault.wait_ns[Cause.DEVICE]
+    row.folio_ns = fault.wait_ns[Cause.FOLIO]
+    row.mmap_lock_ns = fault.wait_ns[Cause.MMAP_LOCK]
+
+
+@compiled
+def _count_retries(world, thread, duration_ns, finished):
+    """Count a fault by how often it was tried again."""
+    fault = world.threads[thread]
+    retries = min(max(fault.attempts - 1, 0), RETRIES_MAX - 1)
+    world.tally.retries[fault.kind * RETRIES_MAX + retries] += 1
+    if fault.attempts > max(world.tally.longest.attempts, 1):
+        _keep_longest(world, thread, duration_ns, finished)
+
+
+@compiled
+def _keep_longest(world, thread, duration_ns, finished):
+    """Keep how the attempts of a fault ended: no other one has made so many."""
+    fault = world.threads[thread]
+    longest = world.tally.longest
+    longest.attempts = fault.attempts
+    longest.vma_retries = fault.vma_retries
+    longest.thread = thread
+    longest.touch = fault.touches
+    longest.kind = fault.kind
+    longest.lock = fault.lock
+    longest.finished = finished
+    longest.begin_ns = fault.begin_ns
+    longest.duration_ns = duration_ns
+    for cause in range(len(fault.wait_ns)):
+        longest.wait_ns[cause] = fault.wait_ns[cause]
+    for number in range(min(fault.attempts - 1, ATTEMPTS_KEPT)):
+        _copy_attempt(longest.first[number], world.attempts[thread * ATTEMPTS_KEPT + number])
+
+
+@compiled
+def _copy_attempt(row, other):
+    row.lock = other.lock
+    row.reason = other.reason
+    row.tried = other.tried
+    row.end_ns = other.end_ns
+    row.device_ns = other.device_ns
+    row.folio_ns = other.folio_ns
+    row.mmap_lock_ns = other.mmap_lock_ns
 
 
 @compiled
@@ -266,3 +328,4 @@ def clear(world):
         row.wait_ns = 0
         row.wait_ns_max = 0
         row.hold_ns = 0
+        row.hold_ns_max = 0

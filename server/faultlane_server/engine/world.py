@@ -54,6 +54,17 @@ TRACE_MAX = 8192
 HISTOGRAM_SUB = 64  # buckets in an octave: a percentile is off by less than 1 %
 HISTOGRAM_BUCKETS = 48 * HISTOGRAM_SUB
 HISTOGRAMS_MAX = 96 + SECTIONS_MAX
+SLOTS_MAX = 8192  # locks that are waited for at one time
+SHARES_MAX = 16  # different chains to which the waits for one lock go
+NODES_MAX = 2048  # of a run, besides those that are there from the start
+EDGES_MAX = 4096
+CHAINS_MAX = 8192
+INSTANCES_MAX = 8192
+GROUPS_MAX = 256  # of threads that are told apart; the others count as the last one
+ACTIVITIES_MAX = 64
+RETRIES_MAX = 64  # so many numbers of retries are told apart: the last one stands for more
+FAULT_KINDS_MAX = 16
+ATTEMPTS_KEPT = 8  # of a fault: how each of them ended
 
 i32 = np.int32
 i64 = np.int64
@@ -112,6 +123,59 @@ class Cause(IntEnum):
 
 
 CAUSES = 16
+
+
+class Waits(IntEnum):
+    """What is waited for, as blame has it: a lock in the mode in which a thread wants it."""
+
+    MMAP_READ = 0
+    MMAP_WRITE = 1
+    VMA_WRITE = 2  # a writer waits for readers inside a VMA
+    INVALIDATE_READ = 3
+    INVALIDATE_WRITE = 4
+    FOLIO_FILE = 5
+    FOLIO_ANON = 6
+    FOLIO_SWAP = 7  # anonymous memory that is in swap, or comes from there
+    SWAP_CACHE = 8
+    FALLOC = 9
+    FAULT_MUTEX = 10
+    # What no thread is to blame for.
+    WRITEBACK = 11
+    THROTTLE = 12
+    RECLAIM = 13
+    USERFAULTFD = 14
+
+
+WAITS = 15
+
+
+class Activity(IntEnum):
+    """What a thread does while it waits, or while others wait for it."""
+
+    PROGRAM = 0  # user mode
+    FAULT_VMA = 1  # a fault, in an attempt under the VMA lock
+    FAULT_MMAP = 2  # in an attempt under mmap_lock
+    KSWAPD = 3
+    AGING = 4  # walks page tables, with mmap_lock held for read
+    # Who is no thread.
+    DEVICE = 5
+    WAKEUP = 6  # nobody has the lock: who is to have it next is being woken
+    PAUSE = 7  # a sleep until some time
+    MONITOR = 8  # of a userfaultfd
+    UNKNOWN = 9  # there was no room to follow it
+    OPERATIONS = 16  # the first of them, by OperationKind
+
+
+class Leaf(IntEnum):
+    """Where a chain of blame ends, besides in a `Cause`."""
+
+    EACH_OTHER = 16  # a deadlock: the chain leads back to itself
+    NO_ROOM = 17
+
+
+NODES_DIRECT = 32  # and what is waited for: a wait that no thread is blamed for
+NODES_UNKNOWN = 64  # and what is waited for: a wait that could not be followed
+NODES_FIRST = 96  # of those that a run makes
 
 
 class ThreadState(IntEnum):
@@ -363,6 +427,10 @@ Rwsem = _record(
     ("spin_last", i64),  # the last optimistic spinner, or NOBODY
     ("spins_on_readers", i64),  # 1: the head spinner has its deadline set
     ("woken", i64),  # out: who was woken by the last call, or NOBODY
+    ("holders_first", i64),  # who reads for longest, linked by Thread.held_next, or NOBODY
+    ("holders_last", i64),
+    ("slot_read", i64),  # where who waits to read is accounted for, or NOBODY
+    ("slot_write", i64),
 )
 
 Mm = _record(
@@ -432,6 +500,8 @@ Vma = _record(
     ("drain", i64),  # Drain: what the writer does that waits for the readers
     ("drainer", i64),  # that writer, or NOBODY
     ("reader", i64),  # who came in last for read: whom a writer waits for
+    ("holders_first", i64),  # readers that have slept, linked by Thread.held_next, or NOBODY
+    ("holders_last", i64),
     ("word", LockWord),
     ("next_free", i64),  # the next free slot, while this one is free
     ("file_next", i64),  # the VMAs of a file (i_mmap)
@@ -544,6 +614,7 @@ File = _record(
     ("falloc_start", i64),  # pages that a hole is being punched into: of tmpfs only
     ("falloc_end", i64),
     ("falloc_first", i64),  # who waits until that is over, linked by Thread.behind, or NOBODY
+    ("falloc_thread", i64),  # who punches it
 )
 
 Device = _record(
@@ -684,6 +755,7 @@ Thread = _in_lines(
     ("waits_for", i64),  # whom for, as far as that is a thread
     ("blocked_ns", i64),  # since when it sleeps
     ("awake_attempts", i64),  # since it slept last, for any time at all
+    ("blamed_first", i64),  # the first slot in which it is to blame, or NOBODY
     ("pending_cause", i64),  # what the time until its CPU's event was charged to
     ("pending_stall_ns", i64),  # how much of it to lock words
     ("pending_reclaim_ns", i64),  # how much of it to reclaim
@@ -725,6 +797,7 @@ Thread = _in_lines(
     ("lock", i64),  # FaultLock of this attempt
     ("held", i64),  # the same while it is held, else 0
     ("held_since_ns", i64),
+    ("is_listed", i64),  # 1: it stands in the list of those who hold the fault lock
     ("asked_ns", i64),  # when it asked for the lock that it waits for
     ("tried", i64),  # FAULT_FLAG_TRIED
     ("attempts", i64),
@@ -823,11 +896,18 @@ Thread = _in_lines(
     ("ending", i64),  # 1: its program is over
     ("huge_base", i64),  # where the huge pages begin that it is about, or -1: they are small
     # More of its scheduling.
-    ("rt_priority", i64),
+    ("priority", i64),  # how urgent it is, from 0 to 254
     ("slice_left_ns", i64),  # of SCHED_RR
     ("affinity", i64),  # the row of World.affinities, or 0: all CPUs
     ("is_late", i64),  # 1: it stands in Cpu.late
     ("cut_step", i64),  # what it does at the end of the burst that was cut off
+    # Blame.
+    ("group", i64),
+    ("slot", i64),  # of the lock that it waits for, or NOBODY
+    ("wait_kind", i64),  # Waits, for a folio
+    ("shares_seen", i64),  # how many clocks its slot had when it began to wait
+    ("held_next", i64, 2),  # who came to the list of its fault lock, or invalidate_lock, behind it
+    ("held_before", i64, 2),  # who came before it, or NOBODY
 )
 
 
@@ -939,6 +1019,7 @@ LockTally = _record(
     ("wait_ns", i64),
     ("wait_ns_max", i64),
     ("hold_ns", i64),
+    ("hold_ns_max", i64),
 )
 
 
@@ -962,11 +1043,136 @@ Histogram = _record(
     ("counts", i64, HISTOGRAM_BUCKETS),
 )
 
+# How an attempt ended that was not the last one of its fault.
+Attempt = _record(
+    ("lock", u16),  # FaultLock
+    ("reason", u16),  # RetryReason
+    ("tried", u32),  # FAULT_FLAG_TRIED
+    ("end_ns", i64),
+    ("device_ns", i64),  # that the fault had waited so far for devices
+    ("folio_ns", i64),
+    ("mmap_lock_ns", i64),
+)
+
+# The fault that made most attempts, the first one of several.
+Longest = _record(
+    ("attempts", i64),
+    ("vma_retries", i64),
+    ("thread", i64),
+    ("touch", i64),
+    ("kind", i64),
+    ("lock", i64),  # of its last attempt
+    ("finished", i64),
+    ("begin_ns", i64),
+    ("duration_ns", i64),
+    ("wait_ns", i64, CAUSES),
+    ("first", Attempt, ATTEMPTS_KEPT),
+)
+
 Tally = _record(
     ("counters", i64, COUNTERS),
     ("waits_ns", i64, CAUSES),  # of faults
+    ("retries", i64, FAULT_KINDS_MAX * RETRIES_MAX),  # how many faults of a kind had so many
+    ("longest", Longest),
     ("locks", LockTally, LOCKS),
     ("histograms", Histogram, HISTOGRAMS_MAX),
+)
+
+# A lock that is waited for in one mode. A clock for each chain to which blame goes tells for how
+# long it did; whoever waits takes the differences of the clocks between begin and end of its wait.
+Slot = _record(
+    ("kind", i64),  # Waits
+    ("instance", i64),  # which mm, file, or id of a VMA
+    ("waiters", i64),
+    ("since_ns", i64),  # up to when the clocks go
+    ("blamed", i64),  # the thread to blame, or NOBODY
+    ("instead", i64),  # Activity: who is to blame instead of a thread
+    ("node", i64),  # the chain that begins here
+    ("vma_id", i64),  # of the VMA that this chain leads through, or NOBODY
+    ("vma_start", i64),
+    ("vma_end", i64),
+    ("next_blamed", i64),  # the next slot in which its thread is to blame; of a free slot the next
+    ("below", i64),  # the slot in which its thread waits, or NOBODY
+    ("above_first", i64),  # the slots whose threads wait in this one
+    ("above_next", i64),
+    ("above_before", i64),
+    ("round", i64),  # in which it was looked at last
+    ("todo_next", i64),  # that is to be looked at in this round
+    ("shares", i64),  # how many clocks it has
+    ("clock_ns", i64, SHARES_MAX),
+    ("clock_node", i64, SHARES_MAX),
+    ("clock_vma_id", i64, SHARES_MAX),
+    ("clock_vma_start", i64, SHARES_MAX),
+    ("clock_vma_end", i64, SHARES_MAX),
+)
+
+Seen = _record(("clock_ns", i64, SHARES_MAX))
+
+# What stands in the way of a wait: a lock, what its holder does, and what stands in its way.
+Node = _record(
+    ("key", i64),  # 0: the place is free
+    ("kind", i64),  # Waits
+    ("holder", i64),  # class: group * ACTIVITIES_MAX + Activity
+    ("priority", i64),  # of the holder
+    ("lowest", i64),  # priority of all holders from here on
+    ("tail", i64),  # the node of what the holder waits for; below NODES_DIRECT a Cause or Leaf
+    ("depth", i64),
+)
+
+# How long a class of threads has waited for another one.
+Edge = _record(
+    ("key", i64),  # 0: the place is free
+    ("waiter", i64),  # class
+    ("kind", i64),  # Waits
+    ("holder", i64),  # class
+    ("waits", i64),
+    ("wait_ns", i64),
+    ("wait_ns_max", i64),
+)
+
+Chain = _record(
+    ("key", i64),  # 0: the place is free
+    ("waiter", i64),  # class
+    ("node", i64),
+    ("waits", i64),
+    ("wait_ns", i64),
+    ("wait_ns_max", i64),
+    ("aside_waits", i64),  # of threads that access other VMAs than the one the chain leads through
+    ("aside_ns", i64),
+)
+
+Waiter = _record(
+    ("waits", i64),
+    ("wait_ns", i64),
+    ("wait_ns_max", i64),
+    ("asleep_ns", i64),  # uninterruptibly: in state D
+    ("asleep_ns_max", i64),
+    ("inverted_ns", i64),  # while a thread of lower priority was in the way
+    ("inverted_ns_max", i64),
+    ("inverted_thread", i64),  # whose wait this was
+)
+
+LockInstance = _record(
+    ("key", i64),  # 0: the place is free
+    ("lock", i64),  # Locks
+    ("instance", i64),
+    ("contended", i64),
+    ("wait_ns", i64),
+    ("wait_ns_max", i64),
+)
+
+Blame = _record(
+    ("slots_used", i64),
+    ("slot_free", i64),  # the first free slot that was used before, or NOBODY
+    ("rounds", i64),
+    ("unfollowed", i64),  # waits for which there was no slot
+    ("slots", Slot, SLOTS_MAX),
+    ("seen", Seen, THREADS_MAX + 1),
+    ("nodes", Node, NODES_FIRST + NODES_MAX),
+    ("edges", Edge, 1 + EDGES_MAX),  # the first one is for what there is no room for
+    ("chains", Chain, 1 + CHAINS_MAX),
+    ("waiters", Waiter, GROUPS_MAX * ACTIVITIES_MAX),
+    ("instances", LockInstance, 1 + INSTANCES_MAX),
 )
 
 Entry = _record(
@@ -1140,6 +1346,8 @@ World = _in_lines(
     ("zipf", u64, ZIPF_MAX),
     ("points", QuantilePoint, QUANTILES_MAX),
     ("tally", Tally),
+    ("blame", Blame),
+    ("attempts", Attempt, (THREADS_MAX + 1) * ATTEMPTS_KEPT),  # the first ones of each fault
     ("fault_rows", FaultRows),
     ("operation_rows", OperationRows),
     ("traces", TraceRow, TRACE_MAX),
@@ -1157,5 +1365,8 @@ def empty_world() -> np.recarray:
 
 def free_rwsem(lock) -> None:
     """Make a rwsem that nobody holds or waits for."""
-    for name in ("writer", "owner", "first", "last", "spin_first", "spin_last", "woken"):
+    for name in (
+        *("writer", "owner", "first", "last", "spin_first", "spin_last", "woken"),
+        *("holders_first", "holders_last", "slot_read", "slot_write"),
+    ):
         lock[name] = 0xFFFFFFFF

@@ -69,6 +69,8 @@ def summary_to_wire(summary: Summary) -> simulation_pb2.Summary:
     ]
     content["latencies"] = [simulation_pb2.Latency(**asdict(row)) for row in summary.latencies]
     content["locks"] = [simulation_pb2.LockRow(**asdict(row)) for row in summary.locks]
+    content["blame"] = simulation_pb2.Blame(**asdict(summary.blame))
+    content["retries"] = simulation_pb2.Retries(**asdict(summary.retries))
     content["diagnosis"] = summary.diagnosis and simulation_pb2.Diagnosis(
         **asdict(summary.diagnosis)
     )

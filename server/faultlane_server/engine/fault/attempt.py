@@ -10,7 +10,7 @@ from faultlane_server.engine.fault import retry
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.locks import fault_lock, invalidate_lock, mmap_lock
 from faultlane_server.engine.memory import anon_page, charges, page_cache
-from faultlane_server.engine.tally import count, trace
+from faultlane_server.engine.tally import attempt_ended, count, trace
 from faultlane_server.engine.world import WRITEBACK, Counter, Step
 
 
@@ -59,6 +59,7 @@ def end_in_retry(world, thread, now_ns, reason):
     fault.result |= VmFault.RETRY
     fault.reasons |= 1 << reason
     fault.retry_reason = reason
+    attempt_ended(world, thread, now_ns)
     _go_on_after_retry(world, thread, now_ns)
 
 

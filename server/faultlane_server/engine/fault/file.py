@@ -3,6 +3,8 @@
 F0 to F9 are the steps of filemap_fault in their order, a0 to a9 those of the whole attempt.
 """
 
+import numpy as np
+
 from faultlane_server.codes import (
     NOBODY,
     Advice,
@@ -14,7 +16,7 @@ from faultlane_server.codes import (
     VmaLockFaults,
     VmFault,
 )
-from faultlane_server.engine import device, sched
+from faultlane_server.engine import blame, device, sched
 from faultlane_server.engine.fault import access, finish, retry
 from faultlane_server.engine.fault.attempt import (
     drop,
@@ -29,7 +31,7 @@ from faultlane_server.engine.fault.attempt import (
     waits_for_old_page,
 )
 from faultlane_server.engine.jit import compiled, prefetch
-from faultlane_server.engine.locks import fault_lock, folio_lock, invalidate_lock, mmap_lock
+from faultlane_server.engine.locks import fault_lock, invalidate_lock, mmap_lock
 from faultlane_server.engine.memory import (
     address_space,
     charges,
@@ -55,6 +57,7 @@ from faultlane_server.engine.world import (
     Cause,
     Counter,
     Step,
+    Waits,
 )
 
 RA_PAGES_DIVISOR = 4  # by which a failed read shrinks the window (shrink_readahead_size_eio)
@@ -206,7 +209,7 @@ def _make_page(world, thread, now_ns):
     folio = world.folios[fault.folio]
     page_cache.add(world, thread, fault.folio, 0)
     page_cache.get(world, thread)
-    is_locked = folio_lock.try_lock(folio, thread)
+    is_locked = page_cache.try_lock(world, thread, folio, now_ns)
     assert is_locked, "a new folio is locked by who has made it"
     cost = world.config.cost
     spent_ns = cost.readahead_page_ns
@@ -244,6 +247,8 @@ def _wait_for_hole(world, thread, now_ns):
     drop_if_allowed(world, thread, now_ns)
     fault.behind = file.falloc_first
     file.falloc_first = thread
+    puncher = file.falloc_thread
+    blame.wait_for_thread(world, thread, np.int64(Waits.FALLOC), puncher, now_ns)
     sched.block(world, thread, now_ns, Cause.FALLOC, NOBODY, Step.FALLOC_OVER)
 
 
@@ -407,7 +412,7 @@ def lock_folio(world, thread, now_ns):
     if not page_cache.is_same(world, thread):
         _find_again(world, thread, now_ns)
         return
-    if folio_lock.try_lock(folio, thread):
+    if page_cache.try_lock(world, thread, folio, now_ns):
         check(world, thread, now_ns)
         return
     if world.files[fault.file].kind != FileKind.REGULAR:
@@ -447,7 +452,7 @@ def folio_woken(world, thread, now_ns):
     """Own the folio that was waited for, or be beaten to it and wait again (F4)."""
     fault = world.threads[thread]
     folio = world.folios[fault.folio]
-    if page_cache.is_same(world, thread) and folio_lock.own(folio, thread):
+    if page_cache.is_same(world, thread) and page_cache.own(world, thread, folio, now_ns):
         check(world, thread, now_ns)
     else:
         _wait_or_find(world, thread, now_ns)

@@ -13,7 +13,7 @@ from faultlane_server.engine.fault.attempt import (
     release_invalidate_lock,
 )
 from faultlane_server.engine.jit import compiled
-from faultlane_server.engine.locks import folio_lock, invalidate_lock
+from faultlane_server.engine.locks import invalidate_lock
 from faultlane_server.engine.memory import charges, page_cache, page_table, writeback
 from faultlane_server.engine.queue import Kind, push
 from faultlane_server.engine.tally import count
@@ -80,7 +80,7 @@ def lock_folio_again(world, thread, now_ns):
         release_invalidate_lock(world, thread, now_ns)
         fault.result = VmFault.NOPAGE
         sched.burst(world, thread, now_ns, 0, Step.RELEASE)
-    elif folio_lock.own(folio, thread):
+    elif page_cache.own(world, thread, folio, now_ns):
         folio_is_stable(world, thread, now_ns)
     else:
         page_cache.wait_for(world, thread, folio, True, now_ns, Step.MKWRITE_WOKEN)

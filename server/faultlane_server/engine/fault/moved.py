@@ -14,7 +14,6 @@ from faultlane_server.engine.fault.attempt import (
     retry_at_once,
 )
 from faultlane_server.engine.jit import compiled
-from faultlane_server.engine.locks import folio_lock
 from faultlane_server.engine.memory import memcg, page_cache, page_table
 from faultlane_server.engine.world import (
     PTE_ANON,
@@ -99,7 +98,7 @@ def _lock_exclusive(world, thread, now_ns, spent_ns):
     fault.rounds = 0
     page_cache.get(world, thread)
     sched.owe(world, thread, spent_ns)
-    if folio_lock.try_lock(world.folios[fault.folio], thread):
+    if page_cache.try_lock(world, thread, world.folios[fault.folio], now_ns):
         _make_normal(world, thread, now_ns)
         return
     sched.owe(world, thread, world.config.cost.folio_wait_ns)
@@ -142,7 +141,7 @@ def _wait_to_own(world, thread, now_ns):
 @compiled
 def exclusive_woken(world, thread, now_ns):
     """Own the folio, or be beaten to it and wait again."""
-    if folio_lock.own(world.folios[world.threads[thread].folio], thread):
+    if page_cache.own(world, thread, world.folios[world.threads[thread].folio], now_ns):
         _make_normal(world, thread, now_ns)
     else:
         _wait_to_own(world, thread, now_ns)

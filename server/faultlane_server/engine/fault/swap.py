@@ -7,7 +7,7 @@ waited for at S4, and there the lock may be let go (folio_lock_or_retry).
 import numpy as np
 
 from faultlane_server.codes import NOBODY, Access, RetryReason, VmFault
-from faultlane_server.engine import device, sched
+from faultlane_server.engine import blame, device, sched
 from faultlane_server.engine.fault import retry, wp
 from faultlane_server.engine.fault.attempt import (
     drop,
@@ -16,7 +16,6 @@ from faultlane_server.engine.fault.attempt import (
     pte_of,
 )
 from faultlane_server.engine.jit import compiled
-from faultlane_server.engine.locks import folio_lock
 from faultlane_server.engine.memory import (
     anon_page,
     charges,
@@ -47,6 +46,7 @@ from faultlane_server.engine.world import (
     Counter,
     Step,
     ThreadState,
+    Waits,
 )
 
 COLLISION_JIFFIES = 2  # schedule_timeout_uninterruptible(1): up to two, by the rounding of timers
@@ -119,6 +119,7 @@ def _collide(world, thread, holder, now_ns):
     jiffy_ns = world.config.jiffy_ns
     until_ns = (now_ns // jiffy_ns + COLLISION_JIFFIES) * jiffy_ns
     row.timer = push(world.queue, until_ns, Kind.TIMER, thread)
+    blame.wait_for_thread(world, thread, np.int64(Waits.SWAP_CACHE), holder, now_ns)
     sched.block(world, thread, now_ns, Cause.SWAP_CACHE, holder, Step.SWAP_COLLIDED)
 
 
@@ -268,7 +269,7 @@ def _lock_or_retry(world, thread, now_ns):
     rule = world.config.rules[fault.fault_class]
     fault.rounds = 0
     fault.wait_is_killable = 1
-    if folio_lock.try_lock(folio, thread):
+    if page_cache.try_lock(world, thread, folio, now_ns):
         _locked(world, thread, now_ns)
         return
     sched.owe(world, thread, world.config.cost.folio_wait_ns)
@@ -313,7 +314,7 @@ def woken(world, thread, now_ns):
     fault = world.threads[thread]
     if not page_cache.is_same(world, thread):
         _leave(world, thread, now_ns)
-    elif folio_lock.own(world.folios[fault.folio], thread):
+    elif page_cache.own(world, thread, world.folios[fault.folio], now_ns):
         _locked(world, thread, now_ns)
     else:
         _wait(world, thread, now_ns)

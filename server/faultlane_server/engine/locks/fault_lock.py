@@ -1,7 +1,7 @@
 """The fault lock: whichever of the VMA lock and mmap_lock an attempt runs under."""
 
 from faultlane_server.codes import FaultLock
-from faultlane_server.engine import sched
+from faultlane_server.engine import blame, sched
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.locks import mmap_lock, vma_lock
 from faultlane_server.engine.locks.word import strike
@@ -43,8 +43,11 @@ def _release_vma(world, thread, now_ns):
     vma = world.vmas[fault.vma]
     held(world, Locks.VMA_READ, now_ns - fault.held_since_ns)
     fault.held = 0
+    blame.leaves_vma(world, vma, thread)
     strike(world, thread, vma.word, now_ns)
     if not vma_lock.end_read(vma):
+        if vma.drain != Drain.NONE:
+            blame.vma_changed(world, vma, now_ns)
         return
     writer = vma.drainer
     world.threads[writer].waits_for = thread

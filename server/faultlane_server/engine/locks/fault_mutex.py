@@ -8,10 +8,10 @@ meanwhile.
 import numpy as np
 
 from faultlane_server.codes import NOBODY
-from faultlane_server.engine import sched
+from faultlane_server.engine import blame, sched
 from faultlane_server.engine.draw import mix
 from faultlane_server.engine.jit import compiled
-from faultlane_server.engine.world import Cause
+from faultlane_server.engine.world import Cause, Waits
 
 FILE_SHIFT = 40  # of the file's number, above that of the page
 
@@ -43,6 +43,8 @@ def lock(world, thread, now_ns, step):
         world.threads[mutex.last].behind = thread
     mutex.last = thread
     sched.block(world, thread, now_ns, Cause.FAULT_MUTEX, mutex.holder, step)
+    kind = np.int64(Waits.FAULT_MUTEX)
+    blame.wait_for_thread(world, thread, kind, np.int64(mutex.holder), now_ns)
     return False
 
 
@@ -57,6 +59,7 @@ def unlock(world, thread, now_ns):
     mutex.holder = heir
     if heir != NOBODY:
         mutex.first = world.threads[heir].behind
+        blame.handed_over(world, np.int64(mutex.first), np.int64(heir), now_ns)
         sched.wake_from(world, heir, thread, now_ns)
 
 

@@ -4,12 +4,14 @@ A rw_semaphore like mmap_lock, but plain: nobody tries it first, no wait for it 
 and its writers queue without spinning, which the kernel's do.
 """
 
+import numpy as np
+
 from faultlane_server.codes import NOBODY
-from faultlane_server.engine import sched
+from faultlane_server.engine import blame, sched
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.locks import rwsem
 from faultlane_server.engine.locks.rwsem import Wake
-from faultlane_server.engine.world import Cause, Step, ThreadState
+from faultlane_server.engine.world import Cause, Step, ThreadState, Waits
 
 
 @compiled
@@ -24,7 +26,11 @@ def lock_shared(world, thread, now_ns, step):
     timeout_ns = rwsem.timeout_ns(world.config, now_ns)
     fault.invalidate_held = 1
     is_held = rwsem.read(lock, world.threads, thread, now_ns, timeout_ns)
-    if not is_held:
+    if is_held:
+        _shares(world, lock, thread, now_ns)
+    else:
+        kind = np.int64(Waits.INVALIDATE_READ)
+        blame.wait_for_rwsem(world, thread, lock, kind, fault.file, now_ns)
         sched.block(world, thread, now_ns, Cause.INVALIDATE_LOCK, blocker, step)
     _wake_up(world, lock, thread, now_ns)
     return is_held
@@ -36,7 +42,10 @@ def unlock_shared(world, thread, now_ns):
     fault = world.threads[thread]
     lock = world.files[fault.file].invalidate_lock
     fault.invalidate_held = 0
-    if rwsem.release_read(lock):
+    must_wake = rwsem.release_read(lock)
+    blame.ends_to_hold(world, lock, thread, blame.INVALIDATE_LOCK)
+    blame.rwsem_changed(world, lock, now_ns)
+    if must_wake:
         rwsem.wake(lock, world.threads, now_ns, Wake.ANY)
         _wake_up(world, lock, thread, now_ns)
 
@@ -49,11 +58,14 @@ def lock_exclusive(world, thread, now_ns):
     """
     lock = world.files[world.threads[thread].op_file].invalidate_lock
     if rwsem.try_write(lock, thread):
+        blame.rwsem_changed(world, lock, now_ns)
         return True
     blocker = _in_the_way(lock)
     timeout_ns = rwsem.timeout_ns(world.config, now_ns)
     is_held = rwsem.queue_write(lock, world.threads, thread, now_ns, timeout_ns)
-    if not is_held:
+    if is_held:
+        blame.rwsem_changed(world, lock, now_ns)
+    else:
         _sleep(world, thread, now_ns, blocker)
     _wake_up(world, lock, thread, now_ns)
     return is_held
@@ -64,6 +76,7 @@ def retry_exclusive(world, thread, now_ns):
     """Try again, as a writer in the queue that was woken; returns whether the lock is held."""
     lock = world.files[world.threads[thread].op_file].invalidate_lock
     if rwsem.retry_write(lock, world.threads, thread, now_ns):
+        blame.rwsem_changed(world, lock, now_ns)
         return True
     _sleep(world, thread, now_ns, _in_the_way(lock))
     return False
@@ -73,13 +86,25 @@ def retry_exclusive(world, thread, now_ns):
 def unlock_exclusive(world, thread, now_ns):
     """Let go of the lock of the operation's file."""
     lock = world.files[world.threads[thread].op_file].invalidate_lock
-    if rwsem.release_write(lock):
+    must_wake = rwsem.release_write(lock)
+    blame.rwsem_changed(world, lock, now_ns)
+    if must_wake:
         rwsem.wake(lock, world.threads, now_ns, Wake.ANY)
         _wake_up(world, lock, thread, now_ns)
 
 
 @compiled
+def _shares(world, lock, thread, now_ns):
+    blame.begins_to_hold(world, lock, thread, blame.INVALIDATE_LOCK)
+    blame.rwsem_changed(world, lock, now_ns)
+
+
+@compiled
 def _sleep(world, thread, now_ns, blocker):
+    file = world.threads[thread].op_file
+    lock = world.files[file].invalidate_lock
+    kind = np.int64(Waits.INVALIDATE_WRITE)
+    blame.wait_for_rwsem(world, thread, lock, kind, file, now_ns)
     sched.block(world, thread, now_ns, Cause.INVALIDATE_LOCK, blocker, Step.INVALIDATE_WOKEN)
 
 
@@ -103,4 +128,5 @@ def _wake_up(world, lock, waker, now_ns):
     while thread != NOBODY:
         behind = world.threads[thread].behind
         sched.wake_from(world, thread, waker, now_ns)
+        _shares(world, lock, thread, now_ns)
         thread = behind

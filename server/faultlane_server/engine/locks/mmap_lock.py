@@ -5,14 +5,16 @@ spin and wake up. A writer that spins watches the lock on its CPU: it is asked
 again whenever the lock or its owner changes.
 """
 
+import numpy as np
+
 from faultlane_server.codes import NOBODY, FaultLock
-from faultlane_server.engine import fair, sched
+from faultlane_server.engine import blame, fair, ledger, sched
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.locks import rwsem
 from faultlane_server.engine.locks.rwsem import Wake
 from faultlane_server.engine.locks.word import strike
 from faultlane_server.engine.tally import acquired, held, mmap_read_released
-from faultlane_server.engine.world import Cause, Locks, Step, ThreadState
+from faultlane_server.engine.world import Cause, Locks, Step, ThreadState, Waits
 
 
 @compiled
@@ -41,6 +43,8 @@ def lock_read(world, thread, now_ns, step, killed_step):
     elif fault.killed and _can_be_killed(world, fault, killed_step):
         _give_up(world, thread, now_ns, killed_step)
     else:
+        kind = np.int64(Waits.MMAP_READ)
+        blame.wait_for_rwsem(world, thread, mm.mmap_lock, kind, fault.mm, now_ns)
         sched.block(world, thread, now_ns, Cause.MMAP_LOCK, blocker, step)
         if _can_be_killed(world, fault, killed_step):
             fault.killed_step = killed_step
@@ -108,6 +112,7 @@ def end_walk(world, thread, mm, now_ns):
     row = world.mms[mm]
     strike(world, thread, row.word, now_ns)
     must_wake = rwsem.release_read(row.mmap_lock)
+    blame.rwsem_changed(world, row.mmap_lock, now_ns)
     _spinners_look(world, mm, now_ns)
     if must_wake:
         _wake_waiters(world, mm, thread, now_ns, Wake.ANY)
@@ -122,6 +127,8 @@ def unlock_read(world, thread, now_ns):
     reader.held = 0
     strike(world, thread, mm.word, now_ns)
     must_wake = rwsem.release_read(mm.mmap_lock)
+    blame.ends_to_hold(world, mm.mmap_lock, thread, blame.FAULT_LOCK)
+    blame.rwsem_changed(world, mm.mmap_lock, now_ns)
     _spinners_look(world, reader.mm, now_ns)
     if must_wake:
         _wake_waiters(world, reader.mm, thread, now_ns, Wake.ANY)
@@ -146,6 +153,8 @@ def lock_write(world, thread, now_ns):
     must_queue = sched.is_asked_to_leave(world, thread)
     if must_queue or not rwsem.may_spin(lock, _is_running(world, lock.writer)):
         return queue_write(world, thread, now_ns)
+    kind = np.int64(Waits.MMAP_WRITE)
+    blame.wait_for_rwsem(world, thread, lock, kind, writer.mm, now_ns)
     sched.wait_spinning(world, thread, now_ns, Cause.MMAP_LOCK, _in_the_way(lock, thread))
     rwsem.join_spinners(lock, world.threads, thread)
     _spinners_look(world, writer.mm, now_ns)
@@ -190,7 +199,10 @@ def _wait_queued(world, thread, now_ns, blocker):
     lock = world.mms[writer.mm].mmap_lock
     if writer.killed and writer.op_killable:
         _give_up(world, thread, now_ns, Step.WRITE_KILLED)
-    elif _watches_owner(world, thread, lock):
+        return
+    kind = np.int64(Waits.MMAP_WRITE)
+    blame.wait_for_rwsem(world, thread, lock, kind, writer.mm, now_ns)
+    if _watches_owner(world, thread, lock):
         sched.wait_spinning(world, thread, now_ns, Cause.MMAP_LOCK, blocker)
     else:
         sched.block(world, thread, now_ns, Cause.MMAP_LOCK, blocker, Step.WRITE_WOKEN)
@@ -221,6 +233,7 @@ def leave_queue(world, thread, now_ns):
     mm = world.threads[thread].mm
     lock = world.mms[mm].mmap_lock
     rwsem.leave_queue(lock, world.threads, thread, now_ns)
+    blame.rwsem_changed(world, lock, now_ns)
     _wake_up(world, lock, thread, now_ns)
     _spinners_look(world, mm, now_ns)
 
@@ -233,6 +246,7 @@ def unlock_write(world, thread, now_ns):
     _end_write(world, thread, now_ns)
     strike(world, thread, mm.word, now_ns)
     must_wake = rwsem.release_write(mm.mmap_lock)
+    blame.rwsem_changed(world, mm.mmap_lock, now_ns)
     _hand_over(world, mm.mmap_lock, now_ns)
     _spinners_look(world, writer.mm, now_ns)
     if must_wake:
@@ -249,6 +263,8 @@ def downgrade(world, thread, now_ns):
     writer.held_since_ns = now_ns
     strike(world, thread, mm.word, now_ns)
     must_wake = rwsem.downgrade(mm.mmap_lock, thread)
+    blame.begins_to_hold(world, mm.mmap_lock, thread, blame.FAULT_LOCK)
+    blame.rwsem_changed(world, mm.mmap_lock, now_ns)
     _watcher_sleeps(world, mm.mmap_lock, now_ns)
     _spinners_look(world, writer.mm, now_ns)
     if must_wake:
@@ -321,7 +337,13 @@ def _read_held(world, thread, now_ns, contended):
     reader.held = FaultLock.MMAP
     reader.held_since_ns = now_ns
     reader.mmap_reads += 1
-    acquired(world, Locks.MMAP_READ, now_ns - reader.asked_ns, contended)
+    lock = world.mms[reader.mm].mmap_lock
+    blame.begins_to_hold(world, lock, thread, blame.FAULT_LOCK)
+    blame.rwsem_changed(world, lock, now_ns)
+    waited_ns = now_ns - reader.asked_ns
+    acquired(world, Locks.MMAP_READ, waited_ns, contended)
+    if contended:
+        ledger.contended(world, np.int64(Locks.MMAP_READ), reader.mm, waited_ns)
 
 
 @compiled
@@ -333,6 +355,9 @@ def _write_held(world, thread, now_ns):
     mm.write_since_ns = now_ns
     waited_ns = now_ns - writer.asked_ns
     acquired(world, Locks.MMAP_WRITE, waited_ns, waited_ns > 0)
+    if waited_ns > 0:
+        ledger.contended(world, np.int64(Locks.MMAP_WRITE), writer.mm, waited_ns)
+    blame.rwsem_changed(world, mm.mmap_lock, now_ns)
 
 
 @compiled
@@ -366,8 +391,8 @@ def _wake_up(world, lock, waker, now_ns):
         return
     while thread != NOBODY:
         behind = world.threads[thread].behind
-        _read_held(world, thread, now_ns, True)
         sched.wake_from(world, thread, waker, now_ns)
+        _read_held(world, thread, now_ns, True)
         thread = behind
 
 

@@ -70,6 +70,8 @@ def new_slot(world):
     vma.reader = NOBODY
     vma.drain = Drain.NONE
     vma.drainer = NOBODY
+    vma.holders_first = NOBODY
+    vma.holders_last = NOBODY
     vma.seq = -1  # all ones: not write-locked
     vma.word.cpu = NOBODY
     vma.word.free_ns = 0

@@ -7,7 +7,7 @@ referred to the old one knows it by its generation.
 import numpy as np
 
 from faultlane_server.codes import NOBODY, FileKind
-from faultlane_server.engine import device, sched
+from faultlane_server.engine import blame, device, sched
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.locks import folio_lock
 from faultlane_server.engine.memory import charges, lru, rmap, swap, workingset
@@ -110,9 +110,28 @@ def _make_clean(world, file, folio):
 
 
 @compiled
+def try_lock(world, thread, folio, now_ns):
+    """Lock a folio if it is free, whoever waits for it."""
+    if not folio_lock.try_lock(folio, thread):
+        return False
+    blame.folio_changed(world, folio, now_ns)
+    return True
+
+
+@compiled
+def own(world, thread, folio, now_ns):
+    """Have a folio locked: because it was handed over to the thread, or because it is free."""
+    if not folio_lock.own(folio, thread):
+        return False
+    blame.folio_changed(world, folio, now_ns)
+    return True
+
+
+@compiled
 def unlock(world, thread, folio, now_ns):
     """Unlock a folio and wake who may have it now, at the expense of the thread."""
     woken = folio_lock.unlock(folio, world.threads)
+    blame.folio_changed(world, folio, now_ns)
     while woken != NOBODY:
         behind = world.threads[woken].behind
         sched.wake_from(world, woken, thread, now_ns)
@@ -132,6 +151,10 @@ def wait_for(world, thread, folio, exclusive, now_ns, step):
     folio_lock.wait_for(folio, world.threads, thread, exclusive)
     holder = np.int64(folio.holder)
     cause = Cause.DEVICE if holder == NOBODY else Cause.FOLIO
+    if holder == NOBODY:
+        world.threads[thread].wait_kind = blame.kind_of_folio(folio)
+    else:
+        blame.wait_for_folio(world, thread, folio, now_ns)
     sched.block(world, thread, now_ns, cause, holder, step)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from faultlane_server.codes import NOBODY, FileKind, OperationKind
 from faultlane_server.engine import sched
 from faultlane_server.engine.jit import compiled
-from faultlane_server.engine.locks import folio_lock, invalidate_lock
+from faultlane_server.engine.locks import invalidate_lock
 from faultlane_server.engine.memory import page_cache, rmap
 from faultlane_server.engine.ops import entry
 from faultlane_server.engine.tally import count
@@ -76,6 +76,7 @@ def _unmap(world, thread, now_ns):
     elif world.files[caller.op_file].kind == FileKind.TMPFS:
         world.files[caller.op_file].falloc_start = caller.op_start
         world.files[caller.op_file].falloc_end = caller.op_end
+        world.files[caller.op_file].falloc_thread = thread
     caller.op_at = caller.op_start
     unmapped = rmap.unmap(world, caller.op_file, caller.op_start, caller.op_end, is_truncation)
     spent_ns += unmapped * cost.munmap_page_ns
@@ -146,7 +147,7 @@ def _lock(world, thread, folio, now_ns, step):
     Whoever waits for a folio lines up again until it has the lock: only who unlocks it wakes
     the next one.
     """
-    if folio_lock.own(folio, thread):
+    if page_cache.own(world, thread, folio, now_ns):
         return True
     page_cache.wait_for(world, thread, folio, True, now_ns, step)
     return False

@@ -9,7 +9,6 @@ import numpy as np
 from faultlane_server.codes import NOBODY, FileKind
 from faultlane_server.engine import sched
 from faultlane_server.engine.jit import compiled
-from faultlane_server.engine.locks import folio_lock
 from faultlane_server.engine.memory import address_space, page_cache, page_table, rmap
 from faultlane_server.engine.ops import entry
 from faultlane_server.engine.tally import count
@@ -66,7 +65,7 @@ def _folio_at(world, caller):
 @compiled
 def _lock(world, thread, now_ns):
     folio = world.folios[world.threads[thread].op_folio]
-    if folio_lock.own(folio, thread):
+    if page_cache.own(world, thread, folio, now_ns):
         locked(world, thread, now_ns)
     else:
         page_cache.wait_for(world, thread, folio, True, now_ns, Step.MIGRATE_WOKEN)
@@ -76,7 +75,7 @@ def _lock(world, thread, now_ns):
 def woken(world, thread, now_ns):
     """Own the folio that was waited for, or look at the page anew."""
     caller = world.threads[thread]
-    if folio_lock.own(world.folios[caller.op_folio], thread):
+    if page_cache.own(world, thread, world.folios[caller.op_folio], now_ns):
         locked(world, thread, now_ns)
         return
     if _folio_at(world, caller) != caller.op_folio:

@@ -4,8 +4,10 @@ What is changed stands in one file for each family of operations. Each of them p
 next change (which VMAs to lock, what it costs), and applies it when the VMAs are locked.
 """
 
+import numpy as np
+
 from faultlane_server.codes import Madvice, OperationKind, VmaLockDesign
-from faultlane_server.engine import program, sched
+from faultlane_server.engine import blame, ledger, program, sched
 from faultlane_server.engine.fault import handler, stack
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.locks import mmap_lock, rwsem, vma_lock
@@ -130,6 +132,7 @@ def _wait_for_readers(world, thread, vma, now_ns):
     writer.asked_ns = now_ns
     design = world.config.vma_lock_design
     vma_lock.begin_drain(vma, thread, design)
+    blame.wait_for_vma(world, thread, vma, now_ns)
     if design == VmaLockDesign.RWSEM:
         sched.wait_spinning(world, thread, now_ns, Cause.VMA, vma.reader)
         until_ns = now_ns + rwsem.reader_spin_ns(vma.readers)
@@ -146,6 +149,7 @@ def drain_expired(world, thread, now_ns):
     vma = world.vmas[writer.locks[writer.locks_count - 1]]
     sched.settle_spin(world, thread, now_ns)
     vma_lock.stop_spinning(vma)
+    blame.wait_for_vma(world, thread, vma, now_ns)
     sched.block(world, thread, now_ns, Cause.VMA, vma.reader, Step.DRAINED)
     mmap_lock.owner_left_cpu(world, writer.mm, now_ns)
 
@@ -158,7 +162,9 @@ def drained(world, thread, now_ns):
     mm_seq = world.mms[writer.mm].seq
     if not vma_lock.is_write_locked(vma, mm_seq):
         vma_lock.stamp(vma, mm_seq)
-    acquired(world, Locks.VMA_WRITE, now_ns - writer.asked_ns, True)
+    waited_ns = now_ns - writer.asked_ns
+    acquired(world, Locks.VMA_WRITE, waited_ns, True)
+    ledger.contended(world, np.int64(Locks.VMA_WRITE), vma.id, waited_ns)
     writer.locks_count -= 1
     drain(world, thread, now_ns)
 
