@@ -24,8 +24,10 @@ from faultlane_server.engine.memory.writeback import FLUSHER
 from faultlane_server.engine.queue import NEVER_NS, Kind, id_of, kind_of
 from faultlane_server.engine.run import Stop
 from faultlane_server.engine.world import (
+    Blame,
     Cause,
     Cpu,
+    File,
     Folio,
     Mm,
     Open,
@@ -47,17 +49,20 @@ TOLD = {
     World: {"fingerprint", "events", "faults_ended", "recorded", "warm", "closing", "run_order"}
     | {"traced", "trace_rows", "idle_first"},
     Cpu: {"due", "idle_next", "idle_before"},
-    Rwsem: {"owner"},  # whether there is one is told by `writer` and `reader_owned`
+    # Whether there is an owner is told by `writer` and `reader_owned`.
+    Rwsem: {"owner", "holders_first", "holders_last", "slot_read", "slot_write"},
     Mm: {"word"},
     Open: {"mmap_miss"},  # up to a hundred misses
-    Vma: {"word", "reader"},
+    Vma: {"word", "reader", "holders_first", "holders_last"},
+    File: {"falloc_thread"},
     Folio: {"reads", "writes", "io_cpu"},
     Thread: {"awake_attempts", "reads", "reads_lost", "mmap_reads", "blocker", "waits_for"}
-    | {"pending_cause", "touches", "operations", "durations", "timer", "vma_id", "reasons"},
+    | {"pending_cause", "touches", "operations", "durations", "timer", "vma_id", "reasons"}
+    | {"is_listed", "slot", "blamed_first", "wait_kind", "shares_seen", "held_next", "held_before"},
 }
 OF_ENDLESS_RETRIES = {"attempts", "vma_retries"}
 # How much of an array a small story uses, if that is not known: more than any story here does.
-ROOM = {"opens": 8, "barriers": 4, "cursors": 64, "heap": 16}
+ROOM = {"opens": 8, "barriers": 4, "cursors": 64, "heap": 16, "slots": 16}
 PTES = 128  # page-table entries at either end
 
 
@@ -277,6 +282,8 @@ def _layout(world: np.record) -> Iterator[_Part]:
             yield _Part(at, dtype.base, counts[name])
         elif name == "queue":
             yield from _layout_of_queue(at, int(world.queue.leaves))
+        elif name == "blame":
+            yield from _layout_of_blame(at, int(config.threads))
         elif name == "tally":
             yield _only("counters", dtype, at)
         elif name in ("fault_rows", "operation_rows"):
@@ -294,6 +301,14 @@ def _layout_of_queue(first: int, leaves: int) -> Iterator[_Part]:
     counts = {"tree": 2 * leaves, "heap": ROOM["heap"]}
     for name, dtype, at in _fields(Queue):
         yield _Part(first + at, dtype.base, counts.get(name, 1), is_compared=False)
+
+
+def _layout_of_blame(first: int, threads: int) -> Iterator[_Part]:
+    """Go through who is to blame at present, which decides nothing; sums are left as they are."""
+    counts = {"slots": ROOM["slots"], "seen": threads}
+    for name, dtype, at in _fields(Blame):
+        if name in counts or not dtype.shape:
+            yield _Part(first + at, dtype.base, counts.get(name, 1), is_compared=False)
 
 
 def _only(wanted: str, record: np.dtype[Any], first: int) -> _Part:

@@ -42,9 +42,9 @@ def lock(world, thread, now_ns, step):
     else:
         world.threads[mutex.last].behind = thread
     mutex.last = thread
-    sched.block(world, thread, now_ns, Cause.FAULT_MUTEX, mutex.holder, step)
     kind = np.int64(Waits.FAULT_MUTEX)
     blame.wait_for_thread(world, thread, kind, np.int64(mutex.holder), now_ns)
+    sched.block(world, thread, now_ns, Cause.FAULT_MUTEX, mutex.holder, step)
     return False
 
 
