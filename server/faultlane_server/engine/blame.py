@@ -302,6 +302,8 @@ def _enter(world, thread, slot, kind, now_ns):
     seen = world.blame.seen[thread]
     for share in range(slots.shares):
         seen.clock_ns[share] = slots.clock_ns[share]
+    if row.blamed_first != NOBODY:
+        follow(world, thread, now_ns)
 
 
 # Waits end.

@@ -59,6 +59,7 @@ def _read_at_once(world, thread, device, folio, pages, now_ns):
             behind = world.threads[woken].behind
             sched.wake_from(world, woken, thread, now_ns)
             woken = behind
+        _waiters_wait_for(world, world.folios[page], now_ns, Cause.FOLIO)
 
 
 @compiled

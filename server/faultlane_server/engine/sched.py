@@ -130,6 +130,8 @@ def change_cause(world, thread, now_ns, cause, waits_for):
     sleeper.since_ns = now_ns
     sleeper.cause = cause
     sleeper.waits_for = waits_for
+    if sleeper.blamed_first != NOBODY:
+        blame.follow(world, thread, now_ns)
 
 
 @compiled
