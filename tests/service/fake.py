@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 import numpy as np
@@ -94,6 +94,7 @@ class FakeSimulator:
     def __init__(self, scenario: Scenario, slices: int, on_slice: Callable[[int], None]) -> None:
         self.now_ns = 0
         self.faults = 0
+        self.events = 0
         self._seed = scenario.seed
         self._slices = slices
         self._slice = 0
@@ -105,6 +106,7 @@ class FakeSimulator:
         self._slice += 1
         self.now_ns += 1000
         self.faults += FAULTS_A_SLICE
+        self.events += 2 * FAULTS_A_SLICE
         return self._slice == self._slices
 
     def take_rows(self) -> tuple[Columns, Columns]:
@@ -173,13 +175,19 @@ class Servers:
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
 
-    def start(self, engine: Engine | None = None, limits: Limits | None = None) -> Peer:
+    def start(
+        self, engine: Engine | None = None, limits: Limits | None = None, **of_server: Any
+    ) -> Peer:
         """Return a peer of a server that is ready."""
-        return self.peer(self.server(engine, limits).address)
+        return self.peer(self.server(engine, limits, **of_server).address)
 
-    def server(self, engine: Engine | None = None, limits: Limits | None = None) -> LocalServer:
+    def server(
+        self, engine: Engine | None = None, limits: Limits | None = None, **of_server: Any
+    ) -> LocalServer:
         """Return a server that is ready."""
-        server = LocalServer(engine=engine or an_engine(), limits=limits or Limits(workers=2))
+        server = LocalServer(
+            engine=engine or an_engine(), limits=limits or Limits(workers=2), **of_server
+        )
         return self._stack.enter_context(server)
 
     def peer(self, address: str) -> Peer:

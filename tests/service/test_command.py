@@ -30,9 +30,11 @@ def test_a_server_serves_until_it_is_told_to_end(tmp_path: Path, number: signal.
 
         assert process.wait(ENDING_S_MAX) == 0
     assert last.simulation.state == simulation_pb2.SimulationState.SIMULATION_STATE_SUCCEEDED
-    assert {path.name for path in (tmp_path / last.simulation.name).iterdir()} == {
+    assert {path.name for path in tmp_path.glob("logs/*/*")} == {
         "faults.log",
+        "faults.index",
         "operations.log",
+        "operations.index",
     }
 
 

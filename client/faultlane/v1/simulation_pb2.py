@@ -26,31 +26,37 @@ from faultlane.v1 import scenario_pb2 as faultlane_dot_v1_dot_scenario__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x66\x61ultlane/v1/simulation.proto\x12\x0c\x66\x61ultlane.v1\x1a\x1b\x66\x61ultlane/v1/scenario.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8a\x03\n\nSimulation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x05state\x18\x02 \x01(\x0e\x32\x1d.faultlane.v1.SimulationState\x12(\n\x08scenario\x18\x03 \x01(\x0b\x32\x16.faultlane.v1.Scenario\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x08progress\x18\x08 \x01(\x0b\x32\x16.faultlane.v1.Progress\x12&\n\x07summary\x18\t \x01(\x0b\x32\x15.faultlane.v1.Summary\x12%\n\x05\x65rror\x18\n \x01(\x0b\x32\x16.faultlane.v1.RunError\"j\n\x08Progress\x12\x0e\n\x06now_ns\x18\x01 \x01(\x04\x12\x12\n\nhorizon_ns\x18\x02 \x01(\x04\x12\x0e\n\x06\x66\x61ults\x18\x03 \x01(\x04\x12\x12\n\nfault_rows\x18\x04 \x01(\x04\x12\x16\n\x0eoperation_rows\x18\x05 \x01(\x04\"+\n\x08RunError\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xa5\x02\n\x07Summary\x12&\n\x04stop\x18\x01 \x01(\x0e\x32\x18.faultlane.v1.StopReason\x12\x0e\n\x06\x65nd_ns\x18\x02 \x01(\x04\x12\x13\n\x0bmeasured_ns\x18\x03 \x01(\x04\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\x06\x12\x15\n\rmodel_version\x18\x05 \x01(\r\x12%\n\x07metrics\x18\x06 \x03(\x0b\x32\x14.faultlane.v1.Metric\x12(\n\tlatencies\x18\x07 \x03(\x0b\x32\x15.faultlane.v1.Latency\x12$\n\x05locks\x18\x08 \x03(\x0b\x32\x15.faultlane.v1.LockRow\x12*\n\tdiagnosis\x18\t \x01(\x0b\x32\x17.faultlane.v1.Diagnosis\"%\n\x06Metric\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\"\xbf\x01\n\x07Latency\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\x12\x10\n\x08\x63\x65nsored\x18\x03 \x01(\x04\x12\x0f\n\x07mean_ns\x18\x04 \x01(\x01\x12\x0e\n\x06min_ns\x18\x05 \x01(\x04\x12\x0e\n\x06max_ns\x18\x06 \x01(\x04\x12\x0e\n\x06p50_ns\x18\x07 \x01(\x04\x12\x0e\n\x06p90_ns\x18\x08 \x01(\x04\x12\x0e\n\x06p99_ns\x18\t \x01(\x04\x12\x0f\n\x07p999_ns\x18\n \x01(\x04\x12\x13\n\x0blog2_counts\x18\x0b \x03(\x04\"\x8d\x01\n\x07LockRow\x12\x0c\n\x04lock\x18\x01 \x01(\t\x12\x0c\n\x04mode\x18\x02 \x01(\t\x12\x10\n\x08\x61\x63quired\x18\x03 \x01(\x04\x12\x11\n\tcontended\x18\x04 \x01(\x04\x12\x15\n\rwait_total_ns\x18\x05 \x01(\x04\x12\x13\n\x0bwait_max_ns\x18\x06 \x01(\x04\x12\x15\n\rhold_total_ns\x18\x07 \x01(\x04\"+\n\tDiagnosis\x12\x0f\n\x07message\x18\x01 \x01(\t\x12\r\n\x05\x63hain\x18\x02 \x03(\t*\xcb\x01\n\x0fSimulationState\x12 \n\x1cSIMULATION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17SIMULATION_STATE_QUEUED\x10\x01\x12\x1c\n\x18SIMULATION_STATE_RUNNING\x10\x02\x12\x1e\n\x1aSIMULATION_STATE_SUCCEEDED\x10\x03\x12\x1b\n\x17SIMULATION_STATE_FAILED\x10\x04\x12\x1e\n\x1aSIMULATION_STATE_CANCELLED\x10\x05*\x93\x01\n\nStopReason\x12\x1b\n\x17STOP_REASON_UNSPECIFIED\x10\x00\x12\x17\n\x13STOP_REASON_HORIZON\x10\x01\x12\x18\n\x14STOP_REASON_FINISHED\x10\x02\x12\x18\n\x14STOP_REASON_DEADLOCK\x10\x03\x12\x1b\n\x17STOP_REASON_NO_PROGRESS\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x66\x61ultlane/v1/simulation.proto\x12\x0c\x66\x61ultlane.v1\x1a\x1b\x66\x61ultlane/v1/scenario.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xca\x03\n\nSimulation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x05state\x18\x02 \x01(\x0e\x32\x1d.faultlane.v1.SimulationState\x12(\n\x08scenario\x18\x03 \x01(\x0b\x32\x16.faultlane.v1.Scenario\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x08progress\x18\x08 \x01(\x0b\x32\x16.faultlane.v1.Progress\x12&\n\x07summary\x18\t \x01(\x0b\x32\x15.faultlane.v1.Summary\x12%\n\x05\x65rror\x18\n \x01(\x0b\x32\x16.faultlane.v1.RunError\x12)\n\x07options\x18\x0b \x01(\x0b\x32\x18.faultlane.v1.RunOptions\x12\x13\n\x0blog_expired\x18\x0c \x01(\x08\"\xbb\x01\n\nRunOptions\x12\x16\n\x0erun_timeout_ms\x18\x01 \x01(\x04\x12\x34\n\x06labels\x18\x02 \x03(\x0b\x32$.faultlane.v1.RunOptions.LabelsEntry\x12\x1c\n\x14\x63\x61ncel_on_disconnect\x18\x03 \x01(\x08\x12\x12\n\nskip_cache\x18\x04 \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"j\n\x08Progress\x12\x0e\n\x06now_ns\x18\x01 \x01(\x04\x12\x12\n\nhorizon_ns\x18\x02 \x01(\x04\x12\x0e\n\x06\x66\x61ults\x18\x03 \x01(\x04\x12\x12\n\nfault_rows\x18\x04 \x01(\x04\x12\x16\n\x0eoperation_rows\x18\x05 \x01(\x04\"+\n\x08RunError\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xa5\x02\n\x07Summary\x12&\n\x04stop\x18\x01 \x01(\x0e\x32\x18.faultlane.v1.StopReason\x12\x0e\n\x06\x65nd_ns\x18\x02 \x01(\x04\x12\x13\n\x0bmeasured_ns\x18\x03 \x01(\x04\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\x06\x12\x15\n\rmodel_version\x18\x05 \x01(\r\x12%\n\x07metrics\x18\x06 \x03(\x0b\x32\x14.faultlane.v1.Metric\x12(\n\tlatencies\x18\x07 \x03(\x0b\x32\x15.faultlane.v1.Latency\x12$\n\x05locks\x18\x08 \x03(\x0b\x32\x15.faultlane.v1.LockRow\x12*\n\tdiagnosis\x18\t \x01(\x0b\x32\x17.faultlane.v1.Diagnosis\"%\n\x06Metric\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\"\xbf\x01\n\x07Latency\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\x12\x10\n\x08\x63\x65nsored\x18\x03 \x01(\x04\x12\x0f\n\x07mean_ns\x18\x04 \x01(\x01\x12\x0e\n\x06min_ns\x18\x05 \x01(\x04\x12\x0e\n\x06max_ns\x18\x06 \x01(\x04\x12\x0e\n\x06p50_ns\x18\x07 \x01(\x04\x12\x0e\n\x06p90_ns\x18\x08 \x01(\x04\x12\x0e\n\x06p99_ns\x18\t \x01(\x04\x12\x0f\n\x07p999_ns\x18\n \x01(\x04\x12\x13\n\x0blog2_counts\x18\x0b \x03(\x04\"\x8d\x01\n\x07LockRow\x12\x0c\n\x04lock\x18\x01 \x01(\t\x12\x0c\n\x04mode\x18\x02 \x01(\t\x12\x10\n\x08\x61\x63quired\x18\x03 \x01(\x04\x12\x11\n\tcontended\x18\x04 \x01(\x04\x12\x15\n\rwait_total_ns\x18\x05 \x01(\x04\x12\x13\n\x0bwait_max_ns\x18\x06 \x01(\x04\x12\x15\n\rhold_total_ns\x18\x07 \x01(\x04\"+\n\tDiagnosis\x12\x0f\n\x07message\x18\x01 \x01(\t\x12\r\n\x05\x63hain\x18\x02 \x03(\t*\xcb\x01\n\x0fSimulationState\x12 \n\x1cSIMULATION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17SIMULATION_STATE_QUEUED\x10\x01\x12\x1c\n\x18SIMULATION_STATE_RUNNING\x10\x02\x12\x1e\n\x1aSIMULATION_STATE_SUCCEEDED\x10\x03\x12\x1b\n\x17SIMULATION_STATE_FAILED\x10\x04\x12\x1e\n\x1aSIMULATION_STATE_CANCELLED\x10\x05*\x93\x01\n\nStopReason\x12\x1b\n\x17STOP_REASON_UNSPECIFIED\x10\x00\x12\x17\n\x13STOP_REASON_HORIZON\x10\x01\x12\x18\n\x14STOP_REASON_FINISHED\x10\x02\x12\x18\n\x14STOP_REASON_DEADLOCK\x10\x03\x12\x1b\n\x17STOP_REASON_NO_PROGRESS\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'faultlane.v1.simulation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SIMULATIONSTATE']._serialized_start=1378
-  _globals['_SIMULATIONSTATE']._serialized_end=1581
-  _globals['_STOPREASON']._serialized_start=1584
-  _globals['_STOPREASON']._serialized_end=1731
+  _globals['_RUNOPTIONS_LABELSENTRY']._loaded_options = None
+  _globals['_RUNOPTIONS_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_SIMULATIONSTATE']._serialized_start=1632
+  _globals['_SIMULATIONSTATE']._serialized_end=1835
+  _globals['_STOPREASON']._serialized_start=1838
+  _globals['_STOPREASON']._serialized_end=1985
   _globals['_SIMULATION']._serialized_start=110
-  _globals['_SIMULATION']._serialized_end=504
-  _globals['_PROGRESS']._serialized_start=506
-  _globals['_PROGRESS']._serialized_end=612
-  _globals['_RUNERROR']._serialized_start=614
-  _globals['_RUNERROR']._serialized_end=657
-  _globals['_SUMMARY']._serialized_start=660
-  _globals['_SUMMARY']._serialized_end=953
-  _globals['_METRIC']._serialized_start=955
-  _globals['_METRIC']._serialized_end=992
-  _globals['_LATENCY']._serialized_start=995
-  _globals['_LATENCY']._serialized_end=1186
-  _globals['_LOCKROW']._serialized_start=1189
-  _globals['_LOCKROW']._serialized_end=1330
-  _globals['_DIAGNOSIS']._serialized_start=1332
-  _globals['_DIAGNOSIS']._serialized_end=1375
+  _globals['_SIMULATION']._serialized_end=568
+  _globals['_RUNOPTIONS']._serialized_start=571
+  _globals['_RUNOPTIONS']._serialized_end=758
+  _globals['_RUNOPTIONS_LABELSENTRY']._serialized_start=713
+  _globals['_RUNOPTIONS_LABELSENTRY']._serialized_end=758
+  _globals['_PROGRESS']._serialized_start=760
+  _globals['_PROGRESS']._serialized_end=866
+  _globals['_RUNERROR']._serialized_start=868
+  _globals['_RUNERROR']._serialized_end=911
+  _globals['_SUMMARY']._serialized_start=914
+  _globals['_SUMMARY']._serialized_end=1207
+  _globals['_METRIC']._serialized_start=1209
+  _globals['_METRIC']._serialized_end=1246
+  _globals['_LATENCY']._serialized_start=1249
+  _globals['_LATENCY']._serialized_end=1440
+  _globals['_LOCKROW']._serialized_start=1443
+  _globals['_LOCKROW']._serialized_end=1584
+  _globals['_DIAGNOSIS']._serialized_start=1586
+  _globals['_DIAGNOSIS']._serialized_end=1629
 # @@protoc_insertion_point(module_scope)

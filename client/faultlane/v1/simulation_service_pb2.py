@@ -27,37 +27,59 @@ from faultlane.v1 import scenario_pb2 as faultlane_dot_v1_dot_scenario__pb2
 from faultlane.v1 import simulation_pb2 as faultlane_dot_v1_dot_simulation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%faultlane/v1/simulation_service.proto\x12\x0c\x66\x61ultlane.v1\x1a\x19\x66\x61ultlane/v1/events.proto\x1a\x1b\x66\x61ultlane/v1/scenario.proto\x1a\x1d\x66\x61ultlane/v1/simulation.proto\"n\n\x17\x43reateSimulationRequest\x12(\n\x08scenario\x18\x01 \x01(\x0b\x32\x16.faultlane.v1.Scenario\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"H\n\x18\x43reateSimulationResponse\x12,\n\nsimulation\x18\x01 \x01(\x0b\x32\x18.faultlane.v1.Simulation\"h\n\x14RunSimulationRequest\x12(\n\x08scenario\x18\x01 \x01(\x0b\x32\x16.faultlane.v1.Scenario\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x12\n\nbatch_rows\x18\x03 \x01(\r\"\xdb\x01\n\x15RunSimulationResponse\x12(\n\x06\x66\x61ults\x18\x01 \x01(\x0b\x32\x18.faultlane.v1.FaultBatch\x12\x30\n\noperations\x18\x02 \x01(\x0b\x32\x1c.faultlane.v1.OperationBatch\x12\x19\n\x11next_fault_offset\x18\x03 \x01(\x04\x12\x1d\n\x15next_operation_offset\x18\x04 \x01(\x04\x12,\n\nsimulation\x18\x05 \x01(\x0b\x32\x18.faultlane.v1.Simulation\"$\n\x14GetSimulationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"E\n\x15GetSimulationResponse\x12,\n\nsimulation\x18\x01 \x01(\x0b\x32\x18.faultlane.v1.Simulation\"i\n\x13StreamEventsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x12\n\nbatch_rows\x18\x03 \x01(\r\x12\r\n\x05limit\x18\x04 \x01(\x04\x12\x11\n\tno_follow\x18\x05 \x01(\x08\"\x83\x01\n\x14StreamEventsResponse\x12(\n\x06\x66\x61ults\x18\x01 \x01(\x0b\x32\x18.faultlane.v1.FaultBatch\x12\x13\n\x0bnext_offset\x18\x02 \x01(\x04\x12,\n\nsimulation\x18\x03 \x01(\x0b\x32\x18.faultlane.v1.Simulation\"m\n\x17StreamOperationsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x12\n\nbatch_rows\x18\x03 \x01(\r\x12\r\n\x05limit\x18\x04 \x01(\x04\x12\x11\n\tno_follow\x18\x05 \x01(\x08\"\x8f\x01\n\x18StreamOperationsResponse\x12\x30\n\noperations\x18\x01 \x01(\x0b\x32\x1c.faultlane.v1.OperationBatch\x12\x13\n\x0bnext_offset\x18\x02 \x01(\x04\x12,\n\nsimulation\x18\x03 \x01(\x0b\x32\x18.faultlane.v1.Simulation\"\'\n\x17\x43\x61ncelSimulationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"H\n\x18\x43\x61ncelSimulationResponse\x12,\n\nsimulation\x18\x01 \x01(\x0b\x32\x18.faultlane.v1.Simulation2\xcd\x04\n\x11SimulationService\x12\x61\n\x10\x43reateSimulation\x12%.faultlane.v1.CreateSimulationRequest\x1a&.faultlane.v1.CreateSimulationResponse\x12Z\n\rRunSimulation\x12\".faultlane.v1.RunSimulationRequest\x1a#.faultlane.v1.RunSimulationResponse0\x01\x12X\n\rGetSimulation\x12\".faultlane.v1.GetSimulationRequest\x1a#.faultlane.v1.GetSimulationResponse\x12W\n\x0cStreamEvents\x12!.faultlane.v1.StreamEventsRequest\x1a\".faultlane.v1.StreamEventsResponse0\x01\x12\x63\n\x10StreamOperations\x12%.faultlane.v1.StreamOperationsRequest\x1a&.faultlane.v1.StreamOperationsResponse0\x01\x12\x61\n\x10\x43\x61ncelSimulation\x12%.faultlane.v1.CancelSimulationRequest\x1a&.faultlane.v1.CancelSimulationResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%faultlane/v1/simulation_service.proto\x12\x0c\x66\x61ultlane.v1\x1a\x19\x66\x61ultlane/v1/events.proto\x1a\x1b\x66\x61ultlane/v1/scenario.proto\x1a\x1d\x66\x61ultlane/v1/simulation.proto\"\x99\x01\n\x17\x43reateSimulationRequest\x12(\n\x08scenario\x18\x01 \x01(\x0b\x32\x16.faultlane.v1.Scenario\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\x12)\n\x07options\x18\x04 \x01(\x0b\x32\x18.faultlane.v1.RunOptions\"v\n\x18\x43reateSimulationResponse\x12,\n\nsimulation\x18\x01 \x01(\x0b\x32\x18.faultlane.v1.Simulation\x12,\n\x08\x65stimate\x18\x02 \x01(\x0b\x32\x1a.faultlane.v1.CostEstimate\"\xae\x01\n\x0c\x43ostEstimate\x12\x0f\n\x07threads\x18\x01 \x01(\x04\x12\x0c\n\x04vmas\x18\x02 \x01(\x04\x12\r\n\x05pages\x18\x03 \x01(\x04\x12\x14\n\x0cmemory_bytes\x18\x04 \x01(\x04\x12\x14\n\x07touches\x18\x05 \x01(\x04H\x00\x88\x01\x01\x12 \n\x13\x66\x61ult_log_bytes_max\x18\x06 \x01(\x04H\x01\x88\x01\x01\x42\n\n\x08_touchesB\x16\n\x14_fault_log_bytes_max\"\x93\x01\n\x14RunSimulationRequest\x12(\n\x08scenario\x18\x01 \x01(\x0b\x32\x16.faultlane.v1.Scenario\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x12\n\nbatch_rows\x18\x03 \x01(\r\x12)\n\x07options\x18\x04 \x01(\x0b\x32\x18.faultlane.v1.RunOptions\"\xdb\x01\n\x15RunSimulationResponse\x12(\n\x06\x66\x61ults\x18\x01 \x01(\x0b\x32\x18.faultlane.v1.FaultBatch\x12\x30\n\noperations\x18\x02 \x01(\x0b\x32\x1c.faultlane.v1.OperationBatch\x12\x19\n\x11next_fault_offset\x18\x03 \x01(\x04\x12\x1d\n\x15next_operation_offset\x18\x04 \x01(\x04\x12,\n\nsimulation\x18\x05 \x01(\x0b\x32\x18.faultlane.v1.Simulation\"$\n\x14GetSimulationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"E\n\x15GetSimulationResponse\x12,\n\nsimulation\x18\x01 \x01(\x0b\x32\x18.faultlane.v1.Simulation\"&\n\x16WatchSimulationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"G\n\x17WatchSimulationResponse\x12,\n\nsimulation\x18\x01 \x01(\x0b\x32\x18.faultlane.v1.Simulation\"\xdf\x01\n\x16ListSimulationsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12-\n\x06states\x18\x03 \x03(\x0e\x32\x1d.faultlane.v1.SimulationState\x12@\n\x06labels\x18\x04 \x03(\x0b\x32\x30.faultlane.v1.ListSimulationsRequest.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"a\n\x17ListSimulationsResponse\x12-\n\x0bsimulations\x18\x01 \x03(\x0b\x32\x18.faultlane.v1.Simulation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x94\x01\n\x13StreamEventsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x12\n\nbatch_rows\x18\x03 \x01(\r\x12\r\n\x05limit\x18\x04 \x01(\x04\x12\x11\n\tno_follow\x18\x05 \x01(\x08\x12)\n\x06\x66ilter\x18\x06 \x01(\x0b\x32\x19.faultlane.v1.FaultFilter\"\xb4\x01\n\x0b\x46\x61ultFilter\x12\x17\n\x0f\x64uration_ns_min\x18\x01 \x01(\x04\x12\x14\n\x0cstart_ns_min\x18\x02 \x01(\x04\x12\x14\n\x0cstart_ns_max\x18\x03 \x01(\x04\x12\x14\n\x0c\x61ttempts_min\x18\x04 \x01(\r\x12\x0f\n\x07threads\x18\x05 \x03(\r\x12\x11\n\tprocesses\x18\x06 \x03(\r\x12&\n\x05kinds\x18\x07 \x03(\x0e\x32\x17.faultlane.v1.FaultKind\"\x83\x01\n\x14StreamEventsResponse\x12(\n\x06\x66\x61ults\x18\x01 \x01(\x0b\x32\x18.faultlane.v1.FaultBatch\x12\x13\n\x0bnext_offset\x18\x02 \x01(\x04\x12,\n\nsimulation\x18\x03 \x01(\x0b\x32\x18.faultlane.v1.Simulation\"\x9c\x01\n\x17StreamOperationsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x12\n\nbatch_rows\x18\x03 \x01(\r\x12\r\n\x05limit\x18\x04 \x01(\x04\x12\x11\n\tno_follow\x18\x05 \x01(\x08\x12-\n\x06\x66ilter\x18\x06 \x01(\x0b\x32\x1d.faultlane.v1.OperationFilter\"\xa6\x01\n\x0fOperationFilter\x12\x17\n\x0f\x64uration_ns_min\x18\x01 \x01(\x04\x12\x14\n\x0cstart_ns_min\x18\x02 \x01(\x04\x12\x14\n\x0cstart_ns_max\x18\x03 \x01(\x04\x12\x0f\n\x07threads\x18\x04 \x03(\r\x12\x11\n\tprocesses\x18\x05 \x03(\r\x12*\n\x05kinds\x18\x06 \x03(\x0e\x32\x1b.faultlane.v1.OperationKind\"\x8f\x01\n\x18StreamOperationsResponse\x12\x30\n\noperations\x18\x01 \x01(\x0b\x32\x1c.faultlane.v1.OperationBatch\x12\x13\n\x0bnext_offset\x18\x02 \x01(\x04\x12,\n\nsimulation\x18\x03 \x01(\x0b\x32\x18.faultlane.v1.Simulation\"\'\n\x17\x43\x61ncelSimulationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"H\n\x18\x43\x61ncelSimulationResponse\x12,\n\nsimulation\x18\x01 \x01(\x0b\x32\x18.faultlane.v1.Simulation\"\'\n\x17\x44\x65leteSimulationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x1a\n\x18\x44\x65leteSimulationResponse2\xf2\x06\n\x11SimulationService\x12\x61\n\x10\x43reateSimulation\x12%.faultlane.v1.CreateSimulationRequest\x1a&.faultlane.v1.CreateSimulationResponse\x12Z\n\rRunSimulation\x12\".faultlane.v1.RunSimulationRequest\x1a#.faultlane.v1.RunSimulationResponse0\x01\x12X\n\rGetSimulation\x12\".faultlane.v1.GetSimulationRequest\x1a#.faultlane.v1.GetSimulationResponse\x12`\n\x0fWatchSimulation\x12$.faultlane.v1.WatchSimulationRequest\x1a%.faultlane.v1.WatchSimulationResponse0\x01\x12^\n\x0fListSimulations\x12$.faultlane.v1.ListSimulationsRequest\x1a%.faultlane.v1.ListSimulationsResponse\x12W\n\x0cStreamEvents\x12!.faultlane.v1.StreamEventsRequest\x1a\".faultlane.v1.StreamEventsResponse0\x01\x12\x63\n\x10StreamOperations\x12%.faultlane.v1.StreamOperationsRequest\x1a&.faultlane.v1.StreamOperationsResponse0\x01\x12\x61\n\x10\x43\x61ncelSimulation\x12%.faultlane.v1.CancelSimulationRequest\x1a&.faultlane.v1.CancelSimulationResponse\x12\x61\n\x10\x44\x65leteSimulation\x12%.faultlane.v1.DeleteSimulationRequest\x1a&.faultlane.v1.DeleteSimulationResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'faultlane.v1.simulation_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CREATESIMULATIONREQUEST']._serialized_start=142
-  _globals['_CREATESIMULATIONREQUEST']._serialized_end=252
-  _globals['_CREATESIMULATIONRESPONSE']._serialized_start=254
-  _globals['_CREATESIMULATIONRESPONSE']._serialized_end=326
-  _globals['_RUNSIMULATIONREQUEST']._serialized_start=328
-  _globals['_RUNSIMULATIONREQUEST']._serialized_end=432
-  _globals['_RUNSIMULATIONRESPONSE']._serialized_start=435
-  _globals['_RUNSIMULATIONRESPONSE']._serialized_end=654
-  _globals['_GETSIMULATIONREQUEST']._serialized_start=656
-  _globals['_GETSIMULATIONREQUEST']._serialized_end=692
-  _globals['_GETSIMULATIONRESPONSE']._serialized_start=694
-  _globals['_GETSIMULATIONRESPONSE']._serialized_end=763
-  _globals['_STREAMEVENTSREQUEST']._serialized_start=765
-  _globals['_STREAMEVENTSREQUEST']._serialized_end=870
-  _globals['_STREAMEVENTSRESPONSE']._serialized_start=873
-  _globals['_STREAMEVENTSRESPONSE']._serialized_end=1004
-  _globals['_STREAMOPERATIONSREQUEST']._serialized_start=1006
-  _globals['_STREAMOPERATIONSREQUEST']._serialized_end=1115
-  _globals['_STREAMOPERATIONSRESPONSE']._serialized_start=1118
-  _globals['_STREAMOPERATIONSRESPONSE']._serialized_end=1261
-  _globals['_CANCELSIMULATIONREQUEST']._serialized_start=1263
-  _globals['_CANCELSIMULATIONREQUEST']._serialized_end=1302
-  _globals['_CANCELSIMULATIONRESPONSE']._serialized_start=1304
-  _globals['_CANCELSIMULATIONRESPONSE']._serialized_end=1376
-  _globals['_SIMULATIONSERVICE']._serialized_start=1379
-  _globals['_SIMULATIONSERVICE']._serialized_end=1968
+  _globals['_LISTSIMULATIONSREQUEST_LABELSENTRY']._loaded_options = None
+  _globals['_LISTSIMULATIONSREQUEST_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_CREATESIMULATIONREQUEST']._serialized_start=143
+  _globals['_CREATESIMULATIONREQUEST']._serialized_end=296
+  _globals['_CREATESIMULATIONRESPONSE']._serialized_start=298
+  _globals['_CREATESIMULATIONRESPONSE']._serialized_end=416
+  _globals['_COSTESTIMATE']._serialized_start=419
+  _globals['_COSTESTIMATE']._serialized_end=593
+  _globals['_RUNSIMULATIONREQUEST']._serialized_start=596
+  _globals['_RUNSIMULATIONREQUEST']._serialized_end=743
+  _globals['_RUNSIMULATIONRESPONSE']._serialized_start=746
+  _globals['_RUNSIMULATIONRESPONSE']._serialized_end=965
+  _globals['_GETSIMULATIONREQUEST']._serialized_start=967
+  _globals['_GETSIMULATIONREQUEST']._serialized_end=1003
+  _globals['_GETSIMULATIONRESPONSE']._serialized_start=1005
+  _globals['_GETSIMULATIONRESPONSE']._serialized_end=1074
+  _globals['_WATCHSIMULATIONREQUEST']._serialized_start=1076
+  _globals['_WATCHSIMULATIONREQUEST']._serialized_end=1114
+  _globals['_WATCHSIMULATIONRESPONSE']._serialized_start=1116
+  _globals['_WATCHSIMULATIONRESPONSE']._serialized_end=1187
+  _globals['_LISTSIMULATIONSREQUEST']._serialized_start=1190
+  _globals['_LISTSIMULATIONSREQUEST']._serialized_end=1413
+  _globals['_LISTSIMULATIONSREQUEST_LABELSENTRY']._serialized_start=1368
+  _globals['_LISTSIMULATIONSREQUEST_LABELSENTRY']._serialized_end=1413
+  _globals['_LISTSIMULATIONSRESPONSE']._serialized_start=1415
+  _globals['_LISTSIMULATIONSRESPONSE']._serialized_end=1512
+  _globals['_STREAMEVENTSREQUEST']._serialized_start=1515
+  _globals['_STREAMEVENTSREQUEST']._serialized_end=1663
+  _globals['_FAULTFILTER']._serialized_start=1666
+  _globals['_FAULTFILTER']._serialized_end=1846
+  _globals['_STREAMEVENTSRESPONSE']._serialized_start=1849
+  _globals['_STREAMEVENTSRESPONSE']._serialized_end=1980
+  _globals['_STREAMOPERATIONSREQUEST']._serialized_start=1983
+  _globals['_STREAMOPERATIONSREQUEST']._serialized_end=2139
+  _globals['_OPERATIONFILTER']._serialized_start=2142
+  _globals['_OPERATIONFILTER']._serialized_end=2308
+  _globals['_STREAMOPERATIONSRESPONSE']._serialized_start=2311
+  _globals['_STREAMOPERATIONSRESPONSE']._serialized_end=2454
+  _globals['_CANCELSIMULATIONREQUEST']._serialized_start=2456
+  _globals['_CANCELSIMULATIONREQUEST']._serialized_end=2495
+  _globals['_CANCELSIMULATIONRESPONSE']._serialized_start=2497
+  _globals['_CANCELSIMULATIONRESPONSE']._serialized_end=2569
+  _globals['_DELETESIMULATIONREQUEST']._serialized_start=2571
+  _globals['_DELETESIMULATIONREQUEST']._serialized_end=2610
+  _globals['_DELETESIMULATIONRESPONSE']._serialized_start=2612
+  _globals['_DELETESIMULATIONRESPONSE']._serialized_end=2638
+  _globals['_SIMULATIONSERVICE']._serialized_start=2641
+  _globals['_SIMULATIONSERVICE']._serialized_end=3523
 # @@protoc_insertion_point(module_scope)

@@ -5,8 +5,8 @@ from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from faultlane.v1 import scenario_pb2, simulation_pb2
-from faultlane_server.runs import Simulation
+from faultlane.v1 import scenario_pb2, simulation_pb2, simulation_service_pb2
+from faultlane_server.runs import Estimate, Simulation
 from faultlane_server.scenario import InvalidScenario, Scenario, Violation, check
 from faultlane_server.service.errors import InvalidRequest
 from faultlane_server.service.reader import MESSAGES_MAX, ScenarioReader, TooManyMessages
@@ -44,12 +44,31 @@ def simulation_to_wire(simulation: Simulation) -> simulation_pb2.Simulation:
         progress=simulation_pb2.Progress(
             **asdict(simulation.progress), horizon_ns=simulation.horizon_ns
         ),
+        log_expired=simulation.log_expired,
     )
+    message.options.CopyFrom(simulation_pb2.RunOptions(**asdict(simulation.options)))
     if simulation.summary:
         message.summary.CopyFrom(summary_to_wire(simulation.summary))
     if simulation.error:
         message.error.CopyFrom(simulation_pb2.RunError(**asdict(simulation.error)))
     return message
+
+
+def scenario_from_bytes(content: bytes) -> Scenario:
+    """Return the checked scenario of what somebody asked for earlier."""
+    return scenario_from_wire(scenario_pb2.Scenario.FromString(content))
+
+
+def estimate_to_wire(estimate: Estimate) -> simulation_service_pb2.CostEstimate:
+    """Return the message for an estimate."""
+    return simulation_service_pb2.CostEstimate(
+        threads=estimate.threads,
+        vmas=estimate.vmas,
+        pages=estimate.pages,
+        memory_bytes=estimate.memory_bytes,
+        touches=estimate.touches,
+        fault_log_bytes_max=estimate.fault_log_bytes_max,
+    )
 
 
 def summary_to_wire(summary: Summary) -> simulation_pb2.Summary:

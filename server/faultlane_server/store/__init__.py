@@ -1,5 +1,13 @@
-"""What a run leaves behind: one append-only column log for each kind of event."""
+"""What runs leave behind: a register of simulations, and append-only column logs of events."""
 
+from faultlane_server.store.data_dir import (
+    DATA_FORMAT,
+    DataDir,
+    DataDirError,
+    DataDirInUse,
+    DataDirNotWritten,
+    WrongDataDir,
+)
 from faultlane_server.store.log import (
     LOG_FORMAT,
     Columns,
@@ -8,20 +16,40 @@ from faultlane_server.store.log import (
     LogHeader,
     LogNotWritten,
     WrongLogFormat,
+    row_bytes,
     rows_of,
 )
 from faultlane_server.store.reader import LogReader
+from faultlane_server.store.register import (
+    LogRecord,
+    Query,
+    Record,
+    Register,
+    RegisterNotWritten,
+)
 from faultlane_server.store.writer import LogWriter
 
 __all__ = [
+    "DATA_FORMAT",
     "LOG_FORMAT",
     "Columns",
     "CorruptLog",
+    "DataDir",
+    "DataDirError",
+    "DataDirInUse",
+    "DataDirNotWritten",
     "LogError",
     "LogHeader",
     "LogNotWritten",
     "LogReader",
+    "LogRecord",
     "LogWriter",
+    "Query",
+    "Record",
+    "Register",
+    "RegisterNotWritten",
+    "WrongDataDir",
     "WrongLogFormat",
+    "row_bytes",
     "rows_of",
 ]

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-LOG_FORMAT = 2
+LOG_FORMAT = 3  # since 3 a log has an index beside it
 BLOCK_ROWS_MAX = 8192  # a message with as many rows as is usual is one block
 PIECE_BYTES = 4096  # what a checksum is folded to
 
