@@ -40,12 +40,13 @@ class _Content:
 class Archive:
     """Everything that outlives the process."""
 
-    def __init__(self, path: Path, limits: DiskLimits, clock: Clock) -> None:
+    def __init__(self, path: Path, limits: DiskLimits, clock: Clock, *, durable: bool) -> None:
         self.limits = limits
+        self.durable = durable  # whether it is to outlive a loss of power
         self._clock = clock
         self._data_dir = DataDir(path)
         try:
-            self._register = Register(self._data_dir.register)
+            self._register = Register(self._data_dir.register, durable=durable)
         except BaseException:
             self._data_dir.close()
             raise
@@ -106,15 +107,16 @@ class Archive:
     def log_paths(self, log: int) -> Mapping[LogKind, Path]:
         return {kind: log_path(self._data_dir.log_dir(log), kind) for kind in LogKind}
 
-    def begin_log(self, simulation: Simulation) -> tuple[int, Path]:
-        """Return the id and the directory of the log of a run, which may be there already."""
-        log = simulation.log
-        if log is None:
-            now_ns = self._clock.now_ns()
-            log = self._register.begin_log(simulation.name, simulation.digest, now_ns)
+    def log_dir(self, log: int) -> Path:
+        return self._data_dir.log_dir(log)
+
+    def begin_log(self, simulation: Simulation) -> int:
+        """Keep that a run has begun, and return the id of its log, which may be there already."""
+        record = _record(simulation, None)
+        log = self._register.begin(record, self._clock.now_ns())
         with self._lock:
             self._writing[log] = simulation.owner, 0
-        return log, self._data_dir.log_dir(log)
+        return log
 
     def end_log(self, log: int, byte_length: int, rows: tuple[int, int], *, complete: bool) -> None:
         """Say that nothing more is written; equal runs share the log of a complete one."""

@@ -33,7 +33,7 @@ class Order:
 class Job:
     """One simulation. `simulation` is replaced, never changed: whoever reads it sees one moment.
 
-    `keep` is told of every new state before anybody else is.
+    `keep` is told of its end before anybody else is.
     """
 
     def __init__(
@@ -68,9 +68,14 @@ class Job:
             raise WrongLogFormat("the log was written by another version of the server")
         return reader
 
-    def start(self, log: int) -> None:
-        """Say that a worker has begun with it, and which log it will have."""
-        self._replace_state(state=SimulationState.RUNNING, start_time=self._clock.now(), log=log)
+    def start(self, begin_log: Callable[[Simulation], int]) -> int:
+        """Say that a worker has begun with it; `begin_log` keeps that, and gives it a log."""
+        started = replace(
+            self.simulation, state=SimulationState.RUNNING, start_time=self._clock.now()
+        )
+        log = begin_log(started)
+        self._replace(state=started.state, start_time=started.start_time, log=log)
+        return log
 
     def begin(self) -> bool:
         """Say that slices come; False if the simulation was cancelled before the first."""
@@ -97,14 +102,8 @@ class Job:
 
     def succeed_as(self, twin: Simulation) -> None:
         """End as an equal run has ended, with its log."""
-        now = self._clock.now()
-        self._end(
-            SimulationState.SUCCEEDED,
-            start_time=now,
-            progress=twin.progress,
-            summary=twin.summary,
-            log=twin.log,
-        )
+        with self._lock:
+            self._become(self.simulation.ended_as(twin, self._clock.now()))
 
     def fail(self, reason: str, message: str) -> None:
         self._end(SimulationState.FAILED, error=RunError(reason, message))
@@ -123,15 +122,15 @@ class Job:
         return self.simulation
 
     def _end(self, state: SimulationState, **changes: Any) -> None:
-        self._replace_state(state=state, end_time=self._clock.now(), **changes)
-
-    def _replace_state(self, **changes: Any) -> None:
-        """Have it kept first: what somebody was told is true after a crash too."""
         with self._lock:
-            if not self.simulation.ended:
-                changed = replace(self.simulation, **changes)
-                self._keep(changed)
-                self.simulation = changed
+            end_time = self._clock.now()
+            self._become(replace(self.simulation, state=state, end_time=end_time, **changes))
+
+    def _become(self, changed: Simulation) -> None:
+        """Have it kept first: what somebody was told is true after a crash too."""
+        if not self.simulation.ended:
+            self._keep(changed)
+            self.simulation = changed
         self.bell.ring()
 
     def _replace(self, **changes: Any) -> None:

@@ -89,10 +89,12 @@ class Recorder:
             log.writer.flush()
         self._flush_time_s = time.monotonic()
 
-    def finish(self) -> None:
-        """Say that the run has ended by itself; the logs are on disk on return."""
+    def finish(self, *, durable: bool) -> None:
+        """Say that the run has ended by itself; `durable` logs outlive a loss of power."""
         for log in self._logs.values():
             log.finish()
+            if durable:
+                log.writer.sync()
 
     def close(self) -> None:
         for log in self._logs.values():
@@ -122,7 +124,6 @@ class _Log:
         if self._rows_taken < self._rows_known:
             raise self._another_run(self._rows_taken)
         self.writer.flush()
-        self.writer.sync()
 
     def close(self) -> None:
         self.writer.close()

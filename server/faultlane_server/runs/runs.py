@@ -61,11 +61,13 @@ class Runs:
         limits: Limits,
         read_scenario: ScenarioReader,
         clock: Clock | None = None,
+        *,
+        durable: bool = True,
     ) -> None:
         self.engine = engine
         self.limits = limits
         self._clock = clock or Clock()
-        self._archive = Archive(directory, limits.disk, self._clock)
+        self._archive = Archive(directory, limits.disk, self._clock, durable=durable)
         self._read_scenario = read_scenario
         self._phase = _Phase.LOADING
         self._jobs: dict[str, Job] = {}  # that have not ended
@@ -215,10 +217,10 @@ class Runs:
         if not order.options.skip_cache:
             with self._archive.twin_of(simulation.digest) as twin:
                 if twin:
-                    job = self._job(_created(simulation, self._clock))
-                    job.succeed_as(twin)
-                    self._archive.add(job.simulation, order.request_id)
-                    return job
+                    created = _created(simulation, self._clock)
+                    ended = created.ended_as(twin, self._clock.now())
+                    self._archive.add(ended, order.request_id)
+                    return self._job(ended)
         self._require_room(order.owner)
         simulation = _created(simulation, self._clock)
         self._archive.add(simulation, order.request_id)

@@ -1,7 +1,7 @@
 """What is known of a simulation at a moment."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from faultlane_server.codes import SimulationState
@@ -66,6 +66,18 @@ class Simulation:
     @property
     def ended(self) -> bool:
         return self.state in ENDED
+
+    def ended_as(self, twin: "Simulation", now: datetime) -> "Simulation":
+        """Return it as an equal run has ended, with the log of that one."""
+        return replace(
+            self,
+            state=twin.state,
+            start_time=now,
+            end_time=now,
+            progress=twin.progress,
+            summary=twin.summary,
+            log=twin.log,
+        )
 
     @property
     def log_expired(self) -> bool:

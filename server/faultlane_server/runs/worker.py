@@ -80,24 +80,27 @@ def _has_twin(job: Job, archive: Archive) -> bool:
     if job.simulation.options.skip_cache:
         return False
     with archive.twin_of(job.simulation.digest) as twin:
-        if twin:
+        if twin and twin.log is not None:
+            job.publish_logs(archive.log_paths(twin.log))
             job.succeed_as(twin)
         return twin is not None
 
 
 def _run(job: Job, shop: Workshop) -> None:
     scenario = _scenario(job, shop.engine)
-    log, directory = shop.archive.begin_log(job.simulation)
-    job.start(log)
+    log = job.start(shop.archive.begin_log)
     rows, byte_length, complete = (0, 0), 0, False
     try:
         recorder = Recorder(
-            directory, job.simulation.digest, shop.engine.model_version, shop.limits.rows_max
+            shop.archive.log_dir(log),
+            job.simulation.digest,
+            shop.engine.model_version,
+            shop.limits.rows_max,
         )
         try:
             job.publish_logs(shop.archive.log_paths(log))
             simulator = _simulate(job, scenario, recorder, log, shop)
-            recorder.finish()
+            recorder.finish(durable=shop.archive.durable)
             complete = True
         finally:
             rows = recorder.rows(LogKind.FAULTS), recorder.rows(LogKind.OPERATIONS)

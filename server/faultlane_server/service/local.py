@@ -94,7 +94,13 @@ class LocalServer:
         self._stop = asyncio.Event()
         with _directory(self._kept_in) as directory:
             self.directory = Path(directory)
-            options = Options("127.0.0.1:0", self.directory, self._limits, self._clock)
+            options = Options(
+                "127.0.0.1:0",
+                self.directory,
+                self._limits,
+                self._clock,
+                is_private=self._kept_in is None,
+            )
             server = Server(self._engine or compiled_engine(), options)
             await server.run(
                 self._stop, self._address.set_result, lambda: self._loaded.set_result(None)

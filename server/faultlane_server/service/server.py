@@ -44,6 +44,7 @@ class Options(NamedTuple):
     data_dir: Path
     limits: Limits
     clock: Clock | None = None  # None: the machine's
+    is_private: bool = False  # removed at the end: nothing in it has to outlive a loss of power
 
 
 class CannotListen(Exception):
@@ -56,7 +57,12 @@ class Server:
     def __init__(self, engine: Engine, options: Options) -> None:
         _keep_memory()
         self.runs = Runs(
-            engine, options.data_dir, options.limits, scenario_from_bytes, options.clock
+            engine,
+            options.data_dir,
+            options.limits,
+            scenario_from_bytes,
+            options.clock,
+            durable=not options.is_private,
         )
         self._options = options
         self._health = health.aio.HealthServicer()

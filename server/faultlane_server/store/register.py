@@ -1,7 +1,8 @@
 """The register of simulations: what each is, whose it is, and which log has its rows.
 
-SQLite in WAL mode. A change is on disk when the call returns, also after a loss of
-power. Reads have a connection of their own, so they never wait for a disk.
+SQLite in WAL mode. A change is on disk when the call returns, and outlives a loss of
+power too if the register is `durable`. Reads have a connection of their own, so they
+never wait for a disk.
 
 The contents of a simulation (its progress, its summary, its error) are text that the
 caller makes and reads.
@@ -122,11 +123,11 @@ class Query:
 class Register:
     """All simulations. Safe to be used by many threads."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, durable: bool = True) -> None:
         with _errors():
-            self._writer = _connection(path)
+            self._writer = _connection(path, durable)
             self._writer.executescript(SCHEMA)
-            self._reader = _connection(path)
+            self._reader = _connection(path, durable)
         self._write_lock = threading.Lock()
         self._read_lock = threading.Lock()
 
@@ -208,13 +209,19 @@ class Register:
 
     # Logs.
 
-    def begin_log(self, name: str, digest: str, now_ns: int) -> int:
-        """Make a log for a simulation, and return its id."""
+    def begin(self, record: Record, now_ns: int) -> int:
+        """Write down the state and the begin of a simulation, and return the id of its log."""
         with self._writing() as change:
-            log = change.execute(
-                "INSERT INTO logs (digest, used_ns) VALUES (?, ?)", [digest, now_ns]
-            ).lastrowid
-            change.execute("UPDATE simulations SET log = ? WHERE name = ?", [log, name])
+            log = record.log
+            if log is None:
+                log = change.execute(
+                    "INSERT INTO logs (digest, used_ns) VALUES (?, ?)", [record.digest, now_ns]
+                ).lastrowid
+            change.execute(
+                "UPDATE simulations SET state = ?, start_ns = ?, log = ?"
+                " WHERE name = ? AND NOT ended",
+                [record.state, record.start_ns, log, record.name],
+            )
         assert log is not None, "an insert gives an id"
         return log
 
@@ -318,12 +325,12 @@ class Register:
         return Record(**columns, labels=dict(labels.fetchall()), number=number)
 
 
-def _connection(path: Path) -> sqlite3.Connection:
+def _connection(path: Path, durable: bool) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, timeout=BUSY_S, check_same_thread=False, isolation_level=None
     )
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
     connection.execute("PRAGMA foreign_keys = ON")
     return connection
 
