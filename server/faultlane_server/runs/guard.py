@@ -7,7 +7,9 @@ from faultlane_server.runs.engine import Simulator
 from faultlane_server.runs.limits import RunLimits
 from faultlane_server.runs.simulation import RunOptions
 
-DISK_LOOK_S = 0.5  # how often it is asked whether there is room
+# It is asked again whether there is room after so much time, and after so many bytes.
+DISK_LOOK_S = 0.5
+DISK_LOOK_BYTES = 16 << 20
 
 
 class LimitReached(Exception):
@@ -34,6 +36,7 @@ class Guard:
         self._seconds_max = _seconds_max(limits, options)
         self._end_s = clock.steady_s() + self._seconds_max
         self._disk_look_s = 0.0
+        self._disk_look_bytes = 0
 
     def check(self, simulator: Simulator, log_bytes: int) -> None:
         """Raise if there was too much of anything."""
@@ -44,8 +47,9 @@ class Guard:
             raise LimitReached("FAULTS_LIMIT", f"more than {limits.faults_max} faults")
         if simulator.events > limits.events_max:
             raise LimitReached("EVENTS_LIMIT", f"more than {limits.events_max} events")
-        if now_s >= self._disk_look_s:
+        if now_s >= self._disk_look_s or log_bytes >= self._disk_look_bytes:
             self._disk_look_s = now_s + DISK_LOOK_S
+            self._disk_look_bytes = log_bytes + DISK_LOOK_BYTES
             self._require_room(log_bytes)
 
 
