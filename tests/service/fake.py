@@ -309,4 +309,4 @@ def refused(call: Callable[[], object]) -> grpc.RpcError:
 
 
 def reason(error: grpc.RpcError) -> str:
-    return detail(error, error_details_pb2.ErrorInfo).reason
+    return str(detail(error, error_details_pb2.ErrorInfo).reason)

@@ -1,6 +1,7 @@
 """Logs go when they are old or too much, and what is left says what has gone."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -58,7 +59,7 @@ def test_a_log_goes_when_it_is_old_and_says_from_where_on_it_can_be_read(servers
 
     wait_until_expired(peer, name)
     for offset in (0, 2999):
-        error = refused(lambda at=offset: starts(peer, name, at))
+        error = refused(partial(starts, peer, name, offset))
         assert error.code() == grpc.StatusCode.OUT_OF_RANGE
         assert reason(error) == "LOG_EXPIRED"
         assert detail(error, details.ErrorInfo).metadata["earliest_offset"] == "3000"

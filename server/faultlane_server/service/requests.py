@@ -150,6 +150,10 @@ def _filter_violations(wanted: Filter) -> list[Violation]:
         for field in ("threads", "processes", "kinds")
         if len(getattr(wanted, field)) > FILTERED_MAX
     ]
+    known = wanted.DESCRIPTOR.fields_by_name["kinds"].enum_type.values_by_number.keys() - {0}
+    for index, kind in enumerate(wanted.kinds[:FILTERED_MAX]):
+        if kind not in known:
+            found.append(Violation(f"filter.kinds[{index}]", "a kind", kind))
     if wanted.start_ns_max and wanted.start_ns_max < wanted.start_ns_min:
         want = f"0, or at least {wanted.start_ns_min}, the earliest begin"
         found.append(Violation("filter.start_ns_max", want, wanted.start_ns_max))
