@@ -2,6 +2,7 @@
 
 import threading
 from itertools import islice
+from typing import Any
 
 import grpc
 import pytest
@@ -113,7 +114,7 @@ def test_one_owner_may_read_no_more_at_once_than_one_may(servers: Servers) -> No
     server = servers.server(engine, limits)
     alice, bob = (servers.peer(server.address, owner) for owner in ("alice", "bob"))
     name = create(alice).name
-    open_ones = [
+    open_ones: list[Any] = [
         alice.simulations.StreamEvents(pb.StreamEventsRequest(name=name)),
         alice.simulations.WatchSimulation(pb.WatchSimulationRequest(name=name)),
     ]

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 from google.protobuf.message import Message
 
 from faultlane.v1 import simulation_service_pb2 as pb
+from faultlane_server.codes import FaultKind, OperationKind
 from faultlane_server.runs import Order, RowFilter, RunOptions, Window
 from faultlane_server.scenario import Violation
 from faultlane_server.service.errors import InvalidRequest
@@ -150,7 +151,7 @@ def _filter_violations(wanted: Filter) -> list[Violation]:
         for field in ("threads", "processes", "kinds")
         if len(getattr(wanted, field)) > FILTERED_MAX
     ]
-    known = wanted.DESCRIPTOR.fields_by_name["kinds"].enum_type.values_by_number.keys() - {0}
+    known = [*FaultKind] if isinstance(wanted, pb.FaultFilter) else [*OperationKind]
     for index, kind in enumerate(wanted.kinds[:FILTERED_MAX]):
         if kind not in known:
             found.append(Violation(f"filter.kinds[{index}]", "a kind", kind))
