@@ -6,7 +6,7 @@ lately are in memory, where handing them from a thread costs as much as reading 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
 
@@ -71,11 +71,12 @@ async def follow(
             if found:
                 continue
             if has_ended or all(log.is_done for log in logs):
-                for part in [log.what_was_left_out() for log in logs if not log.is_told]:
+                for part in _left_out(logs):
                     yield part
                 return
             if not await ear.rang_within(heartbeat_s):
-                yield None
+                for beat in _left_out(logs) or [None]:
+                    yield beat
                 spoken_s = loop.time()
 
 
@@ -93,6 +94,11 @@ async def watch(
                 return
             await asyncio.sleep(WATCH_S)
             await ear.rang_within(heartbeat_s)
+
+
+def _left_out(logs: "Sequence[_Log]") -> list[Part]:
+    """Return parts that tell of rows that a filter left out since the last part."""
+    return [log.what_was_left_out() for log in logs if not log.is_told]
 
 
 class _Log:
