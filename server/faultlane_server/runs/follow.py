@@ -75,7 +75,8 @@ async def follow(
                     yield part
                 return
             if not await ear.rang_within(heartbeat_s):
-                for beat in _left_out(logs) or [None]:
+                beats: list[Part | None] = [*_left_out(logs)]
+                for beat in beats or [None]:
                     yield beat
                 spoken_s = loop.time()
 

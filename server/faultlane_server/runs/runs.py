@@ -123,11 +123,10 @@ class Runs:
 
     def find(self, query: Query) -> list[tuple[int, Simulation]]:
         """Return simulations with their numbers, the newest first."""
-        found = self._archive.find(query)
-        return [
-            (number, self._jobs[kept.name].simulation if kept.name in self._jobs else kept)
-            for number, kept in found
+        found = [
+            (number, kept, self._jobs.get(kept.name)) for number, kept in self._archive.find(query)
         ]
+        return [(number, job.simulation if job else kept) for number, kept, job in found]
 
     async def ended(self, job: Job) -> Simulation:
         """Wait until a simulation has ended."""
