@@ -232,9 +232,14 @@ def test_blocks_before_a_damaged_one_can_be_read(path: Path) -> None:
             reader.read(5, 1)
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"FLTLNLOG", b"PK" + bytes(40), b"FLTLNLOG\x63" + bytes(40)]
-)
+@pytest.mark.parametrize("content", [b"", b"FLTLNLOG"])
+def test_a_log_without_a_header_is_damaged(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(CorruptLog):
+        LogReader(path)
+
+
+@pytest.mark.parametrize("content", [b"PK" + bytes(40), b"FLTLNLOG\x63" + bytes(40)])
 def test_another_file_is_refused(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(WrongLogFormat):

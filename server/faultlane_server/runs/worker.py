@@ -170,13 +170,15 @@ def _advance(job: Job, simulator: Simulator, recorder: Recorder, watch: _Watch) 
 
 
 def _flush(job: Job, simulator: Simulator, recorder: Recorder) -> None:
-    recorder.flush()
-    job.progress(
-        now_ns=simulator.now_ns,
-        faults=simulator.faults,
-        fault_rows=recorder.rows(LogKind.FAULTS),
-        operation_rows=recorder.rows(LogKind.OPERATIONS),
-    )
+    try:
+        recorder.flush()
+    finally:
+        job.progress(
+            now_ns=simulator.now_ns,
+            faults=simulator.faults,
+            fault_rows=recorder.rows(LogKind.FAULTS),
+            operation_rows=recorder.rows(LogKind.OPERATIONS),
+        )
 
 
 def _require_room(job: Job, archive: Archive, log: int, byte_length: int) -> None:
