@@ -7,7 +7,10 @@
   + NoSuchPreset          the server has no such preset: see `list_presets`
   + AlreadyExists         the request id belongs to another request: choose a new one
   + OffsetOutOfRange      the log ends before the offset: begin earlier
-  + QueueFull             the server has no room for the run: try again later
+    - LogExpired          the server has let the rows go: run the scenario again
+  + NotEnded              what is to be deleted is queued or runs: cancel it first
+  + QueueFull             the server has no room for the run or the stream: try again later
+  + TooLarge              the scenario needs more than one run may have: make it smaller
   + Unavailable           the server did not answer: look at the address
   + TimedOut              the answer did not come in time: allow more time
   + StreamCut             the stream ended before the run did: read on from where it stopped
@@ -90,8 +93,27 @@ class OffsetOutOfRange(FaultlaneError):
     """The offset is beyond the end of the log of a simulation that has ended."""
 
 
+class LogExpired(OffsetOutOfRange):
+    """The rows are gone; `earliest_offset` is the first that can be read, the end of the log."""
+
+    def __init__(self, message: str, earliest_offset: int) -> None:
+        super().__init__(message)
+        self.earliest_offset = earliest_offset
+
+
+class NotEnded(FaultlaneError):
+    """Only what has ended can be deleted."""
+
+
+class TooLarge(FaultlaneError):
+    """The scenario makes sense, but needs more than the server gives to one run."""
+
+
 class QueueFull(FaultlaneError):
-    """The server has no room for the run; `retry_after_s`, if known, says when to come back."""
+    """The server has no room, in its queue, on its disk or for one more stream of the caller.
+
+    `retry_after_s`, if known, says when to come back.
+    """
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -157,10 +179,14 @@ def _error_from(
     status = rpc_status.from_call(cast(grpc.Call, error)) or Status()
     if code is grpc.StatusCode.INVALID_ARGUMENT:
         return invalid(_violations(status) or [Violation("", message)])
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _reason(status) != "TOO_LARGE":
         return QueueFull(message, _retry_after_s(status))
+    if _reason(status) == "LOG_EXPIRED":
+        return LogExpired(message, int(_metadata(status, "earliest_offset")))
+    if _reason(status) in _BY_REASON:
+        return _BY_REASON[_reason(status)](message)
     if code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN):
-        return ServerBug(message, _incident(status))
+        return ServerBug(message, _metadata(status, "incident"))
     plain = {**_PLAIN, grpc.StatusCode.NOT_FOUND: not_found}
     if code in plain:
         return plain[code](message)
@@ -172,6 +198,12 @@ _PLAIN: dict[grpc.StatusCode, type[FaultlaneError]] = {
     grpc.StatusCode.OUT_OF_RANGE: OffsetOutOfRange,
     grpc.StatusCode.UNAVAILABLE: Unavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: TimedOut,
+}
+
+
+_BY_REASON: dict[str, type[FaultlaneError]] = {
+    "NOT_ENDED": NotEnded,
+    "TOO_LARGE": TooLarge,
 }
 
 
@@ -187,9 +219,14 @@ def _retry_after_s(status: Status) -> float | None:
     return None if found is None else found.retry_delay.ToTimedelta().total_seconds()
 
 
-def _incident(status: Status) -> str:
+def _reason(status: Status) -> str:
     found = _detail(status, error_details_pb2.ErrorInfo)
-    return "" if found is None else found.metadata.get("incident", "")
+    return "" if found is None else found.reason
+
+
+def _metadata(status: Status, name: str) -> str:
+    found = _detail(status, error_details_pb2.ErrorInfo)
+    return "" if found is None else found.metadata.get(name, "")
 
 
 def _detail(status: Status, kind: type[Detail]) -> Detail | None:

@@ -1,0 +1,56 @@
+"""What the two clients have in common: how they connect, and when a stream is over."""
+
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from faultlane import v1 as pb
+
+TIMEOUT_S = 10.0  # of a call with one answer, unless it is told otherwise
+MESSAGE_BYTES_MAX = 64 << 20  # 65536 rows, the longest batch there is, take 9 MB
+KEPT_BYTES = 16 << 20
+
+CHANNEL_OPTIONS = [
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    # A server is then one message ahead of its reader. By default gRPC lets a window grow with
+    # the speed of the connection: over loopback that is 12 MB, which wait in this process.
+    ("grpc.http2.bdp_probe", 0),
+    # A server that is started again is found soon.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+]
+
+ENDED = (
+    pb.SimulationState.SIMULATION_STATE_SUCCEEDED,
+    pb.SimulationState.SIMULATION_STATE_FAILED,
+    pb.SimulationState.SIMULATION_STATE_CANCELLED,
+)
+
+
+class StreamMessage(Protocol):
+    """A message of a stream, which carries the simulation if it is the last one."""
+
+    @property
+    def simulation(self) -> pb.Simulation: ...
+
+
+Message = TypeVar("Message", bound=StreamMessage, covariant=True)
+
+
+def keep_memory() -> None:
+    """Let the memory of a message be used for the next one.
+
+    glibc gives blocks above a threshold back to the system, which clears each page of the next
+    one; the threshold is the largest block that was ever freed. This one is not even touched.
+    """
+    np.empty(KEPT_BYTES, np.uint8)
+
+
+def stream_is_over(message: StreamMessage) -> bool:
+    """The last message of a stream of one log is the only one with the simulation."""
+    return bool(message.simulation.name)
+
+
+def run_is_over(message: StreamMessage) -> bool:
+    """The first message of a run has the simulation too, but it has not ended yet."""
+    return message.simulation.state in ENDED
