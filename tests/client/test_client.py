@@ -158,7 +158,7 @@ def test_streams_send_what_they_were_given(client: Client, server: FakeServer, r
     server.says[rpc] = lambda request: [_last_of(rpc)]
     method = client.stream_events if rpc == "StreamEvents" else client.stream_operations
 
-    wanted = pb.FaultFilter if rpc == "StreamEvents" else pb.OperationFilter
+    wanted: Any = pb.FaultFilter if rpc == "StreamEvents" else pb.OperationFilter
     some = wanted(threads=[3])
     list(method(NAME, offset=5, batch_rows=10, limit=20, no_follow=True, filter=some))
 
