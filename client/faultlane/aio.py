@@ -15,6 +15,7 @@ from faultlane.calls import (
     CHANNEL_OPTIONS,
     TIMEOUT_S,
     keep_memory,
+    new_request_id,
     run_is_over,
     stream_is_over,
 )
@@ -115,7 +116,10 @@ class AsyncClient:
     ) -> pb.Simulation:
         """Queue a scenario on the server, or only check it."""
         request = pb.CreateSimulationRequest(
-            scenario=scenario, request_id=request_id, validate_only=validate_only, options=options
+            scenario=scenario,
+            request_id=request_id or new_request_id(),
+            validate_only=validate_only,
+            options=options,
         )
         with errors_from_status(invalid=InvalidScenario):
             return _simulation(await self._simulations.CreateSimulation(request, timeout=timeout_s))

@@ -1,5 +1,7 @@
 """What the two clients have in common: how they connect, and when a stream is over."""
 
+import json
+import uuid
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -10,7 +12,30 @@ TIMEOUT_S = 10.0  # of a call with one answer, unless it is told otherwise
 MESSAGE_BYTES_MAX = 64 << 20  # 65536 rows, the longest batch there is, take 9 MB
 KEPT_BYTES = 16 << 20
 
+# A call with one answer is made again if the server is away for a moment: each of them can be
+# repeated, CreateSimulation because of its request id. Streams are taken up again by `Run`.
+_ONE_ANSWER = [
+    "CreateSimulation",
+    "GetSimulation",
+    "ListSimulations",
+    "CancelSimulation",
+]
+_CALLED_AGAIN = {
+    "name": [
+        {"service": "faultlane.v1.CatalogService"},
+        *({"service": "faultlane.v1.SimulationService", "method": rpc} for rpc in _ONE_ANSWER),
+    ],
+    "retryPolicy": {
+        "maxAttempts": 5,
+        "initialBackoff": "0.1s",
+        "backoffMultiplier": 2,
+        "maxBackoff": "1s",
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    },
+}
+
 CHANNEL_OPTIONS = [
+    ("grpc.service_config", json.dumps({"methodConfig": [_CALLED_AGAIN]})),
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     # A server is then one message ahead of its reader. By default gRPC lets a window grow with
     # the speed of the connection: over loopback that is 12 MB, which wait in this process.
@@ -35,6 +60,11 @@ class StreamMessage(Protocol):
 
 
 Message = TypeVar("Message", bound=StreamMessage, covariant=True)
+
+
+def new_request_id() -> str:
+    """Return an id that makes it safe to ask for a simulation again."""
+    return uuid.uuid4().hex
 
 
 def keep_memory() -> None:

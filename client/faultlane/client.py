@@ -16,6 +16,7 @@ from faultlane.calls import (
     TIMEOUT_S,
     Message,
     keep_memory,
+    new_request_id,
     run_is_over,
     stream_is_over,
 )
@@ -146,6 +147,9 @@ class Client:
     ) -> pb.Simulation:
         """Queue a scenario on the server, or only check it.
 
+        If the server is away for a moment it is asked again, with the same `request_id`: a new
+        one, if none is given.
+
         Raises
         ------
         InvalidScenario
@@ -158,7 +162,10 @@ class Client:
             If the scenario needs more than one run may have on the server.
         """
         request = pb.CreateSimulationRequest(
-            scenario=scenario, request_id=request_id, validate_only=validate_only, options=options
+            scenario=scenario,
+            request_id=request_id or new_request_id(),
+            validate_only=validate_only,
+            options=options,
         )
         with errors_from_status(invalid=InvalidScenario):
             return self._simulations.CreateSimulation(request, timeout=timeout_s).simulation

@@ -1,7 +1,7 @@
 """Every rpc has a method, and every status an error that says what to do."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from threading import Event
 from typing import Any
@@ -104,6 +104,27 @@ def test_create_sends_what_it_was_given(client: Client, server: FakeServer) -> N
         )
         for only in (True, False)
     ]
+
+
+def test_a_server_that_is_away_for_a_moment_is_asked_again_for_the_same_simulation(
+    client: Client, server: FakeServer
+) -> None:
+    """The first call may have arrived: an id that both have makes it one simulation."""
+    answers: Iterator[Any] = iter(
+        [
+            Refusal(grpc.StatusCode.UNAVAILABLE, "back soon"),
+            Refusal(grpc.StatusCode.UNAVAILABLE, "back soon"),
+            pb.CreateSimulationResponse(simulation=a_simulation()),
+        ]
+    )
+    server.says["CreateSimulation"] = lambda _: next(answers)
+
+    assert client.submit(SCENARIO).name == NAME
+
+    ids = [request.request_id for request in server.heard]
+    assert len(ids) == 3
+    assert len(set(ids)) == 1
+    assert ids[0]
 
 
 def test_run_sends_what_it_was_given(client: Client, server: FakeServer) -> None:

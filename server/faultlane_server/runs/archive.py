@@ -191,9 +191,10 @@ class Archive:
         limits = self.limits
         with self._lock:
             writing = list(self._writing.values())
-        used = self._register.log_bytes() + sum(length for _, length in writing)
+        used = self._register.bytes() + self._register.log_bytes()
+        used += sum(length for _, length in writing)
         if used >= limits.bytes_max:
-            return f"logs take {used} bytes, of {limits.bytes_max} that they may"
+            return f"simulations and logs take {used} bytes, of {limits.bytes_max} that they may"
         of_owner = sum(length for whose, length in writing if whose == owner)
         used = self._register.log_bytes(owner) + of_owner
         if used >= limits.owner_bytes_max:

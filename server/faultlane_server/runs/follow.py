@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from faultlane_server.codes import SimulationState
+from faultlane_server.runs.bell import Ear
 from faultlane_server.runs.errors import LogExpired, OffsetOutOfRange
 from faultlane_server.runs.filter import RowFilter
 from faultlane_server.runs.job import Job
@@ -19,7 +21,7 @@ from faultlane_server.runs.recorder import LOG_COLUMNS, LogKind
 from faultlane_server.runs.simulation import Progress, Simulation
 from faultlane_server.store import Columns, CorruptLog, LogReader, rows_of
 
-WATCH_S = 0.1  # between two looks at a simulation that changes
+WATCH_S = 0.1  # between two looks at a simulation whose state stays the same
 
 
 class Window(NamedTuple):
@@ -93,8 +95,18 @@ async def watch(
             yield simulation
             if simulation.ended:
                 return
-            await asyncio.sleep(WATCH_S)
-            await ear.rang_within(heartbeat_s)
+            await _news(job, ear, simulation.state, heartbeat_s)
+
+
+async def _news(job: Job, ear: Ear, state: SimulationState | None, heartbeat_s: float) -> None:
+    """Wait until it is worth to tell of a simulation again."""
+    loop = asyncio.get_running_loop()
+    soonest_s = loop.time() + WATCH_S
+    await ear.rang_within(heartbeat_s)
+    while job.simulation.state is state and loop.time() < soonest_s:
+        ear.forget()
+        if job.simulation.state is state:
+            await ear.rang_within(soonest_s - loop.time())
 
 
 def _left_out(logs: "Sequence[_Log]") -> list[Part]:

@@ -37,7 +37,7 @@ class OwnerLimits(NamedTuple):
 class DiskLimits(NamedTuple):
     """How much room logs may take, and when they go."""
 
-    bytes_max: int = 32 * GIB  # of all logs
+    bytes_max: int = 32 * GIB  # of all logs, and of the register of simulations
     owner_bytes_max: int = 32 * GIB  # of the logs that one owner has a simulation with
     free_bytes_min: int = GIB // 4  # left to everybody else on the file system
     retain_bytes: int = 16 * GIB  # beyond, logs go that were used the longest ago

@@ -292,6 +292,14 @@ class Register:
             )
         return found[0][0] or 0
 
+    def bytes(self) -> int:
+        """Return how much room the register itself takes, without what it has free."""
+        (found,) = self._rows(
+            "SELECT (page_count - freelist_count) * page_size"
+            " FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
+        )
+        return int(found[0])
+
     # How to ask.
 
     @contextmanager
