@@ -18,6 +18,7 @@ from faultlane.calls import (
     new_request_id,
     run_is_over,
     stream_is_over,
+    watch_is_over,
 )
 from faultlane.errors import (
     FaultlaneError,
@@ -151,7 +152,7 @@ class AsyncClient:
     ) -> AsyncGenerator[pb.WatchSimulationResponse]:
         """Stream a simulation as it changes, until it has ended."""
         request = pb.WatchSimulationRequest(name=name)
-        return _until(run_is_over, self._simulations.WatchSimulation(request, timeout=timeout_s))
+        return _until(watch_is_over, self._simulations.WatchSimulation(request, timeout=timeout_s))
 
     async def list_simulations(
         self,
@@ -302,7 +303,7 @@ class AsyncRun(RunState):
         """Return the run that the first of `messages` tells of."""
         first = await anext(messages)
         run = cls(client, first.simulation, messages)
-        run._take(first)
+        run._take_first(first)
         return run
 
     async def summary(self) -> pb.Summary:
@@ -403,17 +404,18 @@ def _simulation(answer: Any) -> pb.Simulation:
 
 
 async def _until(
-    is_over: Callable[[Any], bool],
+    is_over: Callable[[Any, int], bool],
     call: Any,
     *,
     invalid: type[InvalidRequest] = InvalidRequest,
 ) -> AsyncGenerator[Any]:
     """Hand out the messages of a stream; the call ends when the reader stops reading."""
-    over = False
+    over, number = False, 0
     try:
         with errors_from_status(invalid=invalid):
             async for message in call:
-                over = is_over(message)
+                over = is_over(message, number)
+                number += 1
                 yield message
     finally:
         call.cancel()

@@ -76,11 +76,16 @@ def keep_memory() -> None:
     np.empty(KEPT_BYTES, np.uint8)
 
 
-def stream_is_over(message: StreamMessage) -> bool:
+def stream_is_over(message: StreamMessage, number: int) -> bool:
     """The last message of a stream of one log is the only one with the simulation."""
     return bool(message.simulation.name)
 
 
-def run_is_over(message: StreamMessage) -> bool:
-    """The first message of a run has the simulation too, but it has not ended yet."""
+def run_is_over(message: StreamMessage, number: int) -> bool:
+    """The first message of a run has the simulation too, which may have ended before."""
+    return number > 0 and message.simulation.state in ENDED
+
+
+def watch_is_over(message: StreamMessage, number: int) -> bool:
+    """Nothing comes after the simulation as it ended."""
     return message.simulation.state in ENDED

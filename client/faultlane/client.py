@@ -19,6 +19,7 @@ from faultlane.calls import (
     new_request_id,
     run_is_over,
     stream_is_over,
+    watch_is_over,
 )
 from faultlane.errors import (
     InvalidRequest,
@@ -220,7 +221,7 @@ class Client:
             If the stream ends before the simulation.
         """
         request = pb.WatchSimulationRequest(name=name)
-        return _until(run_is_over, self._simulations.WatchSimulation(request, timeout=timeout_s))
+        return _until(watch_is_over, self._simulations.WatchSimulation(request, timeout=timeout_s))
 
     def list_simulations(
         self,
@@ -378,7 +379,7 @@ class Client:
 
 
 def _until(
-    is_over: Callable[[Message], bool],
+    is_over: Callable[[Message, int], bool],
     call: _Stream[Message],
     *,
     invalid: type[InvalidRequest] = InvalidRequest,
@@ -387,8 +388,8 @@ def _until(
     over = False
     try:
         with errors_from_status(invalid=invalid):
-            for message in call:
-                over = is_over(message)
+            for number, message in enumerate(call):
+                over = is_over(message, number)
                 yield message
     finally:
         call.cancel()

@@ -81,13 +81,17 @@ class RunState:
     def _too_late(self, timeout_s: float | None) -> TimedOut:
         return TimedOut(f"{self.name} has not ended within {timeout_s} s")
 
-    def _take(self, message: pb.RunSimulationResponse) -> None:
-        """Take a message with rows of both logs."""
+    def _take_first(self, message: pb.RunSimulationResponse) -> None:
+        """Take the message that tells of the run, which may be one that has ended before."""
         self._faults.take(message.faults, message.next_fault_offset)
         self._operations.take(message.operations, message.next_operation_offset)
+
+    def _take(self, message: pb.RunSimulationResponse) -> None:
+        """Take a message with rows of both logs."""
+        self._take_first(message)
         if message.HasField("simulation"):
             self.simulation = message.simulation
-            self._faults.over = self._operations.over = self.ended
+            self._faults.over = self._operations.over = True
 
     def _take_faults(self, message: pb.StreamEventsResponse) -> None:
         self._faults.take(message.faults, message.next_offset)
@@ -131,7 +135,7 @@ class Run(RunState):
         """Return the run that the first of `messages` tells of."""
         first = next(messages)
         run = cls(client, first.simulation, messages)
-        run._take(first)
+        run._take_first(first)
         return run
 
     @property

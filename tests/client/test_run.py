@@ -136,6 +136,22 @@ def test_after_a_cut_a_run_is_read_on_from_where_it_stopped(
 
 
 @pytest.mark.parametrize("cut", CUTS)
+def test_a_run_that_has_ended_before_it_begins_is_read_to_the_end_of_its_logs(
+    client: Client, server: FakeServer, cut: list[Any]
+) -> None:
+    """The server had an equal one: its first message tells of the end already."""
+    known = pb.RunSimulationResponse(simulation=a_simulation(SUCCEEDED))
+    server.says["RunSimulation"] = [known, BOTH, *cut]
+    server.says["StreamEvents"] = FAULTS_FROM_2
+    server.says["StreamOperations"] = OPERATIONS_FROM_1
+    run = client.run(SCENARIO)
+
+    assert run.ended
+    assert threads(run.events()) == [[1, 2], [3]]
+    assert threads(run.operations()) == [[8], [9]]
+
+
+@pytest.mark.parametrize("cut", CUTS)
 def test_a_log_that_is_cut_again_and_again_is_read_without_a_gap(
     client: Client, server: FakeServer, cut: list[Any]
 ) -> None:
