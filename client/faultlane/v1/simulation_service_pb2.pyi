@@ -213,8 +213,9 @@ class RunSimulationResponse(_message.Message):
 
     @_builtins.property
     def simulation(self) -> _simulation_pb2.Simulation:
-        """In the first message: the simulation as it was created. In the last one: as
-        it ended. Else not set. A stream that ends without it was cut.
+        """In the first message: the simulation as it was created, which has ended
+        already if the server has the logs of an equal run. In the last one: as it
+        ended. Else not set. A stream that ends without the last one was cut.
         """
 
     def __init__(

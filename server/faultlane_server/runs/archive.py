@@ -50,11 +50,14 @@ class Archive:
         except BaseException:
             self._data_dir.close()
             raise
-        self._unsaved: dict[str, Simulation] = {}  # that the disk did not take
+        self._unsaved: dict[str, Simulation] = {}  # that the disk has not taken yet
+        self._saving = threading.Lock()  # guards it
         self._writing: dict[int, tuple[str, int]] = {}  # owners and lengths of unfinished logs
-        self._lock = threading.Lock()  # guards both of them
+        self._lock = threading.Lock()  # guards it
         self._sharing = threading.RLock()  # while a log is given to one more, or goes
-        clock.not_before(self._register.latest_ns())
+        behind_s = clock.not_before(self._register.latest_ns())
+        if behind_s > 0:
+            logger.warning("the machine's clock is %.0f s behind the last simulation", behind_s)
         self._data_dir.remove_logs_but(self._register.logs())
 
     def close(self) -> None:
@@ -73,16 +76,18 @@ class Archive:
         If the disk does not take it the simulation has that state all the same: it is
         tried again later, and after a crash the run is made again.
         """
-        try:
-            self._save(simulation)
-        except RegisterNotWritten as error:
-            logger.error("%s: its state is not saved: %s", simulation.name, error)
-            with self._lock:
-                self._unsaved[simulation.name] = simulation
+        with self._saving:
+            self._unsaved[simulation.name] = simulation
+            try:
+                self._save(simulation)
+            except RegisterNotWritten as error:
+                logger.error("%s: its state is not saved: %s", simulation.name, error)
 
     def get(self, name: str) -> Simulation | None:
+        if unsaved := self._unsaved.get(name):  # asked first: afterwards it is in the register
+            return unsaved
         found = self._register.get(name)
-        return self._unsaved.get(name) or (_simulation(found) if found else None)
+        return _simulation(found) if found else None
 
     def by_request(self, owner: str, request_id: str) -> Simulation | None:
         found = self._register.by_request(owner, request_id)
@@ -90,7 +95,10 @@ class Archive:
 
     def find(self, query: Query) -> list[tuple[int, Simulation]]:
         """Return simulations with their numbers, the newest first."""
-        return [(found.number, _simulation(found)) for found in self._register.find(query)]
+        return [
+            (found.number, self._unsaved.get(found.name) or _simulation(found))
+            for found in self._register.find(query)
+        ]
 
     def open_ones(self) -> list[Simulation]:
         """Return the simulations that have not ended, in the order in which they came."""
@@ -182,10 +190,9 @@ class Archive:
                     excess -= length
 
     def _save_what_was_not(self) -> None:
-        for simulation in list(self._unsaved.values()):
-            self._save(simulation)
-            with self._lock:
-                self._unsaved.pop(simulation.name, None)
+        with self._saving:
+            for simulation in list(self._unsaved.values()):
+                self._save(simulation)
 
     def _lack(self, owner: str) -> str | None:
         limits = self.limits
@@ -229,6 +236,7 @@ class Archive:
         self._register.change(
             simulation.name, **{column: getattr(record, column) for column in columns}
         )
+        del self._unsaved[simulation.name]
 
 
 def _record(simulation: Simulation, request_id: str | None) -> Record:

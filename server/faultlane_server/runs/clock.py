@@ -26,9 +26,17 @@ class Clock:
         self._steady_ns = steady_ns
         self._base_ns = wall_ns() - steady_ns()
 
-    def not_before(self, moment_ns: int) -> None:
-        """Go on from a moment that was told before, if the clock has been set back since."""
-        self._base_ns = max(self._base_ns, moment_ns - self._steady_ns())
+    def not_before(self, moment_ns: int) -> float:
+        """Go on from a moment that was told before, if the clock has been set back since.
+
+        Returns
+        -------
+        float
+            How many seconds it was behind.
+        """
+        behind_ns = max(moment_ns - self.now_ns(), 0)
+        self._base_ns += behind_ns
+        return behind_ns / 1e9
 
     def now_ns(self) -> int:
         """Nanoseconds since 1970."""
