@@ -4,6 +4,7 @@ The server is a process with a fake engine, ended with SIGKILL at moments that a
 chooses, while clients submit and stream. They know its address and nothing else.
 """
 
+import asyncio
 import random
 import socket
 import subprocess
@@ -19,6 +20,8 @@ import grpc
 import numpy as np
 import pytest
 
+import faultlane
+from faultlane import FaultEvents
 from faultlane.v1 import simulation_service_pb2 as pb
 from faultlane.v1.simulation_pb2 import SimulationState
 from faultlane_server.columns import FAULT_COLUMNS
@@ -194,3 +197,30 @@ def test_a_run_that_is_killed_forever_ends_when_it_is_left_alone(killed: Killed)
             killed.start()
 
         require_rows(client._read(peer, name), seed=99)
+
+
+def read_with_client(address: str, seed: int) -> FaultEvents:
+    with faultlane.Client.connect(address) as client, client.submit(a_scenario(seed=seed)) as run:
+        return FaultEvents.concat(run.events())
+
+
+def read_with_async_client(address: str, seed: int) -> FaultEvents:
+    async def read() -> FaultEvents:
+        async with faultlane.AsyncClient.connect(address) as client:
+            run = await client.run(a_scenario(seed=seed))
+            batches = [batch async for batch in run.events()]
+            assert (await run.result()).progress.fault_rows == sum(map(len, batches))
+            return FaultEvents.concat(batches)
+
+    return asyncio.run(read())
+
+
+def test_both_clients_read_on_by_themselves(killed: Killed) -> None:
+    """Nothing but a run is asked for: what happens to the server is not the reader's business."""
+    killed.start()
+    ways = {97: read_with_client, 98: read_with_async_client}
+    with ThreadPoolExecutor(len(ways)) as pool:
+        reading = {seed: pool.submit(way, killed.address, seed) for seed, way in ways.items()}
+        kill_at_random(killed, seed=0, times=2)
+        for seed, read in reading.items():
+            require_rows(dict(read.result().columns()), seed)
