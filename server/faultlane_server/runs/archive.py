@@ -107,7 +107,9 @@ class Archive:
     def remove(self, name: str) -> None:
         """Forget a simulation, and its rows unless they are those of another one too."""
         with self._sharing:
-            self._register.remove(name)
+            with self._saving:
+                self._unsaved.pop(name, None)
+                self._register.remove(name)
             self._remove_unused_logs()
 
     # Logs.

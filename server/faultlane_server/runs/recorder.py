@@ -20,6 +20,7 @@ from faultlane_server.store import (
     LogWriter,
     WrongLogFormat,
     rows_of,
+    sync_directory,
 )
 
 FLUSH_S = 0.05
@@ -52,6 +53,7 @@ class Recorder:
     """The writers of both logs."""
 
     def __init__(self, directory: Path, digest: str, model_version: int, rows_max: int) -> None:
+        self._directory = directory
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -95,6 +97,8 @@ class Recorder:
             log.finish()
             if durable:
                 log.writer.sync()
+        if durable:
+            sync_directory(self._directory)
 
     def close(self) -> None:
         for log in self._logs.values():

@@ -27,7 +27,7 @@ from faultlane_server.store.register import (
     Register,
     RegisterNotWritten,
 )
-from faultlane_server.store.writer import LogWriter
+from faultlane_server.store.writer import LogWriter, sync_directory
 
 __all__ = [
     "DATA_FORMAT",
@@ -52,4 +52,5 @@ __all__ = [
     "WrongLogFormat",
     "row_bytes",
     "rows_of",
+    "sync_directory",
 ]

@@ -94,6 +94,19 @@ class LogWriter:
         self.rows += rows
 
 
+def sync_directory(path: Path) -> None:
+    """Return when the names in a directory, and its own, will be there after a loss of power."""
+    for directory in (path, path.parent):
+        try:
+            file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)
+        except OSError as error:
+            raise LogNotWritten(f"cannot write {directory}: {error.strerror}") from error
+
+
 class _Files:
     """A log and its index. After a failure nothing more is written: they end torn."""
 
