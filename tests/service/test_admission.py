@@ -270,6 +270,7 @@ def test_touches_of_loops_are_counted_and_those_without_end_are_not_set(peer: Pe
         return needs.touches if needs.HasField("touches") else None
 
     assert touches_of(7) == 2 * 7 * 9
+    assert touches_of(2**63 - 1) == 2**64 - 1
     assert touches_of(0) is None
 
 

@@ -88,6 +88,19 @@ def test_a_page_is_no_longer_than_asked_for(many: tuple[Peer, list[str]]) -> Non
     assert all(simulation.digest for simulation in page.simulations)
 
 
+def test_pages_of_long_labels_are_shorter_and_none_is_missing(servers: Servers) -> None:
+    """So that a page is never longer than a client takes."""
+    peer = servers.start()
+    labels = {f"name{number}": "x" * 250 for number in range(64)}
+    names = [create(peer, options=RunOptions(labels=labels)).name for _ in range(100)][::-1]
+
+    first = peer.simulations.ListSimulations(pb.ListSimulationsRequest(page_size=1000))
+
+    assert first.ByteSize() < 2 << 20
+    assert first.next_page_token
+    assert listed(peer, page_size=1000) == names
+
+
 def test_what_comes_meanwhile_moves_nothing_from_page_to_page(servers: Servers) -> None:
     peer = servers.start()
     names = [create(peer, seed=seed).name for seed in range(1, 5)][::-1]

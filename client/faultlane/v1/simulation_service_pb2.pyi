@@ -118,12 +118,12 @@ class CostEstimate(_message.Message):
     memory_bytes: _builtins.int
     """Memory of the server. Bytes."""
     touches: _builtins.int
-    """How often the programs touch memory, which is the most that can fault. Not
-    set if they go on until the horizon.
+    """How often the programs touch memory, which is the most that can fault; at
+    most 2^64 - 1. Not set if they go on until the horizon.
     """
     fault_log_bytes_max: _builtins.int
     """How long the log of faults is if every touch faults and everything is
-    recorded. Bytes. Not set if `touches` is not.
+    recorded. Bytes, at most 2^64 - 1. Not set if `touches` is not.
     """
     def __init__(
         self,
@@ -360,7 +360,7 @@ class ListSimulationsRequest(_message.Message):
     STATES_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """How many, 1 to 1000. 0 means 50."""
+    """How many at most, 1 to 1000. 0 means 50. A page may be shorter."""
     page_token: _builtins.str
     """The `next_page_token` of the page before, or empty for the first page. The
     other fields must be those of the page before.

@@ -15,6 +15,7 @@ from faultlane_server.service.requests import label_violations, require, violati
 from faultlane_server.service.translate import simulation_to_wire
 
 PAGE_SIZE = 50
+PAGE_BYTES_MAX = 1 << 20  # about: a page of long labels ends earlier
 
 _TOKEN = re.compile(r"before-([0-9]{1,18})")
 
@@ -42,13 +43,22 @@ def query_of(request: pb.ListSimulationsRequest, owner: str) -> Query:
 
 def page_of(found: Sequence[tuple[int, Simulation]], query: Query) -> pb.ListSimulationsResponse:
     """Return the page that a query found."""
-    page = found[: query.count - 1]
     response = pb.ListSimulationsResponse()
-    for _, simulation in page:
-        message = simulation_to_wire(simulation)
-        message.ClearField("scenario")
-        message.ClearField("summary")
+    page_bytes = 0
+    for number, simulation in found[: query.count - 1]:
+        message = _short(simulation)
         response.simulations.append(message)
-    if len(found) > len(page):
-        response.next_page_token = f"before-{page[-1][0]}"
+        response.next_page_token = f"before-{number}"
+        page_bytes += message.ByteSize()
+        if page_bytes >= PAGE_BYTES_MAX:
+            break
+    if len(response.simulations) == len(found):
+        response.ClearField("next_page_token")
     return response
+
+
+def _short(simulation: Simulation) -> simulation_pb2.Simulation:
+    message = simulation_to_wire(simulation)
+    message.ClearField("scenario")
+    message.ClearField("summary")
+    return message

@@ -12,6 +12,8 @@ from faultlane_server.service.errors import InvalidRequest
 from faultlane_server.service.reader import MESSAGES_MAX, ScenarioReader, TooManyMessages
 from faultlane_server.summary import Summary
 
+UINT64_MAX = 2**64 - 1
+
 
 def scenario_from_wire(message: scenario_pb2.Scenario | None) -> Scenario:
     """Return the checked scenario of a request; None if the request has none."""
@@ -66,9 +68,14 @@ def estimate_to_wire(estimate: Estimate) -> simulation_service_pb2.CostEstimate:
         vmas=estimate.vmas,
         pages=estimate.pages,
         memory_bytes=estimate.memory_bytes,
-        touches=estimate.touches,
-        fault_log_bytes_max=estimate.fault_log_bytes_max,
+        touches=_capped(estimate.touches),
+        fault_log_bytes_max=_capped(estimate.fault_log_bytes_max),
     )
+
+
+def _capped(count: int | None) -> int | None:
+    """Return the count, or the largest that the wire can tell."""
+    return None if count is None else min(count, UINT64_MAX)
 
 
 def summary_to_wire(summary: Summary) -> simulation_pb2.Summary:
