@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,7 +64,7 @@ def a_long_scenario() -> pb.Scenario:
 
 
 @contextmanager
-def living_in(directory: Path, port: int) -> Iterator["object"]:
+def living_in(directory: Path, port: int) -> Iterator["subprocess.Popen[str]"]:
     """A server that has loaded its kernels."""
     with serving("--data-dir", str(directory), "--port", str(port)) as (process, address):
         with grpc.insecure_channel(address) as channel:
@@ -83,8 +84,8 @@ def test_a_run_whose_server_ends_is_the_same_to_the_last_byte(
             cut = client.submit(a_long_scenario())
             faults = cut.events()
             first = next(faults)
-            process.send_signal(number)  # type: ignore[attr-defined]
-            process.wait(30)  # type: ignore[attr-defined]
+            process.send_signal(number)
+            process.wait(30)
         with living_in(tmp_path / "one", port):
             after_cut = FaultEvents.concat([first, *faults])
             operations = OperationEvents.concat(cut.operations())
