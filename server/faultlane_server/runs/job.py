@@ -42,8 +42,10 @@ class Job:
         read_scenario: ScenarioReader,
         clock: Clock,
         keep: Callable[[Simulation], None] = lambda _: None,
+        scenario: Scenario | None = None,
     ) -> None:
         self.simulation = simulation
+        self._scenario = scenario  # None: it is read when it is asked for
         self.bell = Bell()  # rings when `simulation` is replaced
         self.is_cancelled = threading.Event()
         self._read_scenario = read_scenario
@@ -54,8 +56,8 @@ class Job:
         self._lock = threading.RLock()  # so that nothing changes after the end
 
     def scenario(self) -> Scenario:
-        """Read what is to be simulated out of the caller's words."""
-        return self._read_scenario(self.simulation.scenario_as_asked)
+        """Return what is to be simulated; it may have to be read out of the caller's words."""
+        return self._scenario or self._read_scenario(self.simulation.scenario_as_asked)
 
     def open_log(self, kind: LogKind) -> LogReader | None:
         """Return a reader of a log, or None while there is none."""

@@ -33,6 +33,7 @@ from faultlane_server.runs.queue import FairQueue
 from faultlane_server.runs.recorder import LogKind
 from faultlane_server.runs.simulation import Simulation
 from faultlane_server.runs.worker import Workshop, work
+from faultlane_server.scenario import Scenario
 from faultlane_server.store import Query, RegisterNotWritten
 
 RETRY_AFTER_S_MIN = 1.0
@@ -223,7 +224,7 @@ class Runs:
         self._require_room(order.owner)
         simulation = _created(simulation, self._clock)
         self._archive.add(simulation, order.request_id)
-        return self._enqueue(simulation)
+        return self._enqueue(simulation, order.scenario)
 
     def _require_room(self, owner: str) -> None:
         with self._changed:
@@ -240,23 +241,20 @@ class Runs:
         guess_s = self._run_s_mean * queued / self.limits.workers
         return min(max(guess_s, RETRY_AFTER_S_MIN), RETRY_AFTER_S_MAX)
 
-    def _enqueue(self, simulation: Simulation) -> Job:
-        job = self._job(simulation)
+    def _enqueue(self, simulation: Simulation, scenario: Scenario | None = None) -> Job:
+        job = self._job(simulation, scenario)
         with self._changed:
             self._jobs[simulation.name] = job
             self._queue.push(job)
             self._changed.notify()
         return job
 
-    def _job(self, simulation: Simulation) -> Job:
+    def _job(self, simulation: Simulation, scenario: Scenario | None = None) -> Job:
         """Return a job for a simulation as it is."""
-        job = Job(simulation, self._read_scenario, self._clock, self._keep)
+        job = Job(simulation, self._read_scenario, self._clock, self._archive.save, scenario)
         if simulation.log is not None and simulation.ended:
             job.publish_logs(self._archive.log_paths(simulation.log))
         return job
-
-    def _keep(self, simulation: Simulation) -> None:
-        self._archive.save(simulation)
 
     def _simulation(self, order: Order, digest: str) -> Simulation:
         return Simulation(

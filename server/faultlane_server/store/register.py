@@ -210,13 +210,17 @@ class Register:
     # Logs.
 
     def begin(self, record: Record, now_ns: int) -> int:
-        """Write down the state and the begin of a simulation, and return the id of its log."""
+        """Write down the state and the begin of a simulation, and return the id of its log.
+
+        While it is written, its length is for the caller to know.
+        """
         with self._writing() as change:
             log = record.log
             if log is None:
                 log = change.execute(
                     "INSERT INTO logs (digest, used_ns) VALUES (?, ?)", [record.digest, now_ns]
                 ).lastrowid
+            change.execute("UPDATE logs SET bytes = 0, complete = 0 WHERE id = ?", [log])
             change.execute(
                 "UPDATE simulations SET state = ?, start_ns = ?, log = ?"
                 " WHERE name = ? AND NOT ended",
