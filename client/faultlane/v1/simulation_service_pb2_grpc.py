@@ -136,6 +136,8 @@ class SimulationServiceServicer(object):
 
         * `NOT_FOUND`: the caller has no simulation of that name.
         * `INVALID_ARGUMENT`: the name is not of the form `simulations/{id}`.
+        * `UNAVAILABLE`: the server cannot read what it keeps (`STORAGE`). A
+        google.rpc.RetryInfo says when to try again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -203,7 +205,9 @@ class SimulationServiceServicer(object):
         """Ends a simulation that is queued or runs. It has ended when the call
         returns, within 100 ms. What had ended before is left as it is.
 
-        Errors: those of GetSimulation.
+        Errors: those of GetSimulation, and
+
+        * `UNAVAILABLE`: the server shuts down before it has ended. Ask again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

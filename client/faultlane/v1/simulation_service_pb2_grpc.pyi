@@ -70,6 +70,8 @@ class SimulationServiceStub:
 
     * `NOT_FOUND`: the caller has no simulation of that name.
     * `INVALID_ARGUMENT`: the name is not of the form `simulations/{id}`.
+    * `UNAVAILABLE`: the server cannot read what it keeps (`STORAGE`). A
+      google.rpc.RetryInfo says when to try again.
     """
     WatchSimulation: _grpc.UnaryStreamMultiCallable[_simulation_service_pb2.WatchSimulationRequest, _simulation_service_pb2.WatchSimulationResponse]
     """Streams a simulation as it changes, until it has ended: at once when its
@@ -117,7 +119,9 @@ class SimulationServiceStub:
     """Ends a simulation that is queued or runs. It has ended when the call
     returns, within 100 ms. What had ended before is left as it is.
 
-    Errors: those of GetSimulation.
+    Errors: those of GetSimulation, and
+
+    * `UNAVAILABLE`: the server shuts down before it has ended. Ask again.
     """
     DeleteSimulation: _grpc.UnaryUnaryMultiCallable[_simulation_service_pb2.DeleteSimulationRequest, _simulation_service_pb2.DeleteSimulationResponse]
     """Forgets a simulation that has ended, its request id, and its logs unless
@@ -170,6 +174,8 @@ class SimulationServiceAsyncStub(SimulationServiceStub):
 
     * `NOT_FOUND`: the caller has no simulation of that name.
     * `INVALID_ARGUMENT`: the name is not of the form `simulations/{id}`.
+    * `UNAVAILABLE`: the server cannot read what it keeps (`STORAGE`). A
+      google.rpc.RetryInfo says when to try again.
     """
     WatchSimulation: _aio.UnaryStreamMultiCallable[_simulation_service_pb2.WatchSimulationRequest, _simulation_service_pb2.WatchSimulationResponse]  # type: ignore[assignment]
     """Streams a simulation as it changes, until it has ended: at once when its
@@ -217,7 +223,9 @@ class SimulationServiceAsyncStub(SimulationServiceStub):
     """Ends a simulation that is queued or runs. It has ended when the call
     returns, within 100 ms. What had ended before is left as it is.
 
-    Errors: those of GetSimulation.
+    Errors: those of GetSimulation, and
+
+    * `UNAVAILABLE`: the server shuts down before it has ended. Ask again.
     """
     DeleteSimulation: _aio.UnaryUnaryMultiCallable[_simulation_service_pb2.DeleteSimulationRequest, _simulation_service_pb2.DeleteSimulationResponse]  # type: ignore[assignment]
     """Forgets a simulation that has ended, its request id, and its logs unless
@@ -285,6 +293,8 @@ class SimulationServiceServicer(metaclass=_abc_1.ABCMeta):
 
         * `NOT_FOUND`: the caller has no simulation of that name.
         * `INVALID_ARGUMENT`: the name is not of the form `simulations/{id}`.
+        * `UNAVAILABLE`: the server cannot read what it keeps (`STORAGE`). A
+          google.rpc.RetryInfo says when to try again.
         """
 
     @_abc_1.abstractmethod
@@ -362,7 +372,9 @@ class SimulationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Ends a simulation that is queued or runs. It has ended when the call
         returns, within 100 ms. What had ended before is left as it is.
 
-        Errors: those of GetSimulation.
+        Errors: those of GetSimulation, and
+
+        * `UNAVAILABLE`: the server shuts down before it has ended. Ask again.
         """
 
     @_abc_1.abstractmethod

@@ -3,9 +3,8 @@
 import logging
 import threading
 import uuid
-from collections import Counter
-from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
@@ -23,7 +22,6 @@ from faultlane_server.runs.errors import (
     QueueFull,
     RequestIdTaken,
     ShuttingDown,
-    TooManyStreams,
 )
 from faultlane_server.runs.estimate import require_small_enough
 from faultlane_server.runs.follow import Part, Window, follow, watch
@@ -32,6 +30,7 @@ from faultlane_server.runs.limits import Limits
 from faultlane_server.runs.queue import FairQueue
 from faultlane_server.runs.recorder import LogKind
 from faultlane_server.runs.simulation import Simulation
+from faultlane_server.runs.streams import Streams
 from faultlane_server.runs.worker import Workshop, work
 from faultlane_server.scenario import Scenario
 from faultlane_server.store import Query, RegisterNotWritten
@@ -74,7 +73,7 @@ class Runs:
         self._jobs: dict[str, Job] = {}  # that have not ended
         self._queue = FairQueue()
         self._running: set[Job] = set()
-        self._streams: Counter[str] = Counter()  # by owner
+        self._streams = Streams(limits.owner.streams_max)
         self._run_s_mean = 0.0
         self._changed = threading.Condition()  # guards all of the above
         self._admission = threading.Lock()  # one order after another, however slow the disk is
@@ -158,7 +157,7 @@ class Runs:
         self, job: Job, windows: Mapping[LogKind, Window]
     ) -> AsyncGenerator[Part | None]:
         """Yield the rows in the windows until the simulation has ended; None is a heartbeat."""
-        with self._stream_of(job.simulation.owner):
+        with self._streams.one_of(job.simulation.owner):
             parts = follow(job, windows, self._require_not_draining, self.limits.heartbeat_s)
             async with aclosing(parts):
                 async for part in parts:
@@ -166,7 +165,7 @@ class Runs:
 
     async def watch(self, job: Job) -> AsyncGenerator[Simulation]:
         """Yield the simulation as it changes, until it has ended."""
-        with self._stream_of(job.simulation.owner):
+        with self._streams.one_of(job.simulation.owner):
             states = watch(job, self._require_not_draining, self.limits.heartbeat_s)
             async with aclosing(states):
                 async for simulation in states:
@@ -266,21 +265,6 @@ class Runs:
             horizon_ns=order.scenario.horizon_ns,
             options=order.options,
         )
-
-    @contextmanager
-    def _stream_of(self, owner: str) -> Iterator[None]:
-        """Count a stream while it is open."""
-        with self._changed:
-            if self._streams[owner] >= self.limits.owner.streams_max:
-                raise TooManyStreams(self._streams[owner], RETRY_AFTER_S_MIN)
-            self._streams[owner] += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._streams[owner] -= 1
-                if not self._streams[owner]:
-                    del self._streams[owner]
 
     # Working.
 

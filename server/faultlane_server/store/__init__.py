@@ -8,6 +8,7 @@ from faultlane_server.store.data_dir import (
     DataDirNotWritten,
     WrongDataDir,
 )
+from faultlane_server.store.database import RegisterNotWritten
 from faultlane_server.store.log import (
     LOG_FORMAT,
     Columns,
@@ -25,7 +26,6 @@ from faultlane_server.store.register import (
     Query,
     Record,
     Register,
-    RegisterNotWritten,
 )
 from faultlane_server.store.writer import LogWriter, sync_directory
 

@@ -16,45 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS logs (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    digest TEXT NOT NULL,
-    bytes INTEGER NOT NULL DEFAULT 0,
-    fault_rows INTEGER NOT NULL DEFAULT 0,
-    operation_rows INTEGER NOT NULL DEFAULT 0,
-    complete INTEGER NOT NULL DEFAULT 0,   -- the run of this digest, from its begin to its end
-    used_ns INTEGER NOT NULL               -- when it was begun, ended or shared the last time
-);
-CREATE INDEX IF NOT EXISTS logs_by_digest ON logs (digest) WHERE complete;
-CREATE TABLE IF NOT EXISTS simulations (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,   -- in the order in which they came
-    name TEXT NOT NULL UNIQUE,
-    owner TEXT NOT NULL,
-    request_id TEXT,                            -- NULL: every call makes a simulation
-    digest TEXT NOT NULL,
-    model_version INTEGER NOT NULL,
-    state INTEGER NOT NULL,
-    ended INTEGER NOT NULL,
-    create_ns INTEGER NOT NULL,
-    start_ns INTEGER,
-    end_ns INTEGER,
-    as_asked BLOB NOT NULL,
-    options TEXT NOT NULL,
-    content TEXT NOT NULL,
-    log INTEGER REFERENCES logs (id) ON DELETE SET NULL,
-    UNIQUE (owner, request_id)
-);
-CREATE INDEX IF NOT EXISTS simulations_by_log ON simulations (log);
-CREATE INDEX IF NOT EXISTS simulations_open ON simulations (number) WHERE NOT ended;
-CREATE TABLE IF NOT EXISTS labels (
-    simulation INTEGER NOT NULL REFERENCES simulations (number) ON DELETE CASCADE,
-    name TEXT NOT NULL,
-    value TEXT NOT NULL,
-    PRIMARY KEY (simulation, name)
-) WITHOUT ROWID;
-"""
-BUSY_S = 10.0
+from faultlane_server.store.database import SCHEMA, connection, database_errors
 
 _COLUMNS = (
     "name",
@@ -72,10 +34,6 @@ _COLUMNS = (
     "content",
     "log",
 )
-
-
-class RegisterNotWritten(Exception):
-    """The register could not be read or written: the disk is full, or fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +82,10 @@ class Register:
     """All simulations. Safe to be used by many threads."""
 
     def __init__(self, path: Path, *, durable: bool = True) -> None:
-        with _errors():
-            self._writer = _connection(path, durable)
+        with database_errors():
+            self._writer = connection(path, durable)
             self._writer.executescript(SCHEMA)
-            self._reader = _connection(path, durable)
+            self._reader = connection(path, durable)
         self._write_lock = threading.Lock()
         self._read_lock = threading.Lock()
 
@@ -309,12 +267,12 @@ class Register:
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         """Change all of it or nothing."""
-        with _errors(), self._write_lock, self._writer:
+        with database_errors(), self._write_lock, self._writer:
             self._writer.execute("BEGIN IMMEDIATE")
             yield self._writer
 
     def _rows(self, statement: str, *values: Any) -> list[Any]:
-        with _errors(), self._read_lock:
+        with database_errors(), self._read_lock:
             return self._reader.execute(statement, values).fetchall()
 
     def _one(self, where: str, *values: Any) -> Record | None:
@@ -323,7 +281,7 @@ class Register:
 
     def _many(self, where: str, *values: Any) -> list[Record]:
         names = ", ".join([*_COLUMNS, "number"])
-        with _errors(), self._read_lock:
+        with database_errors(), self._read_lock:
             found = self._reader.execute(f"SELECT {names} FROM simulations {where}", values)
             return [self._record(row) for row in found.fetchall()]
 
@@ -335,21 +293,3 @@ class Register:
         columns = dict(zip(_COLUMNS, values, strict=True))
         columns["ended"] = bool(columns["ended"])
         return Record(**columns, labels=dict(labels.fetchall()), number=number)
-
-
-def _connection(path: Path, durable: bool) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        path, timeout=BUSY_S, check_same_thread=False, isolation_level=None
-    )
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
-    connection.execute("PRAGMA foreign_keys = ON")
-    return connection
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise RegisterNotWritten(f"the register of simulations: {error}") from error
