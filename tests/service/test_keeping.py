@@ -3,7 +3,9 @@
 import json
 from collections import defaultdict, deque
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +22,30 @@ from tests.service.fake import SUMMARY, Steady
 def test_a_summary_is_the_same_after_it_was_text() -> None:
     for summary in (SUMMARY, replace(SUMMARY, diagnosis=None, latencies=(), metrics={})):
         assert record_of(Summary, text_of(summary)) == summary
+
+
+class Edge(NamedTuple):
+    waits: str
+    ns: int
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What a figure may be made of."""
+
+    edges: tuple[Edge, ...]
+    pair: tuple[str, float]
+    stop: StopReason
+    by_name: dict[str, tuple[int, ...]]
+    maybe: Edge | None
+
+
+@pytest.mark.parametrize("maybe", [None, Edge("c", 1)])
+def test_figures_of_any_shape_are_the_same_after_they_were_text(maybe: Edge | None) -> None:
+    shapes = Shapes((Edge("a", 2**63),), ("b", 0.5), StopReason.FINISHED, {"d": (1, 2)}, maybe)
+
+    assert record_of(Shapes, text_of(shapes)) == shapes
+    assert record_of(Shapes, "{}").pair == ("", 0.0)
 
 
 def test_numbers_keep_their_last_digit() -> None:

@@ -30,13 +30,19 @@ def _value(kind: Any, plain: Any) -> Any:
     if origin in (Union, UnionType):
         (some,) = (each for each in arguments if each is not NoneType)
         return None if plain is None else _value(some, plain)
-    if origin is tuple:
+    if origin is tuple and arguments[-1] is Ellipsis:
         return tuple(_value(arguments[0], each) for each in plain or ())
+    if origin is tuple:
+        values = plain or [None] * len(arguments)
+        return tuple(_value(*each) for each in zip(arguments, values, strict=True))
     if isinstance(origin, type):  # a mapping
         return {name: _value(arguments[1], each) for name, each in (plain or {}).items()}
     if is_dataclass(kind):
         assert isinstance(kind, type), "a class, not one of its records"
         return _record(kind, plain or {})
+    if issubclass(kind, tuple):  # with names
+        names, values = kind._fields, plain or [None] * len(kind._fields)
+        return kind(*(_value(_hints(kind)[n], v) for n, v in zip(names, values, strict=True)))
     if issubclass(kind, IntEnum):
         return kind(plain) if plain else next(iter(kind))
     return kind() if plain is None else plain
