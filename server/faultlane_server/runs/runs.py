@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
+from typing import NamedTuple
 
 from faultlane_server.codes import SimulationState
 from faultlane_server.runs.archive import Archive
@@ -40,6 +41,13 @@ RETRY_AFTER_S_MAX = 60.0
 DISK_RETRY_AFTER_S = 60.0
 
 logger = logging.getLogger(__name__)
+
+
+class Accepted(NamedTuple):
+    """A job, and what it was when it was accepted: it may have begun since then."""
+
+    job: Job
+    simulation: Simulation
 
 
 class _Phase(Enum):
@@ -97,7 +105,7 @@ class Runs:
                 for thread in self._threads:
                     thread.start()
 
-    def create(self, order: Order) -> Job:
+    def create(self, order: Order) -> Accepted:
         """Queue a simulation, or return the one that the request id made before.
 
         What is returned is on disk.
@@ -105,11 +113,11 @@ class Runs:
         digest = digest_of(order.scenario, self.engine.model_version)
         simulation = self._simulation(order, digest)
         if order.validate_only:
-            return self._job(simulation)
+            return Accepted(self._job(simulation), simulation)
         with self._admission:
             self._require_ready()
             known = self._job_of_request(order, digest)
-            return known or self._take(order, simulation)
+            return Accepted(known, known.simulation) if known else self._take(order, simulation)
 
     def get(self, name: str, owner: str) -> Job:
         """Return a simulation of an owner."""
@@ -210,7 +218,7 @@ class Runs:
             raise RequestIdTaken(order.request_id, kept.name)
         return self.get(kept.name, order.owner)
 
-    def _take(self, order: Order, simulation: Simulation) -> Job:
+    def _take(self, order: Order, simulation: Simulation) -> Accepted:
         """Return the simulation as an equal one has ended, or queue it."""
         require_small_enough(order.scenario, self.limits.run)
         if not order.options.skip_cache:
@@ -219,11 +227,11 @@ class Runs:
                     created = _created(simulation, self._clock)
                     ended = created.ended_as(twin, self._clock.now())
                     self._archive.add(ended, order.request_id)
-                    return self._job(ended)
+                    return Accepted(self._job(ended), ended)
         self._require_room(order.owner)
         simulation = _created(simulation, self._clock)
         self._archive.add(simulation, order.request_id)
-        return self._enqueue(simulation, order.scenario)
+        return Accepted(self._enqueue(simulation, order.scenario), simulation)
 
     def _require_room(self, owner: str) -> None:
         with self._changed:

@@ -33,16 +33,17 @@ class SimulationServicer:
         self, request: pb.CreateSimulationRequest
     ) -> pb.CreateSimulationResponse:
         order = await asyncio.to_thread(order_of, request, owner())
-        job = await asyncio.to_thread(self._runs.create, order)
-        response = pb.CreateSimulationResponse(simulation=simulation_to_wire(job.simulation))
+        _, created = await asyncio.to_thread(self._runs.create, order)
+        response = pb.CreateSimulationResponse(simulation=simulation_to_wire(created))
         if order.validate_only:
             response.estimate.CopyFrom(estimate_to_wire(estimate_of(order.scenario)))
         return response
 
     async def RunSimulation(self, request: pb.RunSimulationRequest) -> Responses:
         order = await asyncio.to_thread(order_of, request, owner())
-        job = await asyncio.to_thread(self._runs.create, order)
+        job, created = await asyncio.to_thread(self._runs.create, order)
         try:
+            yield pb.RunSimulationResponse(simulation=simulation_to_wire(created))
             async with aclosing(self._run(request, job)) as responses:
                 async for response in responses:
                     yield response
@@ -95,7 +96,6 @@ class SimulationServicer:
         return self._runs.get(name_of(request), owner())
 
     async def _run(self, request: pb.RunSimulationRequest, job: Job) -> Responses:
-        yield pb.RunSimulationResponse(simulation=simulation_to_wire(job.simulation))
         windows = dict.fromkeys(LogKind, whole_log(request))
         response = pb.RunSimulationResponse()
         async with aclosing(self._runs.follow(job, windows)) as parts:
