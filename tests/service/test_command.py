@@ -105,10 +105,13 @@ def test_it_says_so_if_the_data_directory_is_in_use(tmp_path: Path) -> None:
 
 
 def test_limits_can_be_set_and_are_told() -> None:
-    with serving("--run-seconds-max", "7.5", "--disk-mib-max", "3", "--workers", "2") as (
-        _,
-        address,
-    ), grpc.insecure_channel(address) as channel:
+    with (
+        serving("--run-seconds-max", "7.5", "--disk-mib-max", "3", "--workers", "2") as (
+            _,
+            address,
+        ),
+        grpc.insecure_channel(address) as channel,
+    ):
         info = Peer(channel).catalog.GetServerInfo(
             catalog_service_pb2.GetServerInfoRequest(), wait_for_ready=True
         )
