@@ -1,10 +1,12 @@
 """Who is to blame for a wait is told to the nanosecond, and what was in the way of those."""
 
+from dataclasses import replace
+
 import pytest
 
-from faultlane_server.codes import Protection
+from faultlane_server.codes import Protection, SchedPolicy
 from faultlane_server.engine import Simulator
-from faultlane_server.scenario import FileMapping, Mprotect, ReadSmaps, Scenario, Vma
+from faultlane_server.scenario import FileMapping, Mprotect, ReadSmaps, Scenario, Scheduling, Vma
 from faultlane_server.summary import Blame, BlameChain, BlameEdge, Who
 from tests.engine.recount_blame import assert_blame_adds_up, assert_blamed, summary_adds_up
 from tests.engine.small_stories import (
@@ -127,7 +129,34 @@ def test_a_wait_for_a_read_is_nobodys_fault():
     assert [told(chain) for chain in played.summary.blame.chains] == [["folio.file of ", "device"]]
 
 
-def test_all_threads_are_equally_urgent_so_nothing_is_inverted():
+LESS = Scheduling(nice=5)
+MORE = Scheduling(SchedPolicy.RR, rt_priority=1)
+
+
+@pytest.mark.parametrize(
+    ("holder", "victim", "is_inverted"),
+    [(LESS, MORE, True), (LESS, Scheduling(), True), (MORE, LESS, False), (LESS, LESS, False)],
+)
+def test_a_wait_is_inverted_while_anybody_in_its_chain_is_less_urgent(holder, victim, is_inverted):
+    """The mapper in between is as urgent as the victim; the holder at the end may not be."""
+    story = a_story(
+        replace(one("holder", touch(5)), scheduling=holder),
+        replace(
+            one("mapper", after(100 * US), Mprotect("data", protection=READ_ONLY)),
+            scheduling=victim,
+        ),
+        replace(one("victim", after(200 * US), touch(20)), scheduling=victim),
+        vmas=(DATA, OTHER),
+        policy="hold",
+    )
+    played = Played(story)
+    (row,) = (row for row in played.summary.blame.victims if row.waiter.group == "victim")
+
+    wait_ns = played.fault_of("victim")["wait_mmap_lock_ns"]
+    assert row.inversion_total_ns > 0.9 * wait_ns if is_inverted else row.inversion_total_ns == 0
+
+
+def test_among_equally_urgent_threads_nothing_is_inverted():
     blame = run(busy_scenarios()["mainline on x86"]).summary.blame
 
     assert blame.victims

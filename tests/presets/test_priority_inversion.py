@@ -17,6 +17,18 @@ def test_under_mainline_urgent_faults_wait_for_a_holder_that_does_not_run(seed):
     assert mainline.metrics["wait.mmap_lock_ns"] > 20 * mainline.metrics["wait.run_queue_ns"]
 
 
+def inverted_ns(seed, policy):
+    victims = simulated(PRESET, policy, seed).blame.victims
+    return sum(row.inversion_total_ns for row in victims if row.waiter.group == "render")
+
+
+def test_nearly_all_that_time_somebody_less_urgent_is_to_blame(seed):
+    waited_ns = simulated(PRESET, "mainline", seed).metrics["wait.mmap_lock_ns"]
+
+    assert inverted_ns(seed, "mainline") > 0.9 * waited_ns
+    assert inverted_ns(seed, "rfc") == inverted_ns(seed, "hold") == 0
+
+
 @pytest.mark.parametrize("policy", ["rfc", "hold"])
 def test_who_comes_back_without_mmap_lock_waits_for_the_device_alone(seed, policy):
     mainline, other = simulated(PRESET, "mainline", seed), simulated(PRESET, policy, seed)

@@ -80,7 +80,7 @@ def _record(*fields):
 
 def _in_lines(*fields):
     """Make a record of whole cache lines; what takes a line or more begins with one."""
-    kinds = {name: np.dtype((kind, tuple(count))) for name, kind, *count in fields}
+    kinds = {name: np.dtype((kind, shape[0]) if shape else kind) for name, kind, *shape in fields}
     offsets = []
     end = 0
     for kind in kinds.values():
