@@ -62,6 +62,8 @@ def test_what_an_earlier_version_did_not_write_is_empty() -> None:
     assert (summary.stop, summary.end_ns, summary.latencies) == (StopReason.FINISHED, 5, ())
     assert (summary.locks[0].lock, summary.locks[0].acquired) == ("mmap_lock", 0)
     assert summary.diagnosis is None
+    assert (summary.blame.edges, summary.blame.locks_left_out.waits) == ((), 0)
+    assert (summary.retries.kinds, summary.retries.longest) == ((), None)
 
 
 @given(st.integers(0, 4 * 10**18))

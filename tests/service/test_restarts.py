@@ -86,6 +86,8 @@ def test_what_has_ended_is_there_again(house: House) -> None:
     assert get(peer, before.name) == before
     assert before.options == options
     assert before.summary.latencies[0].log2_counts == [1, 1, 1]
+    assert before.summary.blame.chains[0].links[0].holder.group == "mapper"
+    assert before.summary.retries.longest.rows[0].waits[0].cause == "device"
     assert starts(peer, before.name) == rows == starts_of_run(3)
     assert starts(peer, before.name, offset=2500) == rows[2500:]
     assert create(peer, request_id="mine", options=options).name == before.name
