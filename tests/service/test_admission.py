@@ -258,6 +258,21 @@ def test_to_validate_tells_what_a_run_will_need(peer: Peer) -> None:
     assert not peer.simulations.CreateSimulation(created).HasField("estimate")
 
 
+def test_huge_pages_are_counted_as_such_and_twice_if_they_have_no_file(peer: Peer) -> None:
+    scenario = a_scenario()
+    scenario.machine.huge_pages.count = 8
+    scenario.machine.huge_pages.page_bytes = 2 << 20
+    (process,) = scenario.workload.processes
+    process.vmas.add(name="huge", length_bytes=8 << 20).hugetlb.SetInParent()
+    kind = scenario_pb2.FileKind.FILE_KIND_HUGETLB
+    scenario.workload.files.add(name="hugetlbfs", size_bytes=4 << 20, kind=kind)
+    request = pb.CreateSimulationRequest(scenario=scenario, validate_only=True)
+
+    needs = peer.simulations.CreateSimulation(request).estimate
+
+    assert needs.pages == 512 + 2 * 4 + 2
+
+
 def test_touches_of_loops_are_counted_and_those_without_end_are_not_set(peer: Peer) -> None:
     def touches_of(count: int) -> int | None:
         scenario = a_scenario()

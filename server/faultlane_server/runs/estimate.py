@@ -6,7 +6,20 @@ from dataclasses import dataclass
 from faultlane_server.columns import FAULT_COLUMNS
 from faultlane_server.runs.errors import Excess, TooLarge
 from faultlane_server.runs.limits import RunLimits
-from faultlane_server.scenario import Loop, Measure, Mmap, Scenario, Step, Touch, reach_bytes
+from faultlane_server.scenario import (
+    Backing,
+    HugetlbMapping,
+    Loop,
+    Machine,
+    Measure,
+    Mmap,
+    Scenario,
+    Step,
+    Touch,
+    content_page_bytes,
+    mapping_page_bytes,
+    reach_bytes,
+)
 from faultlane_server.store import row_bytes
 
 # What the record of a run takes in memory. Its columns say so; a test compares.
@@ -38,15 +51,22 @@ class Estimate:
 
 def estimate_of(scenario: Scenario) -> Estimate:
     """Return what a checked scenario will need."""
-    workload, page_bytes = scenario.workload, scenario.machine.page_size_bytes
+    workload, machine = scenario.workload, scenario.machine
     groups = [group for process in workload.processes for group in process.groups]
     vmas = [vma for process in workload.processes for vma in process.vmas]
     mapped = [
-        (group.threads, step.length_bytes) for group in groups for step in _mmaps(group.program)
+        (group.threads, _pages_behind(step.hugetlb, step.length_bytes, machine))
+        for group in groups
+        for step in _mmaps(group.program)
     ]
-    pages = sum(_pages(file.size_bytes, page_bytes) * file.copies for file in workload.files)
-    pages += sum(_pages(reach_bytes(vma) + vma.grows_down_bytes, page_bytes) for vma in vmas)
-    pages += sum(threads * _pages(length, page_bytes) for threads, length in mapped)
+    pages = sum(
+        _pages(file.size_bytes, content_page_bytes(file, machine)) * file.copies
+        for file in workload.files
+    )
+    pages += sum(
+        _pages_behind(vma.backing, reach_bytes(vma) + vma.grows_down_bytes, machine) for vma in vmas
+    )
+    pages += sum(threads * count for threads, count in mapped)
     touches = [_times(group.threads, _touches(group.program)) for group in groups]
     return Estimate(
         threads=sum(group.threads for group in groups),
@@ -100,6 +120,12 @@ def _total(counts: Sequence[int | None]) -> int | None:
 
 def _times(times: int, count: int | None) -> int | None:
     return None if count is None else times * count
+
+
+def _pages_behind(backing: Backing | None, length_bytes: int, machine: Machine) -> int:
+    """Return how many pages are kept for what is mapped; huge ones without a file count twice."""
+    times = 2 if isinstance(backing, HugetlbMapping) and not backing.file else 1
+    return times * _pages(length_bytes, mapping_page_bytes(backing, machine))
 
 
 def _pages(length_bytes: int, page_bytes: int) -> int:
