@@ -69,6 +69,15 @@ def serve(
             help="Simulations that may wait.",
         ),
     ] = None,
+    explained_max: Annotated[
+        int | None,
+        typer.Option(
+            envvar="FAULTLANE_EXPLAINED_MAX",
+            min=1,
+            show_default="16",
+            help="Faults that are being explained, or wait for it.",
+        ),
+    ] = None,
     owner_queued_max: Annotated[
         int | None,
         typer.Option(
@@ -221,6 +230,7 @@ def serve(
             {
                 "workers": workers,
                 "queued_max": queued_max,
+                "explained_max": explained_max,
                 "rows_max": rows_max,
                 "run.threads_max": run_threads_max,
                 "run.vmas_max": run_vmas_max,

@@ -176,6 +176,7 @@ def _info(runs: Runs) -> catalog_service_pb2.GetServerInfoResponse:
             "logs_kept_s": int(limits.disk.retain_s),
             "ended_simulations": limits.disk.retain_simulations,
             "queued_simulations": limits.queued_max,
+            "faults_being_explained": limits.explained_max,
             "queued_simulations_of_owner": limits.owner.queued_max,
             "running_simulations_of_owner": limits.owner.running_max,
             "streams_of_owner": limits.owner.streams_max,
