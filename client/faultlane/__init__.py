@@ -1,17 +1,21 @@
 """faultlane: how long page faults wait, and what another retry design would change.
 
-`Client.connect(address)` or `local()` gives a client; its `run(scenario)` gives a run whose faults
-arrive as numpy columns. `faultlane.v1` has the messages, `faultlane.errors` what can go wrong.
+`Client.connect(address)`, `AsyncClient.connect(address)` or `local()` gives a client; its
+`run(scenario)` gives a run whose faults arrive as numpy columns. `faultlane.v1` has the messages,
+`faultlane.errors` what can go wrong.
 """
 
+from faultlane.aio import AsyncClient, AsyncRun
 from faultlane.client import Client
 from faultlane.errors import FaultlaneError, InvalidScenario
-from faultlane.events import FaultEvents, OperationEvents
+from faultlane.events import FaultEvents, OperationEvents, write_parquet
 from faultlane.local import local
 from faultlane.run import Run
 from faultlane.scenario import read_scenario, scenario_from, set_field, set_fields
 
 __all__ = [
+    "AsyncClient",
+    "AsyncRun",
     "Client",
     "FaultEvents",
     "FaultlaneError",
@@ -23,4 +27,5 @@ __all__ = [
     "scenario_from",
     "set_field",
     "set_fields",
+    "write_parquet",
 ]

@@ -4,54 +4,39 @@ Messages of `faultlane.v1` are the types; the proto is their manual. Every error
 `faultlane.errors`.
 """
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Literal, Protocol, Self, TypeVar
+from typing import Protocol, Self
 
 import grpc
-import numpy as np
 
 from faultlane import v1 as pb
+from faultlane.calls import (
+    CHANNEL_OPTIONS,
+    CHOICES,
+    EXPLAIN_TIMEOUT_S,
+    TIMEOUT_S,
+    Choice,
+    Message,
+    explain_request,
+    keep_memory,
+    new_request_id,
+    run_is_over,
+    stream_is_over,
+    watch_is_over,
+)
 from faultlane.errors import (
+    CannotExplain,
     InvalidRequest,
     InvalidScenario,
     NoSuchFault,
     NoSuchPreset,
     StreamCut,
     errors_from_status,
-    want_got,
 )
-from faultlane.run import ENDED, Run
+from faultlane.run import Run, RunState
 from faultlane.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from faultlane.v1.simulation_service_pb2_grpc import SimulationServiceStub
-
-TIMEOUT_S = 10.0  # of a call with one answer, unless it is told otherwise
-EXPLAIN_TIMEOUT_S = 600.0  # the run is simulated again
-MESSAGE_BYTES_MAX = 64 << 20  # 65536 rows, the longest batch there is, take 9 MB
-KEPT_BYTES = 16 << 20
-
-_OPTIONS = [
-    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-    # A server is then one message ahead of its reader. By default gRPC lets a window grow with
-    # the speed of the connection: over loopback that is 12 MB, which wait in this process.
-    ("grpc.http2.bdp_probe", 0),
-]
-
-
-Choice = Literal["slowest", "most retried"]
-CHOICES: dict[Choice, pb.FaultChoice.ValueType] = {
-    "slowest": pb.FaultChoice.FAULT_CHOICE_SLOWEST,
-    "most retried": pb.FaultChoice.FAULT_CHOICE_MOST_RETRIED,
-}
-ROW_MAX = 2**64 - 1
-
-
-class _StreamMessage(Protocol):
-    @property
-    def simulation(self) -> pb.Simulation: ...
-
-
-Message = TypeVar("Message", bound=_StreamMessage, covariant=True)
 
 
 class _Stream(Protocol[Message]):
@@ -82,8 +67,8 @@ class Client:
     @classmethod
     def connect(cls, address: str, *, on_close: Callable[[], None] = lambda: None) -> Self:
         """Make a client for the server at `host:port`; the first call opens the connection."""
-        _keep_memory()
-        return cls(grpc.insecure_channel(address, _OPTIONS), on_close=on_close)
+        keep_memory()
+        return cls(grpc.insecure_channel(address, CHANNEL_OPTIONS), on_close=on_close)
 
     def close(self) -> None:
         """Close the connection: calls under way end with an error."""
@@ -103,7 +88,14 @@ class Client:
 
     # On top of the rpcs.
 
-    def submit(self, scenario: pb.Scenario, *, request_id: str = "") -> Run:
+    def submit(
+        self,
+        scenario: pb.Scenario,
+        *,
+        request_id: str = "",
+        options: pb.RunOptions | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> Run:
         """Queue a scenario and return at once.
 
         Raises
@@ -112,20 +104,34 @@ class Client:
             If fields of the scenario have values that make no sense; `.violations` has them all.
         QueueFull
             If the server has no room; `.retry_after_s` says when to come back.
+        TooLarge
+            If the scenario needs more than one run may have on the server.
         """
-        return Run(self, self.create_simulation(scenario, request_id=request_id))
+        simulation = self.create_simulation(
+            scenario, request_id=request_id, options=options, timeout_s=timeout_s
+        )
+        return Run(self, simulation)
 
-    def run(self, scenario: pb.Scenario, *, request_id: str = "", batch_rows: int = 0) -> Run:
+    def run(
+        self,
+        scenario: pb.Scenario,
+        *,
+        request_id: str = "",
+        batch_rows: int = 0,
+        options: pb.RunOptions | None = None,
+    ) -> Run:
         """Queue a scenario and stream its faults and operations, all in one call.
 
         Errors are those of `submit`.
         """
-        messages = self.run_simulation(scenario, request_id=request_id, batch_rows=batch_rows)
+        messages = self.run_simulation(
+            scenario, request_id=request_id, batch_rows=batch_rows, options=options
+        )
         return Run.begun_by(self, messages)
 
     def explain(
         self,
-        run: Run | str,
+        run: RunState | str,
         fault: int | Choice = "slowest",
         *,
         timeout_s: float = EXPLAIN_TIMEOUT_S,
@@ -147,6 +153,8 @@ class Client:
             If the server does not know the run.
         NoSuchFault
             If the log has no such row.
+        LogExpired
+            If the server has let the rows go: run the scenario again.
         CannotExplain
             If the run has not ended, has no faults to choose from, or cannot be had again.
         """
@@ -154,6 +162,18 @@ class Client:
         if isinstance(fault, int):
             return self.explain_fault(name, fault=fault, timeout_s=timeout_s)
         return self.explain_fault(name, choice=CHOICES[fault], timeout_s=timeout_s)
+
+    def estimate(self, scenario: pb.Scenario, *, timeout_s: float = TIMEOUT_S) -> pb.CostEstimate:
+        """Check a scenario, and tell what a run of it will need.
+
+        Raises
+        ------
+        InvalidScenario
+            If fields of the scenario have values that make no sense; `.violations` has them all.
+        """
+        request = pb.CreateSimulationRequest(scenario=scenario, validate_only=True)
+        with errors_from_status(invalid=InvalidScenario):
+            return self._simulations.CreateSimulation(request, timeout=timeout_s).estimate
 
     # SimulationService.
 
@@ -163,9 +183,13 @@ class Client:
         *,
         request_id: str = "",
         validate_only: bool = False,
+        options: pb.RunOptions | None = None,
         timeout_s: float = TIMEOUT_S,
     ) -> pb.Simulation:
         """Queue a scenario on the server, or only check it.
+
+        If the server is away for a moment it is asked again, with the same `request_id`: a new
+        one, if none is given.
 
         Raises
         ------
@@ -175,9 +199,14 @@ class Client:
             If `request_id` was used before, with another request.
         QueueFull
             If the server has no room; `.retry_after_s` says when to come back.
+        TooLarge
+            If the scenario needs more than one run may have on the server.
         """
         request = pb.CreateSimulationRequest(
-            scenario=scenario, request_id=request_id, validate_only=validate_only
+            scenario=scenario,
+            request_id=request_id or new_request_id(),
+            validate_only=validate_only,
+            options=options,
         )
         with errors_from_status(invalid=InvalidScenario):
             return self._simulations.CreateSimulation(request, timeout=timeout_s).simulation
@@ -188,6 +217,7 @@ class Client:
         *,
         request_id: str = "",
         batch_rows: int = 0,
+        options: pb.RunOptions | None = None,
         timeout_s: float | None = None,
     ) -> Generator[pb.RunSimulationResponse, None, None]:
         """Queue a scenario and stream its faults and operations until it has ended.
@@ -201,10 +231,10 @@ class Client:
             `stream_operations`.
         """
         request = pb.RunSimulationRequest(
-            scenario=scenario, request_id=request_id, batch_rows=batch_rows
+            scenario=scenario, request_id=request_id, batch_rows=batch_rows, options=options
         )
         call = self._simulations.RunSimulation(request, timeout=timeout_s)
-        return _until(_run_is_over, call, invalid=InvalidScenario)
+        return _until(run_is_over, call, invalid=InvalidScenario)
 
     def get_simulation(self, name: str, *, timeout_s: float = TIMEOUT_S) -> pb.Simulation:
         """Tell how far a simulation is, and what it found out.
@@ -218,6 +248,42 @@ class Client:
             request = pb.GetSimulationRequest(name=name)
             return self._simulations.GetSimulation(request, timeout=timeout_s).simulation
 
+    def watch_simulation(
+        self, name: str, *, timeout_s: float | None = None
+    ) -> Generator[pb.WatchSimulationResponse, None, None]:
+        """Stream a simulation as it changes, until it has ended.
+
+        Raises
+        ------
+        NoSuchSimulation
+            If there is no simulation of that name.
+        StreamCut
+            If the stream ends before the simulation.
+        """
+        request = pb.WatchSimulationRequest(name=name)
+        return _until(watch_is_over, self._simulations.WatchSimulation(request, timeout=timeout_s))
+
+    def list_simulations(
+        self,
+        *,
+        states: Sequence[pb.SimulationState.ValueType] = (),
+        labels: Mapping[str, str] | None = None,
+        page_size: int = 0,
+        timeout_s: float = TIMEOUT_S,
+    ) -> Iterator[pb.Simulation]:
+        """Go through the simulations in one of `states` with all `labels`, the newest first.
+
+        Pages are asked for as they are needed, each within `timeout_s` seconds.
+        """
+        request = pb.ListSimulationsRequest(page_size=page_size, states=states, labels=labels)
+        while True:
+            with errors_from_status():
+                page = self._simulations.ListSimulations(request, timeout=timeout_s)
+            yield from page.simulations
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
     def stream_events(
         self,
         name: str,
@@ -226,6 +292,7 @@ class Client:
         batch_rows: int = 0,
         limit: int = 0,
         no_follow: bool = False,
+        filter: pb.FaultFilter | None = None,
         timeout_s: float | None = None,
     ) -> Generator[pb.StreamEventsResponse, None, None]:
         """Stream the faults of a simulation from an offset on, until it has ended.
@@ -236,13 +303,20 @@ class Client:
             If there is no simulation of that name.
         OffsetOutOfRange
             If the simulation has ended and its log is shorter.
+        LogExpired
+            If the rows are gone; `.earliest_offset` is the first one that can be read.
         StreamCut
             If the stream ends without its last message.
         """
         request = pb.StreamEventsRequest(
-            name=name, offset=offset, batch_rows=batch_rows, limit=limit, no_follow=no_follow
+            name=name,
+            offset=offset,
+            batch_rows=batch_rows,
+            limit=limit,
+            no_follow=no_follow,
+            filter=filter,
         )
-        return _until(_stream_is_over, self._simulations.StreamEvents(request, timeout=timeout_s))
+        return _until(stream_is_over, self._simulations.StreamEvents(request, timeout=timeout_s))
 
     def stream_operations(
         self,
@@ -252,14 +326,20 @@ class Client:
         batch_rows: int = 0,
         limit: int = 0,
         no_follow: bool = False,
+        filter: pb.OperationFilter | None = None,
         timeout_s: float | None = None,
     ) -> Generator[pb.StreamOperationsResponse, None, None]:
         """Stream the operations of a simulation; all else as in `stream_events`."""
         request = pb.StreamOperationsRequest(
-            name=name, offset=offset, batch_rows=batch_rows, limit=limit, no_follow=no_follow
+            name=name,
+            offset=offset,
+            batch_rows=batch_rows,
+            limit=limit,
+            no_follow=no_follow,
+            filter=filter,
         )
         call = self._simulations.StreamOperations(request, timeout=timeout_s)
-        return _until(_stream_is_over, call)
+        return _until(stream_is_over, call)
 
     def cancel_simulation(self, name: str, *, timeout_s: float = TIMEOUT_S) -> pb.Simulation:
         """End a simulation, and return it as it ended.
@@ -282,15 +362,23 @@ class Client:
         timeout_s: float = EXPLAIN_TIMEOUT_S,
     ) -> pb.ExplainFaultResponse:
         """Explain the fault in a row of the log, or one that is chosen; errors as in `explain`."""
-        if fault is not None and not 0 <= fault <= ROW_MAX:
-            raise InvalidRequest([want_got("fault", f"0 to {ROW_MAX}", fault)])
-        request = pb.ExplainFaultRequest(name=name)
-        if fault is not None:
-            request.fault = fault
-        elif choice is not None:
-            request.choice = choice
-        with errors_from_status(out_of_range=NoSuchFault):
+        request = explain_request(name, fault, choice)
+        with errors_from_status(out_of_range=NoSuchFault, cannot=CannotExplain):
             return self._simulations.ExplainFault(request, timeout=timeout_s)
+
+    def delete_simulation(self, name: str, *, timeout_s: float = TIMEOUT_S) -> None:
+        """Let the server forget a simulation that has ended, and its rows.
+
+        Raises
+        ------
+        NoSuchSimulation
+            If there is no simulation of that name.
+        NotEnded
+            If it is queued or runs: cancel it first.
+        """
+        with errors_from_status():
+            request = pb.DeleteSimulationRequest(name=name)
+            self._simulations.DeleteSimulation(request, timeout=timeout_s)
 
     # CatalogService.
 
@@ -343,17 +431,8 @@ class Client:
             return self._catalog.GetPreset(request, timeout=timeout_s).preset
 
 
-def _keep_memory() -> None:
-    """Let the memory of a message be used for the next one.
-
-    glibc gives blocks above a threshold back to the system, which clears each page of the next
-    one; the threshold is the largest block that was ever freed. This one is not even touched.
-    """
-    np.empty(KEPT_BYTES, np.uint8)
-
-
 def _until(
-    is_over: Callable[[Message], bool],
+    is_over: Callable[[Message, int], bool],
     call: _Stream[Message],
     *,
     invalid: type[InvalidRequest] = InvalidRequest,
@@ -362,20 +441,10 @@ def _until(
     over = False
     try:
         with errors_from_status(invalid=invalid):
-            for message in call:
-                over = is_over(message)
+            for number, message in enumerate(call):
+                over = is_over(message, number)
                 yield message
     finally:
         call.cancel()
     if not over:
         raise StreamCut("the stream ended before its last message")
-
-
-def _stream_is_over(message: _StreamMessage) -> bool:
-    """The last message of a stream of one log is the only one with the simulation."""
-    return bool(message.simulation.name)
-
-
-def _run_is_over(message: _StreamMessage) -> bool:
-    """The first message of a run has the simulation too, but it has not ended yet."""
-    return message.simulation.state in ENDED

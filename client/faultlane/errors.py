@@ -7,9 +7,12 @@
   + NoSuchPreset          the server has no such preset: see `list_presets`
   + AlreadyExists         the request id belongs to another request: choose a new one
   + OffsetOutOfRange      the log ends before the offset: begin earlier
+    - LogExpired          the server has let the rows go: run the scenario again
   + NoSuchFault           the log has no such fault: the message says how many it has
   + CannotExplain         the fault cannot be explained, now or at all: see the reason
-  + QueueFull             the server has no room for the run: try again later
+  + NotEnded              what is to be deleted is queued or runs: cancel it first
+  + QueueFull             the server has no room for it: try again later
+  + TooLarge              the scenario needs more than one run may have: make it smaller
   + Unavailable           the server did not answer: look at the address
   + TimedOut              the answer did not come in time: allow more time
   + StreamCut             the stream ended before the run did: read on from where it stopped
@@ -19,7 +22,7 @@
   + MissingExtra          a part of faultlane is not installed: install the extra
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from reprlib import Repr
 from typing import NamedTuple, TypeVar, cast
@@ -92,6 +95,14 @@ class OffsetOutOfRange(FaultlaneError):
     """The offset is beyond the end of the log of a simulation that has ended."""
 
 
+class LogExpired(OffsetOutOfRange):
+    """The rows are gone; `earliest_offset` is the first that can be read, the end of the log."""
+
+    def __init__(self, message: str, earliest_offset: int) -> None:
+        super().__init__(message)
+        self.earliest_offset = earliest_offset
+
+
 class NoSuchFault(FaultlaneError):
     """The log of a simulation that has ended has no such row."""
 
@@ -104,8 +115,19 @@ class CannotExplain(FaultlaneError):
         self.reason = reason
 
 
+class NotEnded(FaultlaneError):
+    """Only what has ended can be deleted."""
+
+
+class TooLarge(FaultlaneError):
+    """The scenario makes sense, but needs more than the server gives to one run."""
+
+
 class QueueFull(FaultlaneError):
-    """The server has no room for the run; `retry_after_s`, if known, says when to come back."""
+    """The server has no room: in its queue, on its disk, or for one more stream or explanation.
+
+    `retry_after_s`, if known, says when to come back.
+    """
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -154,33 +176,40 @@ def errors_from_status(
     invalid: type[InvalidRequest] = InvalidRequest,
     not_found: type[FaultlaneError] = NoSuchSimulation,
     out_of_range: type[FaultlaneError] = OffsetOutOfRange,
+    cannot: Callable[[str, str], FaultlaneError] | None = None,
 ) -> Iterator[None]:
     """Turn the status of a call into one of our errors.
 
-    What a bad argument or a missing thing is depends on the call, so the call says it.
+    What a bad argument or a missing thing is depends on the call, so the call says it. `cannot`
+    makes an error of a message and a reason when what was asked for is not in a state for it.
     """
     named = {grpc.StatusCode.NOT_FOUND: not_found, grpc.StatusCode.OUT_OF_RANGE: out_of_range}
     try:
         yield
     except grpc.RpcError as error:
-        raise _error_from(error, invalid, named) from error
+        raise _error_from(error, invalid, named, cannot) from error
 
 
 def _error_from(
     error: grpc.RpcError,
     invalid: type[InvalidRequest],
     named: dict[grpc.StatusCode, type[FaultlaneError]],
+    cannot: Callable[[str, str], FaultlaneError] | None,
 ) -> FaultlaneError:
     code, message = error.code(), error.details() or ""
     status = rpc_status.from_call(cast(grpc.Call, error)) or Status()
     if code is grpc.StatusCode.INVALID_ARGUMENT:
         return invalid(_violations(status) or [Violation("", message)])
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _reason(status) != "TOO_LARGE":
         return QueueFull(message, _retry_after_s(status))
+    if _reason(status) == "LOG_EXPIRED":
+        return LogExpired(message, int(_metadata(status, "earliest_offset")))
+    if code is grpc.StatusCode.FAILED_PRECONDITION and cannot is not None:
+        return cannot(message, _reason(status))
+    if _reason(status) in _BY_REASON:
+        return _BY_REASON[_reason(status)](message)
     if code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN):
-        return ServerBug(message, _incident(status))
-    if code is grpc.StatusCode.FAILED_PRECONDITION:
-        return CannotExplain(message, _reason(status))
+        return ServerBug(message, _metadata(status, "incident"))
     plain = {**_PLAIN, **named}
     if code in plain:
         return plain[code](message)
@@ -191,6 +220,12 @@ _PLAIN: dict[grpc.StatusCode, type[FaultlaneError]] = {
     grpc.StatusCode.ALREADY_EXISTS: AlreadyExists,
     grpc.StatusCode.UNAVAILABLE: Unavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: TimedOut,
+}
+
+
+_BY_REASON: dict[str, type[FaultlaneError]] = {
+    "NOT_ENDED": NotEnded,
+    "TOO_LARGE": TooLarge,
 }
 
 
@@ -206,14 +241,14 @@ def _retry_after_s(status: Status) -> float | None:
     return None if found is None else found.retry_delay.ToTimedelta().total_seconds()
 
 
-def _incident(status: Status) -> str:
-    found = _detail(status, error_details_pb2.ErrorInfo)
-    return "" if found is None else found.metadata.get("incident", "")
-
-
 def _reason(status: Status) -> str:
     found = _detail(status, error_details_pb2.ErrorInfo)
     return "" if found is None else found.reason
+
+
+def _metadata(status: Status, name: str) -> str:
+    found = _detail(status, error_details_pb2.ErrorInfo)
+    return "" if found is None else found.metadata.get(name, "")
 
 
 def _detail(status: Status, kind: type[Detail]) -> Detail | None:

@@ -1,12 +1,15 @@
 """Events as numpy: entry i of every column belongs to the i-th fault or operation.
 
 The columns are those of `FaultBatch` and `OperationBatch` in the proto, which explains each of
-them. `pandas.DataFrame(events.columns())` makes a data frame of a batch.
+them. What a run hands out batch by batch is joined by `concat`, or written batch by batch by
+`write_parquet`.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from importlib import import_module
+from os import PathLike
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from google.protobuf.descriptor import FieldDescriptor
@@ -14,6 +17,12 @@ from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from faultlane import v1 as pb
+from faultlane.errors import MissingExtra
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+    import pyarrow
 
 U32 = NDArray[np.uint32]
 U64 = NDArray[np.uint64]
@@ -51,6 +60,22 @@ class _Events:
     def columns(self) -> dict[str, NDArray[np.unsignedinteger]]:
         """All columns by name, in the order of the proto."""
         return {field.name: getattr(self, field.name) for field in self.MESSAGE.DESCRIPTOR.fields}
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return a data frame. Needs the extra `pandas`."""
+        return _module("pandas", "pandas").DataFrame(self.columns())
+
+    def to_polars(self) -> "polars.DataFrame":
+        """Return a data frame. Needs the extra `polars`."""
+        return _module("polars", "polars").DataFrame(self.columns())
+
+    def to_arrow(self) -> "pyarrow.Table":
+        """Return a table. Needs the extra `arrow`."""
+        return _module("pyarrow", "arrow").table(self.columns())
+
+    def to_parquet(self, path: str | PathLike[str]) -> None:
+        """Write a Parquet file. Needs the extra `arrow`."""
+        write_parquet((self,), path)
 
     def __len__(self) -> int:
         return len(next(iter(self.columns().values())))
@@ -135,3 +160,25 @@ class OperationEvents(_Events):
     wait_reclaim_ns: U64
     wait_swap_cache_ns: U64
     wait_userfaultfd_ns: U64
+
+
+def write_parquet(batches: Iterable[_Events], path: str | PathLike[str]) -> None:
+    """Write batches, at least one, into one Parquet file as they come, one after another.
+
+    Needs the extra `arrow`.
+    """
+    parquet = _module("pyarrow.parquet", "arrow")
+    tables = (batch.to_arrow() for batch in batches)
+    first = next(tables)
+    with parquet.ParquetWriter(path, first.schema) as writer:
+        writer.write_table(first)
+        for table in tables:
+            writer.write_table(table)
+
+
+def _module(name: str, extra: str) -> Any:
+    """Import what only this needs."""
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        raise MissingExtra(f"{error}: pip install 'faultlane[{extra}]'") from error

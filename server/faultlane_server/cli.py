@@ -10,6 +10,8 @@ import typer
 
 from faultlane_server.config import BadSettings, Settings
 
+DAY_S = 24 * 3600
+
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
 
@@ -32,6 +34,22 @@ def serve(
         int,
         typer.Option(envvar="FAULTLANE_PORT", min=0, max=65535, help="Port; 0 takes a free one."),
     ] = 50051,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="FAULTLANE_DATA_DIR",
+            show_default="a private directory",
+            help="Where simulations and logs are kept over restarts.",
+        ),
+    ] = None,
+    insecure: Annotated[
+        bool,
+        typer.Option(
+            "--insecure",
+            envvar="FAULTLANE_INSECURE",
+            help="Allow an address beyond loopback, in plain text.",
+        ),
+    ] = False,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -43,36 +61,202 @@ def serve(
         ),
     ] = None,
     queued_max: Annotated[
-        int,
-        typer.Option(envvar="FAULTLANE_QUEUED_MAX", min=1, help="Simulations that may wait."),
-    ] = 256,
-    data_dir: Annotated[
-        Path | None,
+        int | None,
         typer.Option(
-            envvar="FAULTLANE_DATA_DIR",
-            show_default="a private directory",
-            help="Where logs are kept.",
+            envvar="FAULTLANE_QUEUED_MAX",
+            min=1,
+            show_default="256",
+            help="Simulations that may wait.",
         ),
     ] = None,
-    insecure: Annotated[
-        bool,
+    explained_max: Annotated[
+        int | None,
         typer.Option(
-            "--insecure",
-            envvar="FAULTLANE_INSECURE",
-            help="Allow an address beyond loopback, in plain text.",
+            envvar="FAULTLANE_EXPLAINED_MAX",
+            min=1,
+            show_default="16",
+            help="Faults that are being explained, or wait for it.",
         ),
-    ] = False,
+    ] = None,
+    owner_queued_max: Annotated[
+        int | None,
+        typer.Option(
+            envvar="FAULTLANE_OWNER_QUEUED_MAX",
+            min=1,
+            show_default="256",
+            help="Simulations of one owner that may wait.",
+        ),
+    ] = None,
+    owner_running_max: Annotated[
+        int | None,
+        typer.Option(
+            envvar="FAULTLANE_OWNER_RUNNING_MAX",
+            min=1,
+            show_default="1024",
+            help="Simulations of one owner at once.",
+        ),
+    ] = None,
+    owner_streams_max: Annotated[
+        int | None,
+        typer.Option(
+            envvar="FAULTLANE_OWNER_STREAMS_MAX",
+            min=1,
+            show_default="1024",
+            help="Streams of one owner at once.",
+        ),
+    ] = None,
+    run_seconds_max: Annotated[
+        float | None,
+        typer.Option(
+            envvar="FAULTLANE_RUN_SECONDS_MAX",
+            min=0.001,
+            show_default="3600",
+            help="Seconds that a run may take.",
+        ),
+    ] = None,
+    run_memory_mib_max: Annotated[
+        int | None,
+        typer.Option(
+            envvar="FAULTLANE_RUN_MEMORY_MIB_MAX",
+            min=1,
+            show_default="2048",
+            help="MiB of memory that a run may need.",
+        ),
+    ] = None,
+    run_threads_max: Annotated[
+        int | None,
+        typer.Option(
+            envvar="FAULTLANE_RUN_THREADS_MAX",
+            min=1,
+            show_default="65536",
+            help="Threads of a scenario.",
+        ),
+    ] = None,
+    run_vmas_max: Annotated[
+        int | None,
+        typer.Option(
+            envvar="FAULTLANE_RUN_VMAS_MAX",
+            min=1,
+            show_default="131072",
+            help="VMAs of a scenario.",
+        ),
+    ] = None,
+    run_pages_max: Annotated[
+        int | None,
+        typer.Option(
+            envvar="FAULTLANE_RUN_PAGES_MAX",
+            min=1,
+            show_default="16777216",
+            help="Pages of a scenario.",
+        ),
+    ] = None,
+    run_faults_max: Annotated[
+        int | None,
+        typer.Option(
+            envvar="FAULTLANE_RUN_FAULTS_MAX", min=1, show_default="10^9", help="Faults of a run."
+        ),
+    ] = None,
+    run_events_max: Annotated[
+        int | None,
+        typer.Option(
+            envvar="FAULTLANE_RUN_EVENTS_MAX", min=1, show_default="10^11", help="Events of a run."
+        ),
+    ] = None,
+    rows_max: Annotated[
+        int | None,
+        typer.Option(
+            envvar="FAULTLANE_ROWS_MAX", min=1, show_default="10^7", help="Rows of a log."
+        ),
+    ] = None,
+    disk_mib_max: Annotated[
+        int | None,
+        typer.Option(
+            envvar="FAULTLANE_DISK_MIB_MAX",
+            min=1,
+            show_default="32768",
+            help="MiB that all logs may take.",
+        ),
+    ] = None,
+    owner_disk_mib_max: Annotated[
+        int | None,
+        typer.Option(
+            envvar="FAULTLANE_OWNER_DISK_MIB_MAX",
+            min=1,
+            show_default="32768",
+            help="MiB that the logs of one owner may take.",
+        ),
+    ] = None,
+    disk_free_mib_min: Annotated[
+        int | None,
+        typer.Option(
+            envvar="FAULTLANE_DISK_FREE_MIB_MIN",
+            min=0,
+            show_default="256",
+            help="MiB of the disk to leave free.",
+        ),
+    ] = None,
+    retain_mib: Annotated[
+        int | None,
+        typer.Option(
+            envvar="FAULTLANE_RETAIN_MIB",
+            min=0,
+            show_default="16384",
+            help="MiB of logs of ended simulations to keep.",
+        ),
+    ] = None,
+    retain_days: Annotated[
+        float | None,
+        typer.Option(
+            envvar="FAULTLANE_RETAIN_DAYS", min=0, show_default="30", help="Days to keep logs for."
+        ),
+    ] = None,
+    retain_simulations: Annotated[
+        int | None,
+        typer.Option(
+            envvar="FAULTLANE_RETAIN_SIMULATIONS",
+            min=1,
+            show_default="10000",
+            help="Ended simulations to remember.",
+        ),
+    ] = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT."""
     try:
-        settings = Settings(host, port, insecure, workers, queued_max, data_dir)
+        settings = Settings(
+            host,
+            port,
+            insecure,
+            data_dir,
+            {
+                "workers": workers,
+                "queued_max": queued_max,
+                "explained_max": explained_max,
+                "rows_max": rows_max,
+                "run.threads_max": run_threads_max,
+                "run.vmas_max": run_vmas_max,
+                "run.pages_max": run_pages_max,
+                "run.memory_bytes_max": _bytes(run_memory_mib_max),
+                "run.faults_max": run_faults_max,
+                "run.events_max": run_events_max,
+                "run.seconds_max": run_seconds_max,
+                "owner.queued_max": owner_queued_max,
+                "owner.running_max": owner_running_max,
+                "owner.streams_max": owner_streams_max,
+                "disk.bytes_max": _bytes(disk_mib_max),
+                "disk.owner_bytes_max": _bytes(owner_disk_mib_max),
+                "disk.free_bytes_min": _bytes(disk_free_mib_min),
+                "disk.retain_bytes": _bytes(retain_mib),
+                "disk.retain_s": None if retain_days is None else retain_days * DAY_S,
+                "disk.retain_simulations": retain_simulations,
+            },
+        )
     except BadSettings as error:
         raise typer.BadParameter(str(error)) from error
     from faultlane_server import wiring
 
     try:
         wiring.serve(settings)
-    except wiring.CannotListen as error:
+    except (wiring.CannotListen, wiring.DataDirError) as error:
         typer.echo(error, err=True)
         raise typer.Exit(1) from error
 
@@ -88,3 +272,7 @@ def health(
     found = health_of(address, timeout_s)
     typer.echo(found)
     raise typer.Exit(0 if found == "SERVING" else 1)
+
+
+def _bytes(mib: int | None) -> int | None:
+    return None if mib is None else mib << 20

@@ -1,5 +1,6 @@
 """Settings of the server; `cli.py` has where they come from and their defaults."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,14 +13,13 @@ class BadSettings(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Where a server listens, and how much it takes on."""
+    """Where a server listens, where it keeps everything, and how much it takes on."""
 
     host: str
     port: int
     insecure: bool
-    workers: int | None  # None: as many as the CPUs ask for
-    queued_max: int
     data_dir: Path | None  # None: a private one, removed at the end
+    limits: Mapping[str, float | None]  # by path in `runs.Limits`; None leaves its default
 
     def __post_init__(self) -> None:
         if self.host not in LOOPBACK and not self.insecure:

@@ -6,13 +6,14 @@ import signal
 import tempfile
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from faultlane_server.config import Settings
-from faultlane_server.runs import Limits, compiled_engine, default_workers
+from faultlane_server.runs import DataDirError, Limits, compiled_engine, default_workers
 from faultlane_server.service.server import CannotListen, Options, Server
 from faultlane_server.telemetry import set_up_logging
 
-__all__ = ["CannotListen", "serve"]
+__all__ = ["CannotListen", "DataDirError", "serve"]
 
 logger = logging.getLogger(__name__)
 
@@ -28,10 +29,25 @@ async def _serve(settings: Settings, directory: Path) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    limits = Limits(settings.workers or default_workers(), settings.queued_max)
-    server = Server(compiled_engine(), Options(settings.address, directory, limits))
+    is_private = settings.data_dir is None
+    options = Options(settings.address, directory, _limits(settings), is_private=is_private)
+    server = Server(compiled_engine(), options)
     await server.run(stop, _tell_address, lambda: logger.info("ready"))
     logger.info("stopped")
+
+
+def _limits(settings: Settings) -> Limits:
+    """Return the limits with what the settings say of them."""
+    limits = Limits(default_workers())
+    for path, value in settings.limits.items():
+        if value is not None:
+            limits = _with(limits, path.split("."), value)
+    return limits
+
+
+def _with(limits: Any, path: list[str], value: float) -> Any:
+    name, *rest = path
+    return limits._replace(**{name: _with(getattr(limits, name), rest, value) if rest else value})
 
 
 def _tell_address(address: str) -> None:

@@ -368,8 +368,12 @@ def test_no_server_at_all_is_unavailable(server: FakeServer) -> None:
     assert faultlane(server, "presets").exit_code == 3
 
 
-def test_a_cut_stream_is_unavailable(server: FakeServer) -> None:
+def test_a_server_that_stays_away_is_unavailable(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("faultlane.run.PATIENCE_S", 0.1)
     server.says["RunSimulation"] = [pb.RunSimulationResponse(simulation=a_simulation(QUEUED))]
+    server.says["StreamEvents"] = Refusal(grpc.StatusCode.UNAVAILABLE, "gone")
     server.says["CancelSimulation"] = pb.CancelSimulationResponse(simulation=a_simulation())
 
     assert faultlane(server, "run", "first-look").exit_code == 3

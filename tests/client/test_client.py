@@ -1,6 +1,7 @@
 """Every rpc has a method, and every status an error that says what to do."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from threading import Event
 from typing import Any
@@ -11,9 +12,10 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 
 import faultlane
-from faultlane import Client, errors
+from faultlane import AsyncClient, AsyncRun, Client, Run, errors
 from faultlane import v1 as pb
 from faultlane.v1 import catalog_service_pb2, simulation_service_pb2
+from tests.client import blocking
 from tests.client.fake import (
     NAME,
     QUEUED,
@@ -25,12 +27,22 @@ from tests.client.fake import (
 )
 
 SCENARIO = pb.Scenario(seed=7)
+OPTIONS = pb.RunOptions(run_timeout_ms=5, labels={"a": "b"}, skip_cache=True)
+
+
+@pytest.fixture
+def client(either: Client) -> Client:
+    """Every test here is one of both kinds of clients."""
+    return either
+
 
 UNARY: dict[str, Callable[[Client], Any]] = {
     "CreateSimulation": lambda client: client.create_simulation(SCENARIO),
     "GetSimulation": lambda client: client.get_simulation(NAME),
+    "ListSimulations": lambda client: list(client.list_simulations()),
     "CancelSimulation": lambda client: client.cancel_simulation(NAME),
     "ExplainFault": lambda client: client.explain(NAME),
+    "DeleteSimulation": lambda client: client.delete_simulation(NAME),
     "GetServerInfo": lambda client: client.get_server_info(),
     "ListArchitectures": lambda client: client.list_architectures(),
     "ListMachines": lambda client: client.list_machines(),
@@ -41,6 +53,7 @@ UNARY: dict[str, Callable[[Client], Any]] = {
 }
 STREAMS: dict[str, Callable[[Client], Any]] = {
     "RunSimulation": lambda client: list(client.run_simulation(SCENARIO)),
+    "WatchSimulation": lambda client: list(client.watch_simulation(NAME)),
     "StreamEvents": lambda client: list(client.stream_events(NAME)),
     "StreamOperations": lambda client: list(client.stream_operations(NAME)),
 }
@@ -50,6 +63,7 @@ ARM64 = pb.Architecture(name="arm64")
 ANSWERS = [
     ("CreateSimulation", pb.CreateSimulationResponse(simulation=a_simulation(QUEUED))),
     ("GetSimulation", pb.GetSimulationResponse(simulation=a_simulation())),
+    ("ListSimulations", pb.ListSimulationsResponse(simulations=[a_simulation()])),
     ("CancelSimulation", pb.CancelSimulationResponse(simulation=a_simulation())),
     ("ExplainFault", an_explanation()),
     ("GetServerInfo", pb.GetServerInfoResponse(version="1")),
@@ -91,11 +105,83 @@ def test_a_call_returns_what_its_answer_holds(
 def test_create_sends_what_it_was_given(client: Client, server: FakeServer) -> None:
     server.says["CreateSimulation"] = pb.CreateSimulationResponse(simulation=a_simulation())
 
-    client.create_simulation(SCENARIO, request_id="mine", validate_only=True)
+    client.create_simulation(SCENARIO, request_id="mine", validate_only=True, options=OPTIONS)
+    client.submit(SCENARIO, request_id="mine", options=OPTIONS)
 
     assert server.heard == [
-        pb.CreateSimulationRequest(scenario=SCENARIO, request_id="mine", validate_only=True)
+        pb.CreateSimulationRequest(
+            scenario=SCENARIO, request_id="mine", validate_only=only, options=OPTIONS
+        )
+        for only in (True, False)
     ]
+
+
+def test_a_server_that_is_away_for_a_moment_is_asked_again_for_the_same_simulation(
+    client: Client, server: FakeServer
+) -> None:
+    """The first call may have arrived: an id that both have makes it one simulation."""
+    answers: Iterator[Any] = iter(
+        [
+            Refusal(grpc.StatusCode.UNAVAILABLE, "back soon"),
+            Refusal(grpc.StatusCode.UNAVAILABLE, "back soon"),
+            pb.CreateSimulationResponse(simulation=a_simulation()),
+        ]
+    )
+    server.says["CreateSimulation"] = lambda _: next(answers)
+
+    assert client.submit(SCENARIO).name == NAME
+
+    ids = [request.request_id for request in server.heard]
+    assert len(ids) == 3
+    assert len(set(ids)) == 1
+    assert ids[0]
+
+
+def test_run_sends_what_it_was_given(client: Client, server: FakeServer) -> None:
+    server.says["RunSimulation"] = [_first_of("RunSimulation")]
+
+    client.run(SCENARIO, request_id="mine", batch_rows=5, options=OPTIONS)
+
+    assert server.heard == [
+        pb.RunSimulationRequest(scenario=SCENARIO, request_id="mine", batch_rows=5, options=OPTIONS)
+    ]
+
+
+def test_an_estimate_is_asked_for_without_a_run(client: Client, server: FakeServer) -> None:
+    needs = pb.CostEstimate(threads=3, touches=5)
+    server.says["CreateSimulation"] = pb.CreateSimulationResponse(estimate=needs)
+
+    assert client.estimate(SCENARIO) == needs
+
+    assert server.heard == [pb.CreateSimulationRequest(scenario=SCENARIO, validate_only=True)]
+
+
+def test_a_list_goes_on_to_its_last_page(client: Client, server: FakeServer) -> None:
+    pages = {
+        token: pb.ListSimulationsResponse(
+            simulations=[a_simulation(name=name) for name in names], next_page_token=following
+        )
+        for token, names, following in (("", ["a", "b"], "p2"), ("p2", [], "p3"), ("p3", ["c"], ""))
+    }
+    server.says["ListSimulations"] = lambda request: pages[request.page_token]
+
+    found = client.list_simulations(states=[SUCCEEDED], labels={"a": "b"}, page_size=2)
+
+    assert [simulation.name for simulation in found] == ["a", "b", "c"]
+    assert server.heard == [
+        pb.ListSimulationsRequest(
+            page_size=2, page_token=token, states=[SUCCEEDED], labels={"a": "b"}
+        )
+        for token in pages
+    ]
+
+
+def test_deleting_names_what_is_to_go(client: Client, server: FakeServer) -> None:
+    server.says["DeleteSimulation"] = pb.DeleteSimulationResponse()
+
+    client.delete_simulation(NAME)
+
+    assert server.heard == [pb.DeleteSimulationRequest(name=NAME)]
 
 
 @pytest.mark.parametrize("rpc", ["StreamEvents", "StreamOperations"])
@@ -103,9 +189,12 @@ def test_streams_send_what_they_were_given(client: Client, server: FakeServer, r
     server.says[rpc] = lambda request: [_last_of(rpc)]
     method = client.stream_events if rpc == "StreamEvents" else client.stream_operations
 
-    list(method(NAME, offset=5, batch_rows=10, limit=20, no_follow=True))
+    wanted: Any = pb.FaultFilter if rpc == "StreamEvents" else pb.OperationFilter
+    some = wanted(threads=[3])
+    list(method(NAME, offset=5, batch_rows=10, limit=20, no_follow=True, filter=some))
 
     [request] = server.heard
+    assert request.filter == some
     assert (request.name, request.offset, request.batch_rows) == (NAME, 5, 10)
     assert (request.limit, request.no_follow) == (20, True)
 
@@ -202,6 +291,7 @@ def test_who_stops_reading_ends_the_call(client: Client, server: FakeServer, rpc
     server.says[rpc] = without_end
     streams = {
         "RunSimulation": lambda: client.run_simulation(SCENARIO),
+        "WatchSimulation": lambda: client.watch_simulation(NAME),
         "StreamEvents": lambda: client.stream_events(NAME),
         "StreamOperations": lambda: client.stream_operations(NAME),
     }
@@ -293,6 +383,53 @@ def test_a_full_queue_says_when_to_come_back(client: Client, server: FakeServer)
     assert caught.value.retry_after_s == 1.5
 
 
+@pytest.mark.parametrize(
+    "why", ["QUEUE_FULL", "DISK_FULL", "TOO_MANY_STREAMS", "TOO_MANY_EXPLAINED"]
+)
+def test_no_room_of_any_kind_is_worth_trying_again(
+    client: Client, server: FakeServer, why: str
+) -> None:
+    info = ErrorInfo(reason=why, domain="faultlane")
+    server.says["CreateSimulation"] = Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "no", info)
+
+    with pytest.raises(errors.QueueFull):
+        client.submit(SCENARIO)
+
+
+def test_a_scenario_that_is_too_large_is_not_worth_trying_again(
+    client: Client, server: FakeServer
+) -> None:
+    info = ErrorInfo(reason="TOO_LARGE", domain="faultlane")
+    server.says["CreateSimulation"] = Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "huge", info)
+
+    with pytest.raises(errors.TooLarge, match="huge"):
+        client.submit(SCENARIO)
+
+
+def test_an_expired_log_says_from_where_on_it_can_be_read(
+    client: Client, server: FakeServer
+) -> None:
+    info = ErrorInfo(reason="LOG_EXPIRED", domain="faultlane", metadata={"earliest_offset": "3000"})
+    server.says["StreamEvents"] = Refusal(grpc.StatusCode.OUT_OF_RANGE, "gone", info)
+
+    server.says["ExplainFault"] = server.says["StreamEvents"]
+
+    for call in (lambda: list(client.stream_events(NAME)), lambda: client.explain(NAME)):
+        with pytest.raises(errors.LogExpired) as caught:
+            call()
+        assert caught.value.earliest_offset == 3000
+
+
+def test_what_runs_cannot_be_deleted(client: Client, server: FakeServer) -> None:
+    info = ErrorInfo(reason="NOT_ENDED", domain="faultlane")
+    server.says["DeleteSimulation"] = Refusal(
+        grpc.StatusCode.FAILED_PRECONDITION, "cancel it first", info
+    )
+
+    with pytest.raises(errors.NotEnded, match="cancel it first"):
+        client.delete_simulation(NAME)
+
+
 def test_a_bug_of_the_server_has_the_name_that_its_log_gives_it(
     client: Client, server: FakeServer
 ) -> None:
@@ -346,6 +483,39 @@ def test_closing_a_client_closes_what_belongs_to_it(server: FakeServer) -> None:
     assert closed
 
 
+def test_both_kinds_of_clients_have_the_same_methods() -> None:
+    for ours, theirs in ((Client, AsyncClient), (Run, AsyncRun)):
+        assert public(ours) == public(theirs)
+        for name in public(ours) - {"connect", "begun_by", "summary"}:
+            of_ours = (
+                inspect.signature(getattr(ours, name)) if callable(getattr(ours, name)) else None
+            )
+            if of_ours:
+                of_theirs = inspect.signature(getattr(theirs, name))
+                assert [*of_ours.parameters.values()] == [*of_theirs.parameters.values()], name
+
+
+def public(kind: type) -> set[str]:
+    return {name for name in dir(kind) if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("rpc", UNARY)
+def test_an_awaited_call_has_a_deadline_too(
+    server: FakeServer, loop: blocking.Loop, rpc: str
+) -> None:
+    server.says[rpc] = Refusal(grpc.StatusCode.ABORTED, "enough")
+    deadlines = _AsyncDeadlines()
+
+    def connected() -> Any:
+        channel = grpc.aio.insecure_channel(server.address, interceptors=[deadlines])
+        return blocking.Blocking(loop, AsyncClient(channel))
+
+    with loop.call(connected) as client, pytest.raises(errors.FaultlaneError):
+        RPCS[rpc](client)
+
+    assert deadlines.seen_s == [600.0 if rpc == "ExplainFault" else 10.0]
+
+
 def test_local_says_which_extra_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "faultlane_server.service.local", None)
 
@@ -364,9 +534,20 @@ class _Deadlines(grpc.UnaryUnaryClientInterceptor):
         return continuation(details, request)
 
 
+class _AsyncDeadlines(grpc.aio.UnaryUnaryClientInterceptor):
+    """The same for the other kind of client."""
+
+    def __init__(self) -> None:
+        self.seen_s: list[float | None] = []
+
+    async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        self.seen_s.append(details.timeout)
+        return await continuation(details, request)
+
+
 def _first_of(rpc: str) -> Any:
-    if rpc == "RunSimulation":
-        return pb.RunSimulationResponse(simulation=a_simulation(QUEUED))
+    if rpc in ("RunSimulation", "WatchSimulation"):
+        return _response_of(rpc)(simulation=a_simulation(QUEUED))
     return _response_of(rpc)(next_offset=1)
 
 

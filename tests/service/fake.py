@@ -3,20 +3,24 @@
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 import numpy as np
+import pytest
 from google.protobuf.message import Message
+from google.rpc import error_details_pb2
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from faultlane.v1 import catalog_service_pb2_grpc, simulation_service_pb2_grpc
 from faultlane.v1 import scenario_pb2 as pb
+from faultlane.v1 import simulation_service_pb2 as pb2
+from faultlane.v1.simulation_pb2 import Simulation
 from faultlane_server.codes import Activity, FaultLock, StopReason
 from faultlane_server.columns import FAULT_COLUMNS, OPERATION_COLUMNS
 from faultlane_server.explanation import Blocking, Explanation, FaultStep, Link
-from faultlane_server.runs import Engine, Limits
+from faultlane_server.runs import Clock, Engine, Limits
 from faultlane_server.runs.engine import Explain
 from faultlane_server.scenario import Scenario
 from faultlane_server.service.local import LocalServer
@@ -169,6 +173,7 @@ class FakeSimulator:
     def __init__(self, scenario: Scenario, slices: int, on_slice: Callable[[int], None]) -> None:
         self.now_ns = 0
         self.faults = 0
+        self.events = 0
         self._seed = scenario.seed
         self._slices = slices
         self._slice = 0
@@ -180,6 +185,7 @@ class FakeSimulator:
         self._slice += 1
         self.now_ns += 1000
         self.faults += FAULTS_A_SLICE
+        self.events += 2 * FAULTS_A_SLICE
         return self._slice == self._slices
 
     def take_rows(self) -> tuple[Columns, Columns]:
@@ -208,13 +214,14 @@ def an_engine(
     on_slice: Callable[[int], None] = lambda _: None,
     warm_up: Callable[[], None] = lambda: None,
     on_begin: Callable[[], None] = lambda: None,
+    model_version: int = MODEL_VERSION,
     explain: Explain = explain_at_once,
 ) -> Engine:
     def begin(scenario: Scenario) -> FakeSimulator:
         on_begin()
         return FakeSimulator(scenario, slices, on_slice)
 
-    return Engine(MODEL_VERSION, warm_up, begin, explain)
+    return Engine(model_version, warm_up, begin, explain)
 
 
 class Gate:
@@ -235,12 +242,35 @@ def endless(_: int) -> None:
 
 
 class Peer:
-    """Stubs on one channel."""
+    """Stubs on one channel; a server that `knows_owners` hears who `owner` is."""
 
-    def __init__(self, channel: grpc.Channel) -> None:
+    def __init__(self, channel: grpc.Channel, owner: str = "") -> None:
+        if owner:
+            channel = grpc.intercept_channel(channel, _Signed(owner))
         self.channel = channel
         self.simulations = simulation_service_pb2_grpc.SimulationServiceStub(channel)
         self.catalog = catalog_service_pb2_grpc.CatalogServiceStub(channel)
+
+
+class _Signed(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
+    """Says with every call whose it is."""
+
+    def __init__(self, owner: str) -> None:
+        self._metadata = (("owner", owner),)
+
+    def intercept_unary_unary(self, call: Any, details: Any, request: Any) -> Any:
+        return call(details._replace(metadata=self._metadata), request)
+
+    def intercept_unary_stream(self, call: Any, details: Any, request: Any) -> Any:
+        return call(details._replace(metadata=self._metadata), request)
+
+
+def knows_owners(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let servers take the word of their callers for who they are."""
+    monkeypatch.setattr(
+        "faultlane_server.service.identity.owner_of",
+        lambda context: str(dict(context.invocation_metadata()).get("owner", "nobody")),
+    )
 
 
 class Servers:
@@ -249,17 +279,23 @@ class Servers:
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
 
-    def start(self, engine: Engine | None = None, limits: Limits | None = None) -> Peer:
+    def start(
+        self, engine: Engine | None = None, limits: Limits | None = None, **of_server: Any
+    ) -> Peer:
         """Return a peer of a server that is ready."""
-        return self.peer(self.server(engine, limits).address)
+        return self.peer(self.server(engine, limits, **of_server).address)
 
-    def server(self, engine: Engine | None = None, limits: Limits | None = None) -> LocalServer:
+    def server(
+        self, engine: Engine | None = None, limits: Limits | None = None, **of_server: Any
+    ) -> LocalServer:
         """Return a server that is ready."""
-        server = LocalServer(engine=engine or an_engine(), limits=limits or Limits(workers=2))
+        server = LocalServer(
+            engine=engine or an_engine(), limits=limits or Limits(workers=2), **of_server
+        )
         return self._stack.enter_context(server)
 
-    def peer(self, address: str) -> Peer:
-        return Peer(self._stack.enter_context(grpc.insecure_channel(address)))
+    def peer(self, address: str, owner: str = "") -> Peer:
+        return Peer(self._stack.enter_context(grpc.insecure_channel(address)), owner)
 
 
 def status_of(error: grpc.RpcError) -> Status:
@@ -274,3 +310,79 @@ def detail(error: grpc.RpcError, kind: type[M]) -> M:
     found = kind()
     packed.Unpack(found)
     return found
+
+
+class Steady:
+    """A clock that goes on when a test says so."""
+
+    def __init__(self) -> None:
+        self.steady_ns = 10**9
+        self.wall_ns = 1_700_000_000 * 10**9
+
+    def clock(self) -> Clock:
+        """The clock of one server."""
+        return Clock(lambda: self.wall_ns, lambda: self.steady_ns)
+
+    def go_on(self, seconds: float) -> None:
+        self.steady_ns += int(seconds * 1e9)
+        self.wall_ns += int(seconds * 1e9)
+
+
+def create(peer: Peer, request_id: str = "", **fields: Any) -> Simulation:
+    """Ask for a simulation; `options` are its options, all else changes the scenario."""
+    options = fields.pop("options", None)
+    request = pb2.CreateSimulationRequest(
+        scenario=a_scenario(**fields), request_id=request_id, options=options
+    )
+    return peer.simulations.CreateSimulation(request, timeout=PATIENCE_S).simulation
+
+
+def get(peer: Peer, name: str) -> Simulation:
+    request = pb2.GetSimulationRequest(name=name)
+    return peer.simulations.GetSimulation(request, timeout=PATIENCE_S).simulation
+
+
+def cancel(peer: Peer, name: str) -> Simulation:
+    request = pb2.CancelSimulationRequest(name=name)
+    return peer.simulations.CancelSimulation(request, timeout=PATIENCE_S).simulation
+
+
+def delete(peer: Peer, name: str) -> None:
+    peer.simulations.DeleteSimulation(pb2.DeleteSimulationRequest(name=name), timeout=PATIENCE_S)
+
+
+def wait(peer: Peer, name: str) -> Simulation:
+    """Watch a simulation to its end."""
+    request = pb2.WatchSimulationRequest(name=name)
+    *_, last = peer.simulations.WatchSimulation(request, timeout=PATIENCE_S)
+    return last.simulation
+
+
+def run(peer: Peer, **fields: Any) -> Simulation:
+    """Ask for a simulation, and wait until it has ended."""
+    return wait(peer, create(peer, **fields).name)
+
+
+def starts(peer: Peer, name: str, offset: int = 0) -> list[int]:
+    """The begins of all faults from an offset on, which differ from row to row."""
+    request = pb2.StreamEventsRequest(name=name, offset=offset)
+    responses = peer.simulations.StreamEvents(request, timeout=PATIENCE_S)
+    return [start for response in responses for start in response.faults.start_ns]
+
+
+def starts_of_run(slices: int, seed: int = 1) -> list[int]:
+    """The same, as the fake engine makes them."""
+    return [int(start) for start in rows_of_faults(0, slices, seed)["start_ns"]]
+
+
+def refused(call: Callable[[], object]) -> grpc.RpcError:
+    """The error with which a call ends."""
+    try:
+        call()
+    except grpc.RpcError as error:
+        return error
+    raise AssertionError("it was not refused")
+
+
+def reason(error: grpc.RpcError) -> str:
+    return str(detail(error, error_details_pb2.ErrorInfo).reason)

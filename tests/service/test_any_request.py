@@ -3,18 +3,21 @@
 import random
 from typing import Any
 
+import grpc
 import pytest
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
-from hypothesis import given, settings
+from google.protobuf.message_factory import GetMessageClass
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from faultlane.v1 import scenario_pb2 as pb
-from faultlane_server.runs import digest_of
+from faultlane.v1 import simulation_service_pb2
+from faultlane_server.runs import Limits, digest_of
 from faultlane_server.scenario import Scenario, Violation
 from faultlane_server.service.errors import InvalidRequest
 from faultlane_server.service.translate import scenario_from_wire
-from tests.service.fake import a_scenario
+from tests.service.fake import PATIENCE_S, Peer, Servers, a_scenario, an_engine, run
 from tests.service.test_bad_scenarios import a_plain_scenario, message
 
 WORDS = ["", "map", "data", "disk", "x86", "rfc", "\0", "ä" * 200, "spaces and more"]
@@ -40,9 +43,9 @@ def put_something(message: Message, field: Any, chance: random.Random) -> None:
     if chance.random() < 0.2:
         message.ClearField(field.name)
     elif field.message_type and field.message_type.GetOptions().map_entry:
-        getattr(message, field.name)[chance.choice(["trap", "switch", "nonsense"])] = a_number(
-            2**64 - 1, chance
-        )
+        value = field.message_type.fields_by_name["value"]
+        name = chance.choice(["trap", "switch", "nonsense"])
+        getattr(message, field.name)[name] = a_value(value, chance)
     elif field.message_type and field.is_repeated:
         for _ in range(chance.choice([1, 3])):
             change_something(getattr(message, field.name).add(), chance)
@@ -120,3 +123,47 @@ def test_more_messages_than_can_be_read_in_time_are_refused(
         scenario_from_wire(scenario)
 
     assert [violation.field for violation in caught.value.violations] == ["scenario"]
+
+
+@pytest.fixture(scope="module")
+def busy(module_servers: Servers) -> tuple[Peer, str]:
+    """A server, and the name of one of its simulations."""
+    peer = module_servers.start(an_engine(slices=1), Limits(workers=2, heartbeat_s=0.05))
+    return peer, run(peer).name
+
+
+RPCS = list(simulation_service_pb2.DESCRIPTOR.services_by_name["SimulationService"].methods)
+NEVER = (
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.DATA_LOSS,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+)
+
+
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@pytest.mark.parametrize("rpc", RPCS, ids=lambda rpc: rpc.name)
+@given(seed=st.integers(0, 2**32), changes=st.integers(0, 6))
+def test_every_call_is_answered_or_refused(
+    busy: tuple[Peer, str], rpc: MethodDescriptor, seed: int, changes: int
+) -> None:
+    peer, name = busy
+    chance = random.Random(seed)
+    request: Any = GetMessageClass(rpc.input_type)()
+    if "name" in rpc.input_type.fields_by_name:
+        request.name = chance.choice([name, name, "simulations/nobody"])
+    if "scenario" in rpc.input_type.fields_by_name:
+        request.scenario.CopyFrom(a_scenario(seed=chance.randrange(5)))
+    for _ in range(changes):
+        change_something(request, chance)
+
+    try:
+        answer = getattr(peer.simulations, rpc.name)(request, timeout=PATIENCE_S)
+        if rpc.server_streaming:
+            list(answer)
+        code = grpc.StatusCode.OK
+    except grpc.RpcError as error:
+        code = error.code()
+    assert code not in NEVER

@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from faultlane.v1 import simulation_pb2
+from faultlane.v1 import catalog_service_pb2, simulation_pb2
 from faultlane.v1 import simulation_service_pb2 as pb
 from tests.service.fake import Peer, a_scenario
 from tests.serving import COMMAND, LOADING_S_MAX, serving, wait_until_it_serves
@@ -30,9 +30,11 @@ def test_a_server_serves_until_it_is_told_to_end(tmp_path: Path, number: signal.
 
         assert process.wait(ENDING_S_MAX) == 0
     assert last.simulation.state == simulation_pb2.SimulationState.SIMULATION_STATE_SUCCEEDED
-    assert {path.name for path in (tmp_path / last.simulation.name).iterdir()} == {
+    assert {path.name for path in tmp_path.glob("logs/*/*")} == {
         "faults.log",
+        "faults.index",
         "operations.log",
+        "operations.index",
     }
 
 
@@ -89,6 +91,35 @@ def test_it_says_so_if_the_port_is_taken() -> None:
     assert refused.returncode == 1
     assert f"cannot listen on 127.0.0.1:{port}" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_it_says_so_if_the_data_directory_is_in_use(tmp_path: Path) -> None:
+    with serving("--data-dir", str(tmp_path)) as (process, _):
+        refused = subprocess.run(
+            [*COMMAND, "--data-dir", str(tmp_path)], capture_output=True, text=True, check=False
+        )
+
+    assert refused.returncode == 1
+    assert f"in use by another server, process {process.pid}" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_limits_can_be_set_and_are_told() -> None:
+    with (
+        serving("--run-seconds-max", "7.5", "--disk-mib-max", "3", "--workers", "2") as (
+            _,
+            address,
+        ),
+        grpc.insecure_channel(address) as channel,
+    ):
+        info = Peer(channel).catalog.GetServerInfo(
+            catalog_service_pb2.GetServerInfoRequest(), wait_for_ready=True
+        )
+
+    assert info.workers == 2
+    assert info.limits["run_timeout_ms"] == 7500
+    assert info.limits["logs_bytes"] == 3 << 20
+    assert info.limits["queued_simulations"] == 256
 
 
 def test_it_can_be_told_that_plain_text_is_wanted() -> None:

@@ -2,19 +2,19 @@
 
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 from google.rpc import error_details_pb2 as details
 
-from faultlane.v1 import explanation_pb2, simulation_pb2
+from faultlane.v1 import explanation_pb2
 from faultlane.v1 import simulation_service_pb2 as pb
 from faultlane_server.codes import FaultChoice
-from faultlane_server.columns import FAULT_COLUMNS
 from faultlane_server.explanation import Cancelled, Explanation, NotReproduced
-from faultlane_server.runs import Limits
+from faultlane_server.runs import DiskLimits, Limits
 from faultlane_server.scenario import Scenario
-from faultlane_server.store import LogHeader, LogWriter
 from tests.service.fake import (
     EXPLANATION,
     FAULTS_A_SLICE,
@@ -23,9 +23,14 @@ from tests.service.fake import (
     Gate,
     Peer,
     Servers,
+    Steady,
     an_engine,
+    delete,
     detail,
+    get,
+    knows_owners,
     rows_of_faults,
+    run,
 )
 from tests.service.test_errors import create, outcome, refused, violations
 
@@ -33,13 +38,9 @@ Wire = explanation_pb2.FaultChoice
 ROWS = 3 * FAULTS_A_SLICE
 
 
-def ended(peer: Peer, **changes: object) -> str:
+def ended(peer: Peer, **changes: Any) -> str:
     """The name of a simulation that has ended."""
-    name = create(peer, **changes)  # type: ignore[arg-type]
-    request = pb.StreamEventsRequest(name=name)
-    (*_, last) = peer.simulations.StreamEvents(request, timeout=PATIENCE_S)
-    assert last.simulation.state != simulation_pb2.SimulationState.SIMULATION_STATE_RUNNING
-    return name
+    return run(peer, **changes).name
 
 
 def explained(peer: Peer, name: str, **which: int) -> pb.ExplainFaultResponse:
@@ -52,17 +53,28 @@ def not_explained(peer: Peer, name: str, **which: int) -> grpc.RpcError:
     return refused(peer.simulations.ExplainFault, request)
 
 
+def refused_as_one_too_many(peer: Peer, request: pb.ExplainFaultRequest) -> grpc.RpcError:
+    """Ask until as many explanations wait as may: those asked for may still be on their way."""
+    while True:
+        with pytest.raises(grpc.RpcError) as caught:
+            peer.simulations.ExplainFault(request, timeout=0.5)
+        if caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return caught.value
+
+
 class Explaining:
     """Explains as the test says, and remembers what was asked for."""
 
     def __init__(self, then: Callable[[Callable[[], bool]], None] = lambda _: None) -> None:
         self.faults: list[Mapping[str, int]] = []
+        self.scenarios: list[Scenario] = []
         self._then = then
 
     def __call__(
         self, scenario: Scenario, fault: Mapping[str, int], is_cancelled: Callable[[], bool]
     ) -> Explanation:
         self.faults.append(fault)
+        self.scenarios.append(scenario)
         self._then(is_cancelled)
         return EXPLANATION
 
@@ -183,22 +195,105 @@ def test_a_simulation_without_faults_has_none_to_choose_from(servers: Servers) -
     gate.opened.set()
 
 
-def test_a_log_of_another_model_is_not_explained(servers: Servers) -> None:
-    server = servers.server()
-    peer = servers.peer(server.address)
-    name = ended(peer)
-    path = server.directory / name / "faults.log"
-    path.unlink()
-    header = LogHeader("faults", "", MODEL_VERSION - 1, FAULT_COLUMNS)
-    writer = LogWriter(path, header)
-    writer.append(rows_of_faults(0, 1))
-    writer.flush()
-    writer.close()
+def test_a_run_of_another_model_is_not_explained(servers: Servers, tmp_path: Path) -> None:
+    server = servers.server(directory=tmp_path)
+    name = ended(servers.peer(server.address))
+    server.close()
+    newer = an_engine(model_version=MODEL_VERSION + 1)
+    peer = servers.start(newer, directory=tmp_path)
 
     error = not_explained(peer, name, fault=0)
 
     assert outcome(error) == (grpc.StatusCode.FAILED_PRECONDITION, "MODEL_CHANGED")
-    assert f"model {MODEL_VERSION - 1}" in str(error.details())
+    assert f"version {MODEL_VERSION} of the model" in str(error.details())
+
+
+def test_what_an_earlier_server_simulated_is_explained(servers: Servers, tmp_path: Path) -> None:
+    """The scenario is read out of what the caller asked for then."""
+    server = servers.server(directory=tmp_path)
+    name = ended(servers.peer(server.address), seed=5)
+    server.close()
+    explain = Explaining()
+    peer = servers.start(an_engine(explain=explain), directory=tmp_path)
+
+    assert explained(peer, name, fault=1001).fault == 1001
+
+    logged = {name: int(column[1001]) for name, column in rows_of_faults(0, 3, seed=5).items()}
+    assert explain.faults == [logged]
+    assert [scenario.seed for scenario in explain.scenarios] == [5]
+
+
+def test_a_simulation_that_shares_its_log_is_explained_after_the_other_has_gone(
+    servers: Servers,
+) -> None:
+    explain = Explaining()
+    server = servers.server(an_engine(explain=explain))
+    peer = servers.peer(server.address)
+    first, second = ended(peer), ended(peer)
+    assert len(list(server.directory.glob("logs/*"))) == 1
+
+    before = explained(peer, first, fault=7)
+    delete(peer, first)
+
+    assert explained(peer, second, fault=7) == before
+    assert not_explained(peer, first, fault=7).code() == grpc.StatusCode.NOT_FOUND
+    assert explain.faults[0] == explain.faults[1]
+
+
+def test_nobody_has_the_simulation_of_another_owner_explained(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    knows_owners(monkeypatch)
+    explain = Explaining()
+    server = servers.server(an_engine(explain=explain))
+    ours, theirs = (servers.peer(server.address, owner) for owner in ("we", "they"))
+    name = ended(ours)
+
+    error = not_explained(theirs, name, fault=0)
+
+    assert outcome(error) == (grpc.StatusCode.NOT_FOUND, "NO_SUCH_SIMULATION")
+    assert explain.faults == []
+    assert explained(ours, name, fault=0).fault == 0
+
+
+def test_no_fault_of_an_expired_log_is_explained(servers: Servers) -> None:
+    time = Steady()
+    limits = Limits(workers=1, disk=DiskLimits(retain_s=1), sweep_s=0.01)
+    peer = servers.start(limits=limits, clock=time.clock())
+    name = ended(peer)
+    time.go_on(2)
+    for _ in range(2000):  # the server looks every 10 ms
+        if get(peer, name).log_expired:
+            break
+
+    for which in ({"fault": ROWS - 1}, {"choice": Wire.FAULT_CHOICE_SLOWEST}):
+        error = not_explained(peer, name, **which)
+        assert outcome(error) == (grpc.StatusCode.OUT_OF_RANGE, "LOG_EXPIRED")
+        assert detail(error, details.ErrorInfo).metadata["earliest_offset"] == str(ROWS)
+    error = not_explained(peer, name, fault=ROWS)
+    assert outcome(error) == (grpc.StatusCode.OUT_OF_RANGE, "NO_SUCH_FAULT")
+
+
+def test_a_simulation_that_goes_while_its_explanation_waits_is_not_found(servers: Servers) -> None:
+    gate = Gate()
+    explain = Explaining(lambda _: gate.pass_through())
+    limits = Limits(workers=1, explained_max=2)
+    peer = servers.start(an_engine(explain=explain), limits)
+    first, second = ended(peer), ended(peer, seed=2)
+    request = pb.ExplainFaultRequest(name=first, fault=0)
+    under_way = peer.simulations.ExplainFault.future(request, timeout=PATIENCE_S)
+    assert gate.reached.wait(PATIENCE_S)
+    request = pb.ExplainFaultRequest(name=second, fault=0)
+    call = peer.simulations.ExplainFault.future(request, timeout=PATIENCE_S)
+    refused_as_one_too_many(peer, request)
+
+    delete(peer, second)
+    gate.opened.set()
+
+    assert under_way.result().fault == 0
+    with pytest.raises(grpc.RpcError) as caught:
+        call.result()
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
 
 
 def test_a_run_that_is_not_what_it_was_is_not_explained(servers: Servers) -> None:
@@ -217,7 +312,7 @@ def test_a_damaged_log_is_data_loss(servers: Servers) -> None:
     server = servers.server()
     peer = servers.peer(server.address)
     name = ended(peer)
-    path = server.directory / name / "faults.log"
+    (path,) = server.directory.glob("logs/*/faults.log")
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
@@ -295,14 +390,9 @@ def test_of_too_many_explanations_the_last_is_refused_and_the_others_are_given(
     assert gate.reached.wait(PATIENCE_S)
     calls.append(peer.simulations.ExplainFault.future(request, timeout=PATIENCE_S))
 
-    found: list[grpc.RpcError] = []
-    while not found:  # the second call may still be on its way
-        with pytest.raises(grpc.RpcError) as caught:
-            peer.simulations.ExplainFault(request, timeout=0.5)
-        if caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
-            found.append(caught.value)
+    error = refused_as_one_too_many(peer, request)
 
-    assert outcome(found[0]) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_EXPLAINED")
-    assert detail(found[0], details.RetryInfo).retry_delay.seconds >= 1
+    assert outcome(error) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_EXPLAINED")
+    assert detail(error, details.RetryInfo).retry_delay.seconds >= 1
     gate.opened.set()
     assert [call.result().fault for call in calls] == [0, 0]

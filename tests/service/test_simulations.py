@@ -219,7 +219,8 @@ def test_too_many_rows_are_a_failed_run_whose_log_ends_at_the_limit(servers: Ser
 def test_a_log_that_cannot_be_written_is_a_failed_run(servers: Servers) -> None:
     server = servers.server()
     peer = servers.peer(server.address)
-    (server.directory / "simulations").write_text("a file where a directory should be")
+    (server.directory / "logs").rmdir()
+    (server.directory / "logs").write_text("a file where a directory should be")
 
     failed = wait(peer, create(peer).name)
 

@@ -1,6 +1,8 @@
 """A log gives back, row for row, what was appended to it, or says that it cannot."""
 
 import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from faultlane_server.store import (
     LogWriter,
     WrongLogFormat,
 )
+from faultlane_server.store.index import index_path
 from faultlane_server.store.log import HEAD_BYTES, _checksum_of
 
 HEADER = LogHeader("faults", "d" * 64, 7, {"thread": "<u4", "start_ns": "<u8"})
@@ -34,7 +37,7 @@ def rows(first: int, end: int) -> Columns:
 
 
 def write(path: Path, *block_ends: int) -> LogWriter:
-    writer = LogWriter(path, HEADER)
+    writer = LogWriter.create(path, HEADER)
     for first, end in zip((0, *block_ends), block_ends, strict=False):
         writer.append(rows(first, end))
         writer.flush()
@@ -79,7 +82,12 @@ def test_a_large_append_becomes_full_blocks_and_what_is_left(path: Path) -> None
     write(path, 30_000)
     with LogReader(path) as reader:
         assert read(reader, 0, 30_000) == list(range(30_000))
-        assert [block.head.rows for block in reader._blocks] == [8192, 8192, 8192, 5424]
+        assert [entry.rows for entry in map(reader._index.__getitem__, range(4))] == [
+            8192,
+            8192,
+            8192,
+            5424,
+        ]
 
 
 def test_small_appends_become_full_blocks_before_anybody_flushes(path: Path) -> None:
@@ -115,20 +123,86 @@ def test_rows_can_be_read_as_soon_as_they_are_flushed(path: Path) -> None:
         assert read(late, 0, 6) == [0, 1, 2, 3, 4, 5]
 
 
-def test_a_block_that_is_not_there_in_full_is_not_there(path: Path) -> None:
+@pytest.mark.parametrize("missing", [1, 4 * 12, 4 * 12 + HEAD_BYTES - 1])
+def test_of_a_log_that_was_cut_what_is_left_can_be_read(path: Path, missing: int) -> None:
+    """And the rest is an error, and never a wrong row."""
     write(path, 5, 9).close()
+    os.truncate(path, path.stat().st_size - missing)
+    with LogReader(path) as reader:
+        assert read(reader, 0, 5) == [0, 1, 2, 3, 4]
+        with pytest.raises(CorruptLog):
+            reader.read(5, 1)
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(1, 300), st.booleans())
+def test_a_log_goes_on_after_its_last_whole_block(
+    tmp_path_factory: pytest.TempPathFactory, lengths: list[int], missing: int, indexed: bool
+) -> None:
+    """Wherever a crash cut it, and whether or not its index had been written."""
+    path = tmp_path_factory.mktemp("log") / "faults.log"
+    ends = [sum(lengths[: n + 1]) for n in range(len(lengths))]
+    write(path, *ends).close()
+    header_bytes = path.stat().st_size - sum(HEAD_BYTES + 12 * length for length in lengths)
+    os.truncate(path, max(header_bytes, path.stat().st_size - missing))
+    if not indexed:
+        index_path(path).unlink()
+
+    writer = LogWriter.resume(path, HEADER)
+    kept = writer.rows
+    writer.append(rows(kept, 60))
+    writer.flush()
+
+    assert kept in (0, *ends[:-1])
+    assert writer.bytes == path.stat().st_size + index_path(path).stat().st_size
+    with LogReader(path) as reader:
+        assert read(reader, 0, 99) == list(range(60))
+
+
+def test_a_log_goes_on_before_its_first_damaged_block(path: Path) -> None:
+    write(path, 5, 9, 12).close()
+    content = bytearray(path.read_bytes())
+    content[-3 * 12 - HEAD_BYTES - 1] ^= 1
+    path.write_bytes(content)
+
+    assert LogWriter.resume(path, HEADER).rows == 5
+    with LogReader(path) as reader:
+        assert read(reader, 0, 99) == [0, 1, 2, 3, 4]
+
+
+def test_only_a_log_of_the_same_run_is_gone_on_with(path: Path) -> None:
+    write(path, 5).close()
     content = path.read_bytes()
-    cut = path.with_name("cut.log")
-    for missing in (1, 4 * 12, 4 * 12 + HEAD_BYTES - 1):
-        cut.write_bytes(content[:-missing])
-        with LogReader(cut) as reader:
-            assert read(reader, 0, 99) == [0, 1, 2, 3, 4]
+
+    with pytest.raises(WrongLogFormat):
+        LogWriter.resume(path, replace(HEADER, digest="e" * 64))
+
+    assert path.read_bytes() == content
+
+
+def test_a_damaged_index_is_found(path: Path) -> None:
+    write(path, 5, 9).close()
+    content = bytearray(index_path(path).read_bytes())
+    content[3] ^= 1
+    index_path(path).write_bytes(content)
+
+    with pytest.raises(CorruptLog, match="index"), LogReader(path) as reader:
+        reader.read(0, 1)
+
+
+@pytest.mark.parametrize("gone", ["faults.log", "faults.index"])
+def test_a_file_that_is_missing_is_a_damaged_log(path: Path, gone: str) -> None:
+    write(path, 5).close()
+    path.with_name(gone).unlink()
+
+    with pytest.raises(CorruptLog, match="missing"):
+        LogReader(path)
 
 
 def test_a_flipped_bit_is_found_wherever_it_is(path: Path) -> None:
     write(path, 5, 9).close()
     content = path.read_bytes()
     damaged = path.with_name("damaged.log")
+    shutil.copy(index_path(path), index_path(damaged))
     for position in range(12, len(content)):
         damaged.write_bytes(
             content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :]
@@ -158,9 +232,14 @@ def test_blocks_before_a_damaged_one_can_be_read(path: Path) -> None:
             reader.read(5, 1)
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"FLTLNLOG", b"PK" + bytes(40), b"FLTLNLOG\x63" + bytes(40)]
-)
+@pytest.mark.parametrize("content", [b"", b"FLTLNLOG"])
+def test_a_log_without_a_header_is_damaged(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(CorruptLog):
+        LogReader(path)
+
+
+@pytest.mark.parametrize("content", [b"PK" + bytes(40), b"FLTLNLOG\x63" + bytes(40)])
 def test_another_file_is_refused(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(WrongLogFormat):
@@ -170,13 +249,13 @@ def test_another_file_is_refused(path: Path, content: bytes) -> None:
 def test_a_log_is_never_written_over(path: Path) -> None:
     write(path, 5).close()
     with pytest.raises(LogNotWritten):
-        LogWriter(path, HEADER)
+        LogWriter.create(path, HEADER)
 
 
 def test_a_full_disk_is_a_typed_error(path: Path) -> None:
     writer = write(path, 5)
     with open("/dev/full", "wb") as full:
-        os.dup2(full.fileno(), writer._file.fileno())
+        os.dup2(full.fileno(), writer._files.log.fileno())
     writer.append(rows(5, 9))
     for _ in range(2):
         with pytest.raises(LogNotWritten, match="No space left"):

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from faultlane import v1 as pb
+from faultlane.calls import Choice
 from faultlane.cli import catalog
 from faultlane.cli.exits import EXIT_HELP, errors_as_exits, exit_after
 from faultlane.cli.options import (
@@ -20,7 +21,7 @@ from faultlane.cli.options import (
 )
 from faultlane.cli.plain import comparison_plain, message_plain, run_plain, to_json
 from faultlane.cli.terminal import RunProgress, explaining
-from faultlane.client import Choice, Client
+from faultlane.client import Client
 from faultlane.compare import Comparison, compare
 from faultlane.report.comparison import comparison_report
 from faultlane.report.explanation import explanation_report

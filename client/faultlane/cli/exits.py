@@ -31,6 +31,7 @@ _EXIT_OF: dict[type[errors.FaultlaneError], Exit] = {
     errors.NoSuchPreset: Exit.BAD_INPUT,
     errors.NoSuchSimulation: Exit.BAD_INPUT,
     errors.NoSuchFault: Exit.BAD_INPUT,
+    errors.LogExpired: Exit.BAD_INPUT,
     errors.CannotExplain: Exit.BAD_INPUT,
     errors.MissingExtra: Exit.BAD_INPUT,
     errors.QueueFull: Exit.UNAVAILABLE,

@@ -30,7 +30,9 @@ class _SimulationStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Simul
     SIMULATION_STATE_UNSPECIFIED: _SimulationState.ValueType  # 0
     """Not used."""
     SIMULATION_STATE_QUEUED: _SimulationState.ValueType  # 1
-    """It waits for a worker."""
+    """It waits for a worker. A simulation that ran when the server ended waits
+    again when it is back; its rows are the same ones.
+    """
     SIMULATION_STATE_RUNNING: _SimulationState.ValueType  # 2
     """It runs."""
     SIMULATION_STATE_SUCCEEDED: _SimulationState.ValueType  # 3
@@ -46,7 +48,9 @@ class SimulationState(_SimulationState, metaclass=_SimulationStateEnumTypeWrappe
 SIMULATION_STATE_UNSPECIFIED: SimulationState.ValueType  # 0
 """Not used."""
 SIMULATION_STATE_QUEUED: SimulationState.ValueType  # 1
-"""It waits for a worker."""
+"""It waits for a worker. A simulation that ran when the server ended waits
+again when it is back; its rows are the same ones.
+"""
 SIMULATION_STATE_RUNNING: SimulationState.ValueType  # 2
 """It runs."""
 SIMULATION_STATE_SUCCEEDED: SimulationState.ValueType  # 3
@@ -105,6 +109,8 @@ class Simulation(_message.Message):
     PROGRESS_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    LOG_EXPIRED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`simulations/{id}`."""
     state: Global___SimulationState.ValueType
@@ -112,6 +118,11 @@ class Simulation(_message.Message):
     digest: _builtins.str
     """SHA-256 over everything that decides the run, in hexadecimal. Equal digests
     mean equal runs and equal logs.
+    """
+    log_expired: _builtins.bool
+    """Whether the server has let its logs go, as it does after some time or when
+    there are too many. The counts in `progress` stay; to read a row is
+    `OUT_OF_RANGE`.
     """
     @_builtins.property
     def scenario(self) -> _scenario_pb2.Scenario:
@@ -141,6 +152,10 @@ class Simulation(_message.Message):
     def error(self) -> Global___RunError:
         """Why it failed. Only when it has FAILED."""
 
+    @_builtins.property
+    def options(self) -> Global___RunOptions:
+        """How it was asked to be run."""
+
     def __init__(
         self,
         *,
@@ -154,14 +169,84 @@ class Simulation(_message.Message):
         progress: Global___Progress | None = ...,
         summary: Global___Summary | None = ...,
         error: Global___RunError | None = ...,
+        options: Global___RunOptions | None = ...,
+        log_expired: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "error", b"error", "progress", b"progress", "scenario", b"scenario", "start_time", b"start_time", "summary", b"summary"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "error", b"error", "options", b"options", "progress", b"progress", "scenario", b"scenario", "start_time", b"start_time", "summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "digest", b"digest", "end_time", b"end_time", "error", b"error", "name", b"name", "progress", b"progress", "scenario", b"scenario", "start_time", b"start_time", "state", b"state", "summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "digest", b"digest", "end_time", b"end_time", "error", b"error", "log_expired", b"log_expired", "name", b"name", "options", b"options", "progress", b"progress", "scenario", b"scenario", "start_time", b"start_time", "state", b"state", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Simulation: _TypeAlias = Simulation  # noqa: Y015
+
+@_typing.final
+class RunOptions(_message.Message):
+    """How a scenario is run. Nothing here changes what the run finds out, so it is
+    no part of the digest.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    RUN_TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    CANCEL_ON_DISCONNECT_FIELD_NUMBER: _builtins.int
+    SKIP_CACHE_FIELD_NUMBER: _builtins.int
+    run_timeout_ms: _builtins.int
+    """How long the run may take, from its begin on and by the server's clock, not
+    by the simulated one. Milliseconds. A run that takes longer ends FAILED with
+    `RUN_TIMEOUT`. After a restart of the server the time begins anew. 0, or
+    more than the server allows, means as long as the server allows.
+    """
+    cancel_on_disconnect: _builtins.bool
+    """Whether to cancel the run if the stream of RunSimulation is cut or ended by
+    the caller before the run has ended. Only in RunSimulation.
+    """
+    skip_cache: _builtins.bool
+    """Whether to simulate even if the server has the logs of an equal run, which
+    would otherwise be the logs of this one too.
+    """
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Names and values to find it by in ListSimulations: at most 64; names of 1 to
+        63 characters, values of at most 255.
+        """
+
+    def __init__(
+        self,
+        *,
+        run_timeout_ms: _builtins.int = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        cancel_on_disconnect: _builtins.bool = ...,
+        skip_cache: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_on_disconnect", b"cancel_on_disconnect", "labels", b"labels", "run_timeout_ms", b"run_timeout_ms", "skip_cache", b"skip_cache"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunOptions: _TypeAlias = RunOptions  # noqa: Y015
 
 @_typing.final
 class Progress(_message.Message):
@@ -210,10 +295,21 @@ class RunError(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """A word for programs: `ROWS_LIMIT` (the log would be longer than the server
-    allows: choose another recording), `INVARIANT_BROKEN` (a bug of the
-    simulator: please report it with the scenario), `STORAGE` (the log could
-    not be written).
+    """A word for programs:
+
+    * `ROWS_LIMIT`: a log would be longer than the server allows. Choose another
+      recording.
+    * `RUN_TIMEOUT`: it took longer than `run_timeout_ms` or the server allows.
+    * `FAULTS_LIMIT`, `EVENTS_LIMIT`: there was more of them than the server
+      allows in one run.
+    * `MEMORY`: the server had not enough memory for it.
+    * `DISK_QUOTA`: the logs of its owner, or all logs, take as much room as they
+      may. Delete simulations.
+    * `STORAGE`: the log could not be written.
+    * `MODEL_CHANGED`: the server was replaced by one with another version of the
+      model before the run had ended. Ask for it again.
+    * `INVARIANT_BROKEN`: a bug of the simulator. Please report it with the
+      scenario.
     """
     message: _builtins.str
     """A sentence for people."""

@@ -28,41 +28,63 @@ from faultlane.v1 import scenario_pb2 as faultlane_dot_v1_dot_scenario__pb2
 from faultlane.v1 import simulation_pb2 as faultlane_dot_v1_dot_simulation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%faultlane/v1/simulation_service.proto\x12\x0c\x66\x61ultlane.v1\x1a\x19\x66\x61ultlane/v1/events.proto\x1a\x1e\x66\x61ultlane/v1/explanation.proto\x1a\x1b\x66\x61ultlane/v1/scenario.proto\x1a\x1d\x66\x61ultlane/v1/simulation.proto\"n\n\x17\x43reateSimulationRequest\x12(\n\x08scenario\x18\x01 \x01(\x0b\x32\x16.faultlane.v1.Scenario\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"H\n\x18\x43reateSimulationResponse\x12,\n\nsimulation\x18\x01 \x01(\x0b\x32\x18.faultlane.v1.Simulation\"h\n\x14RunSimulationRequest\x12(\n\x08scenario\x18\x01 \x01(\x0b\x32\x16.faultlane.v1.Scenario\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x12\n\nbatch_rows\x18\x03 \x01(\r\"\xdb\x01\n\x15RunSimulationResponse\x12(\n\x06\x66\x61ults\x18\x01 \x01(\x0b\x32\x18.faultlane.v1.FaultBatch\x12\x30\n\noperations\x18\x02 \x01(\x0b\x32\x1c.faultlane.v1.OperationBatch\x12\x19\n\x11next_fault_offset\x18\x03 \x01(\x04\x12\x1d\n\x15next_operation_offset\x18\x04 \x01(\x04\x12,\n\nsimulation\x18\x05 \x01(\x0b\x32\x18.faultlane.v1.Simulation\"$\n\x14GetSimulationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"E\n\x15GetSimulationResponse\x12,\n\nsimulation\x18\x01 \x01(\x0b\x32\x18.faultlane.v1.Simulation\"i\n\x13StreamEventsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x12\n\nbatch_rows\x18\x03 \x01(\r\x12\r\n\x05limit\x18\x04 \x01(\x04\x12\x11\n\tno_follow\x18\x05 \x01(\x08\"\x83\x01\n\x14StreamEventsResponse\x12(\n\x06\x66\x61ults\x18\x01 \x01(\x0b\x32\x18.faultlane.v1.FaultBatch\x12\x13\n\x0bnext_offset\x18\x02 \x01(\x04\x12,\n\nsimulation\x18\x03 \x01(\x0b\x32\x18.faultlane.v1.Simulation\"m\n\x17StreamOperationsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x12\n\nbatch_rows\x18\x03 \x01(\r\x12\r\n\x05limit\x18\x04 \x01(\x04\x12\x11\n\tno_follow\x18\x05 \x01(\x08\"\x8f\x01\n\x18StreamOperationsResponse\x12\x30\n\noperations\x18\x01 \x01(\x0b\x32\x1c.faultlane.v1.OperationBatch\x12\x13\n\x0bnext_offset\x18\x02 \x01(\x04\x12,\n\nsimulation\x18\x03 \x01(\x0b\x32\x18.faultlane.v1.Simulation\"\'\n\x17\x43\x61ncelSimulationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"H\n\x18\x43\x61ncelSimulationResponse\x12,\n\nsimulation\x18\x01 \x01(\x0b\x32\x18.faultlane.v1.Simulation\"j\n\x13\x45xplainFaultRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x05\x66\x61ult\x18\x02 \x01(\x04H\x00\x12+\n\x06\x63hoice\x18\x03 \x01(\x0e\x32\x19.faultlane.v1.FaultChoiceH\x00\x42\x07\n\x05which\"\x83\x01\n\x14\x45xplainFaultResponse\x12\r\n\x05\x66\x61ult\x18\x01 \x01(\x04\x12\'\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x18.faultlane.v1.FaultBatch\x12\x33\n\x0b\x65xplanation\x18\x03 \x01(\x0b\x32\x1e.faultlane.v1.FaultExplanation2\xa4\x05\n\x11SimulationService\x12\x61\n\x10\x43reateSimulation\x12%.faultlane.v1.CreateSimulationRequest\x1a&.faultlane.v1.CreateSimulationResponse\x12Z\n\rRunSimulation\x12\".faultlane.v1.RunSimulationRequest\x1a#.faultlane.v1.RunSimulationResponse0\x01\x12X\n\rGetSimulation\x12\".faultlane.v1.GetSimulationRequest\x1a#.faultlane.v1.GetSimulationResponse\x12W\n\x0cStreamEvents\x12!.faultlane.v1.StreamEventsRequest\x1a\".faultlane.v1.StreamEventsResponse0\x01\x12\x63\n\x10StreamOperations\x12%.faultlane.v1.StreamOperationsRequest\x1a&.faultlane.v1.StreamOperationsResponse0\x01\x12\x61\n\x10\x43\x61ncelSimulation\x12%.faultlane.v1.CancelSimulationRequest\x1a&.faultlane.v1.CancelSimulationResponse\x12U\n\x0c\x45xplainFault\x12!.faultlane.v1.ExplainFaultRequest\x1a\".faultlane.v1.ExplainFaultResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%faultlane/v1/simulation_service.proto\x12\x0c\x66\x61ultlane.v1\x1a\x19\x66\x61ultlane/v1/events.proto\x1a\x1e\x66\x61ultlane/v1/explanation.proto\x1a\x1b\x66\x61ultlane/v1/scenario.proto\x1a\x1d\x66\x61ultlane/v1/simulation.proto\"\x99\x01\n\x17\x43reateSimulationRequest\x12(\n\x08scenario\x18\x01 \x01(\x0b\x32\x16.faultlane.v1.Scenario\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\x12)\n\x07options\x18\x04 \x01(\x0b\x32\x18.faultlane.v1.RunOptions\"v\n\x18\x43reateSimulationResponse\x12,\n\nsimulation\x18\x01 \x01(\x0b\x32\x18.faultlane.v1.Simulation\x12,\n\x08\x65stimate\x18\x02 \x01(\x0b\x32\x1a.faultlane.v1.CostEstimate\"\xae\x01\n\x0c\x43ostEstimate\x12\x0f\n\x07threads\x18\x01 \x01(\x04\x12\x0c\n\x04vmas\x18\x02 \x01(\x04\x12\r\n\x05pages\x18\x03 \x01(\x04\x12\x14\n\x0cmemory_bytes\x18\x04 \x01(\x04\x12\x14\n\x07touches\x18\x05 \x01(\x04H\x00\x88\x01\x01\x12 \n\x13\x66\x61ult_log_bytes_max\x18\x06 \x01(\x04H\x01\x88\x01\x01\x42\n\n\x08_touchesB\x16\n\x14_fault_log_bytes_max\"\x93\x01\n\x14RunSimulationRequest\x12(\n\x08scenario\x18\x01 \x01(\x0b\x32\x16.faultlane.v1.Scenario\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x12\n\nbatch_rows\x18\x03 \x01(\r\x12)\n\x07options\x18\x04 \x01(\x0b\x32\x18.faultlane.v1.RunOptions\"\xdb\x01\n\x15RunSimulationResponse\x12(\n\x06\x66\x61ults\x18\x01 \x01(\x0b\x32\x18.faultlane.v1.FaultBatch\x12\x30\n\noperations\x18\x02 \x01(\x0b\x32\x1c.faultlane.v1.OperationBatch\x12\x19\n\x11next_fault_offset\x18\x03 \x01(\x04\x12\x1d\n\x15next_operation_offset\x18\x04 \x01(\x04\x12,\n\nsimulation\x18\x05 \x01(\x0b\x32\x18.faultlane.v1.Simulation\"$\n\x14GetSimulationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"E\n\x15GetSimulationResponse\x12,\n\nsimulation\x18\x01 \x01(\x0b\x32\x18.faultlane.v1.Simulation\"&\n\x16WatchSimulationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"G\n\x17WatchSimulationResponse\x12,\n\nsimulation\x18\x01 \x01(\x0b\x32\x18.faultlane.v1.Simulation\"\xdf\x01\n\x16ListSimulationsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12-\n\x06states\x18\x03 \x03(\x0e\x32\x1d.faultlane.v1.SimulationState\x12@\n\x06labels\x18\x04 \x03(\x0b\x32\x30.faultlane.v1.ListSimulationsRequest.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"a\n\x17ListSimulationsResponse\x12-\n\x0bsimulations\x18\x01 \x03(\x0b\x32\x18.faultlane.v1.Simulation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x94\x01\n\x13StreamEventsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x12\n\nbatch_rows\x18\x03 \x01(\r\x12\r\n\x05limit\x18\x04 \x01(\x04\x12\x11\n\tno_follow\x18\x05 \x01(\x08\x12)\n\x06\x66ilter\x18\x06 \x01(\x0b\x32\x19.faultlane.v1.FaultFilter\"\xb4\x01\n\x0b\x46\x61ultFilter\x12\x17\n\x0f\x64uration_ns_min\x18\x01 \x01(\x04\x12\x14\n\x0cstart_ns_min\x18\x02 \x01(\x04\x12\x14\n\x0cstart_ns_max\x18\x03 \x01(\x04\x12\x14\n\x0c\x61ttempts_min\x18\x04 \x01(\r\x12\x0f\n\x07threads\x18\x05 \x03(\r\x12\x11\n\tprocesses\x18\x06 \x03(\r\x12&\n\x05kinds\x18\x07 \x03(\x0e\x32\x17.faultlane.v1.FaultKind\"\x83\x01\n\x14StreamEventsResponse\x12(\n\x06\x66\x61ults\x18\x01 \x01(\x0b\x32\x18.faultlane.v1.FaultBatch\x12\x13\n\x0bnext_offset\x18\x02 \x01(\x04\x12,\n\nsimulation\x18\x03 \x01(\x0b\x32\x18.faultlane.v1.Simulation\"\x9c\x01\n\x17StreamOperationsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x12\n\nbatch_rows\x18\x03 \x01(\r\x12\r\n\x05limit\x18\x04 \x01(\x04\x12\x11\n\tno_follow\x18\x05 \x01(\x08\x12-\n\x06\x66ilter\x18\x06 \x01(\x0b\x32\x1d.faultlane.v1.OperationFilter\"\xa6\x01\n\x0fOperationFilter\x12\x17\n\x0f\x64uration_ns_min\x18\x01 \x01(\x04\x12\x14\n\x0cstart_ns_min\x18\x02 \x01(\x04\x12\x14\n\x0cstart_ns_max\x18\x03 \x01(\x04\x12\x0f\n\x07threads\x18\x04 \x03(\r\x12\x11\n\tprocesses\x18\x05 \x03(\r\x12*\n\x05kinds\x18\x06 \x03(\x0e\x32\x1b.faultlane.v1.OperationKind\"\x8f\x01\n\x18StreamOperationsResponse\x12\x30\n\noperations\x18\x01 \x01(\x0b\x32\x1c.faultlane.v1.OperationBatch\x12\x13\n\x0bnext_offset\x18\x02 \x01(\x04\x12,\n\nsimulation\x18\x03 \x01(\x0b\x32\x18.faultlane.v1.Simulation\"\'\n\x17\x43\x61ncelSimulationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"H\n\x18\x43\x61ncelSimulationResponse\x12,\n\nsimulation\x18\x01 \x01(\x0b\x32\x18.faultlane.v1.Simulation\"\'\n\x17\x44\x65leteSimulationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x1a\n\x18\x44\x65leteSimulationResponse\"j\n\x13\x45xplainFaultRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x05\x66\x61ult\x18\x02 \x01(\x04H\x00\x12+\n\x06\x63hoice\x18\x03 \x01(\x0e\x32\x19.faultlane.v1.FaultChoiceH\x00\x42\x07\n\x05which\"\x83\x01\n\x14\x45xplainFaultResponse\x12\r\n\x05\x66\x61ult\x18\x01 \x01(\x04\x12\'\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x18.faultlane.v1.FaultBatch\x12\x33\n\x0b\x65xplanation\x18\x03 \x01(\x0b\x32\x1e.faultlane.v1.FaultExplanation2\xc9\x07\n\x11SimulationService\x12\x61\n\x10\x43reateSimulation\x12%.faultlane.v1.CreateSimulationRequest\x1a&.faultlane.v1.CreateSimulationResponse\x12Z\n\rRunSimulation\x12\".faultlane.v1.RunSimulationRequest\x1a#.faultlane.v1.RunSimulationResponse0\x01\x12X\n\rGetSimulation\x12\".faultlane.v1.GetSimulationRequest\x1a#.faultlane.v1.GetSimulationResponse\x12`\n\x0fWatchSimulation\x12$.faultlane.v1.WatchSimulationRequest\x1a%.faultlane.v1.WatchSimulationResponse0\x01\x12^\n\x0fListSimulations\x12$.faultlane.v1.ListSimulationsRequest\x1a%.faultlane.v1.ListSimulationsResponse\x12W\n\x0cStreamEvents\x12!.faultlane.v1.StreamEventsRequest\x1a\".faultlane.v1.StreamEventsResponse0\x01\x12\x63\n\x10StreamOperations\x12%.faultlane.v1.StreamOperationsRequest\x1a&.faultlane.v1.StreamOperationsResponse0\x01\x12\x61\n\x10\x43\x61ncelSimulation\x12%.faultlane.v1.CancelSimulationRequest\x1a&.faultlane.v1.CancelSimulationResponse\x12\x61\n\x10\x44\x65leteSimulation\x12%.faultlane.v1.DeleteSimulationRequest\x1a&.faultlane.v1.DeleteSimulationResponse\x12U\n\x0c\x45xplainFault\x12!.faultlane.v1.ExplainFaultRequest\x1a\".faultlane.v1.ExplainFaultResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'faultlane.v1.simulation_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CREATESIMULATIONREQUEST']._serialized_start=174
-  _globals['_CREATESIMULATIONREQUEST']._serialized_end=284
-  _globals['_CREATESIMULATIONRESPONSE']._serialized_start=286
-  _globals['_CREATESIMULATIONRESPONSE']._serialized_end=358
-  _globals['_RUNSIMULATIONREQUEST']._serialized_start=360
-  _globals['_RUNSIMULATIONREQUEST']._serialized_end=464
-  _globals['_RUNSIMULATIONRESPONSE']._serialized_start=467
-  _globals['_RUNSIMULATIONRESPONSE']._serialized_end=686
-  _globals['_GETSIMULATIONREQUEST']._serialized_start=688
-  _globals['_GETSIMULATIONREQUEST']._serialized_end=724
-  _globals['_GETSIMULATIONRESPONSE']._serialized_start=726
-  _globals['_GETSIMULATIONRESPONSE']._serialized_end=795
-  _globals['_STREAMEVENTSREQUEST']._serialized_start=797
-  _globals['_STREAMEVENTSREQUEST']._serialized_end=902
-  _globals['_STREAMEVENTSRESPONSE']._serialized_start=905
-  _globals['_STREAMEVENTSRESPONSE']._serialized_end=1036
-  _globals['_STREAMOPERATIONSREQUEST']._serialized_start=1038
-  _globals['_STREAMOPERATIONSREQUEST']._serialized_end=1147
-  _globals['_STREAMOPERATIONSRESPONSE']._serialized_start=1150
-  _globals['_STREAMOPERATIONSRESPONSE']._serialized_end=1293
-  _globals['_CANCELSIMULATIONREQUEST']._serialized_start=1295
-  _globals['_CANCELSIMULATIONREQUEST']._serialized_end=1334
-  _globals['_CANCELSIMULATIONRESPONSE']._serialized_start=1336
-  _globals['_CANCELSIMULATIONRESPONSE']._serialized_end=1408
-  _globals['_EXPLAINFAULTREQUEST']._serialized_start=1410
-  _globals['_EXPLAINFAULTREQUEST']._serialized_end=1516
-  _globals['_EXPLAINFAULTRESPONSE']._serialized_start=1519
-  _globals['_EXPLAINFAULTRESPONSE']._serialized_end=1650
-  _globals['_SIMULATIONSERVICE']._serialized_start=1653
-  _globals['_SIMULATIONSERVICE']._serialized_end=2329
+  _globals['_LISTSIMULATIONSREQUEST_LABELSENTRY']._loaded_options = None
+  _globals['_LISTSIMULATIONSREQUEST_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_CREATESIMULATIONREQUEST']._serialized_start=175
+  _globals['_CREATESIMULATIONREQUEST']._serialized_end=328
+  _globals['_CREATESIMULATIONRESPONSE']._serialized_start=330
+  _globals['_CREATESIMULATIONRESPONSE']._serialized_end=448
+  _globals['_COSTESTIMATE']._serialized_start=451
+  _globals['_COSTESTIMATE']._serialized_end=625
+  _globals['_RUNSIMULATIONREQUEST']._serialized_start=628
+  _globals['_RUNSIMULATIONREQUEST']._serialized_end=775
+  _globals['_RUNSIMULATIONRESPONSE']._serialized_start=778
+  _globals['_RUNSIMULATIONRESPONSE']._serialized_end=997
+  _globals['_GETSIMULATIONREQUEST']._serialized_start=999
+  _globals['_GETSIMULATIONREQUEST']._serialized_end=1035
+  _globals['_GETSIMULATIONRESPONSE']._serialized_start=1037
+  _globals['_GETSIMULATIONRESPONSE']._serialized_end=1106
+  _globals['_WATCHSIMULATIONREQUEST']._serialized_start=1108
+  _globals['_WATCHSIMULATIONREQUEST']._serialized_end=1146
+  _globals['_WATCHSIMULATIONRESPONSE']._serialized_start=1148
+  _globals['_WATCHSIMULATIONRESPONSE']._serialized_end=1219
+  _globals['_LISTSIMULATIONSREQUEST']._serialized_start=1222
+  _globals['_LISTSIMULATIONSREQUEST']._serialized_end=1445
+  _globals['_LISTSIMULATIONSREQUEST_LABELSENTRY']._serialized_start=1400
+  _globals['_LISTSIMULATIONSREQUEST_LABELSENTRY']._serialized_end=1445
+  _globals['_LISTSIMULATIONSRESPONSE']._serialized_start=1447
+  _globals['_LISTSIMULATIONSRESPONSE']._serialized_end=1544
+  _globals['_STREAMEVENTSREQUEST']._serialized_start=1547
+  _globals['_STREAMEVENTSREQUEST']._serialized_end=1695
+  _globals['_FAULTFILTER']._serialized_start=1698
+  _globals['_FAULTFILTER']._serialized_end=1878
+  _globals['_STREAMEVENTSRESPONSE']._serialized_start=1881
+  _globals['_STREAMEVENTSRESPONSE']._serialized_end=2012
+  _globals['_STREAMOPERATIONSREQUEST']._serialized_start=2015
+  _globals['_STREAMOPERATIONSREQUEST']._serialized_end=2171
+  _globals['_OPERATIONFILTER']._serialized_start=2174
+  _globals['_OPERATIONFILTER']._serialized_end=2340
+  _globals['_STREAMOPERATIONSRESPONSE']._serialized_start=2343
+  _globals['_STREAMOPERATIONSRESPONSE']._serialized_end=2486
+  _globals['_CANCELSIMULATIONREQUEST']._serialized_start=2488
+  _globals['_CANCELSIMULATIONREQUEST']._serialized_end=2527
+  _globals['_CANCELSIMULATIONRESPONSE']._serialized_start=2529
+  _globals['_CANCELSIMULATIONRESPONSE']._serialized_end=2601
+  _globals['_DELETESIMULATIONREQUEST']._serialized_start=2603
+  _globals['_DELETESIMULATIONREQUEST']._serialized_end=2642
+  _globals['_DELETESIMULATIONRESPONSE']._serialized_start=2644
+  _globals['_DELETESIMULATIONRESPONSE']._serialized_end=2670
+  _globals['_EXPLAINFAULTREQUEST']._serialized_start=2672
+  _globals['_EXPLAINFAULTREQUEST']._serialized_end=2778
+  _globals['_EXPLAINFAULTRESPONSE']._serialized_start=2781
+  _globals['_EXPLAINFAULTRESPONSE']._serialized_end=2912
+  _globals['_SIMULATIONSERVICE']._serialized_start=2915
+  _globals['_SIMULATIONSERVICE']._serialized_end=3884
 # @@protoc_insertion_point(module_scope)

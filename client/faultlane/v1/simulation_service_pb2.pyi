@@ -3,12 +3,14 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from faultlane.v1 import events_pb2 as _events_pb2
 from faultlane.v1 import explanation_pb2 as _explanation_pb2
 from faultlane.v1 import scenario_pb2 as _scenario_pb2
 from faultlane.v1 import simulation_pb2 as _simulation_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -29,10 +31,12 @@ class CreateSimulationRequest(_message.Message):
     SCENARIO_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """A text of the client's choice, at most 128 characters, that makes the call
-    safe to repeat: a second call with the same id and the same scenario returns
-    the first one's simulation. Empty means that every call makes a simulation.
+    safe to repeat: a second call with the same id, the same scenario and the
+    same options returns the first one's simulation, also after a restart of the
+    server. Empty means that every call makes a simulation.
     """
     validate_only: _builtins.bool
     """Only check the scenario. The simulation that is returned has no name and
@@ -42,16 +46,21 @@ class CreateSimulationRequest(_message.Message):
     def scenario(self) -> _scenario_pb2.Scenario:
         """What to simulate. Required."""
 
+    @_builtins.property
+    def options(self) -> _simulation_pb2.RunOptions:
+        """How to run it."""
+
     def __init__(
         self,
         *,
         scenario: _scenario_pb2.Scenario | None = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        options: _simulation_pb2.RunOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["scenario", b"scenario"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "scenario", b"scenario"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "scenario", b"scenario", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "request_id", b"request_id", "scenario", b"scenario", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -64,22 +73,83 @@ class CreateSimulationResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SIMULATION_FIELD_NUMBER: _builtins.int
+    ESTIMATE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def simulation(self) -> _simulation_pb2.Simulation:
         """The simulation."""
+
+    @_builtins.property
+    def estimate(self) -> Global___CostEstimate:
+        """What the run will need. Only with `validate_only`."""
 
     def __init__(
         self,
         *,
         simulation: _simulation_pb2.Simulation | None = ...,
+        estimate: Global___CostEstimate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["simulation", b"simulation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["estimate", b"estimate", "simulation", b"simulation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["simulation", b"simulation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["estimate", b"estimate", "simulation", b"simulation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateSimulationResponse: _TypeAlias = CreateSimulationResponse  # noqa: Y015
+
+@_typing.final
+class CostEstimate(_message.Message):
+    """What a run will need, as far as it can be told without running it. What it may
+    have on this server is in `limits` of GetServerInfo.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    THREADS_FIELD_NUMBER: _builtins.int
+    VMAS_FIELD_NUMBER: _builtins.int
+    PAGES_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    TOUCHES_FIELD_NUMBER: _builtins.int
+    FAULT_LOG_BYTES_MAX_FIELD_NUMBER: _builtins.int
+    threads: _builtins.int
+    """Threads."""
+    vmas: _builtins.int
+    """VMAs at the begin, and those that the threads map."""
+    pages: _builtins.int
+    """Pages of files and VMAs, and of what the threads map."""
+    memory_bytes: _builtins.int
+    """Memory of the server. Bytes."""
+    touches: _builtins.int
+    """How often the programs touch memory, which is the most that can fault; at
+    most 2^64 - 1. Not set if they go on until the horizon.
+    """
+    fault_log_bytes_max: _builtins.int
+    """How long the log of faults is if every touch faults and everything is
+    recorded. Bytes, at most 2^64 - 1. Not set if `touches` is not.
+    """
+    def __init__(
+        self,
+        *,
+        threads: _builtins.int = ...,
+        vmas: _builtins.int = ...,
+        pages: _builtins.int = ...,
+        memory_bytes: _builtins.int = ...,
+        touches: _builtins.int | None = ...,
+        fault_log_bytes_max: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_fault_log_bytes_max", b"_fault_log_bytes_max", "_touches", b"_touches", "fault_log_bytes_max", b"fault_log_bytes_max", "touches", b"touches"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fault_log_bytes_max", b"_fault_log_bytes_max", "_touches", b"_touches", "fault_log_bytes_max", b"fault_log_bytes_max", "memory_bytes", b"memory_bytes", "pages", b"pages", "threads", b"threads", "touches", b"touches", "vmas", b"vmas"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__fault_log_bytes_max: _TypeAlias = _typing.Literal["fault_log_bytes_max"]  # noqa: Y015
+    _WhichOneofArgType__fault_log_bytes_max: _TypeAlias = _typing.Literal["_fault_log_bytes_max", b"_fault_log_bytes_max"]  # noqa: Y015
+    _WhichOneofReturnType__touches: _TypeAlias = _typing.Literal["touches"]  # noqa: Y015
+    _WhichOneofArgType__touches: _TypeAlias = _typing.Literal["_touches", b"_touches"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__fault_log_bytes_max) -> _WhichOneofReturnType__fault_log_bytes_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__touches) -> _WhichOneofReturnType__touches | None: ...
+
+Global___CostEstimate: _TypeAlias = CostEstimate  # noqa: Y015
 
 @_typing.final
 class RunSimulationRequest(_message.Message):
@@ -90,6 +160,7 @@ class RunSimulationRequest(_message.Message):
     SCENARIO_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     BATCH_ROWS_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """As in CreateSimulationRequest."""
     batch_rows: _builtins.int
@@ -98,16 +169,21 @@ class RunSimulationRequest(_message.Message):
     def scenario(self) -> _scenario_pb2.Scenario:
         """What to simulate. Required."""
 
+    @_builtins.property
+    def options(self) -> _simulation_pb2.RunOptions:
+        """How to run it."""
+
     def __init__(
         self,
         *,
         scenario: _scenario_pb2.Scenario | None = ...,
         request_id: _builtins.str = ...,
         batch_rows: _builtins.int = ...,
+        options: _simulation_pb2.RunOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["scenario", b"scenario"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "scenario", b"scenario"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_rows", b"batch_rows", "request_id", b"request_id", "scenario", b"scenario"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_rows", b"batch_rows", "options", b"options", "request_id", b"request_id", "scenario", b"scenario"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -138,8 +214,9 @@ class RunSimulationResponse(_message.Message):
 
     @_builtins.property
     def simulation(self) -> _simulation_pb2.Simulation:
-        """In the first message: the simulation as it was created. In the last one: as
-        it ended. Else not set. A stream that ends without it was cut.
+        """In the first message: the simulation as it was created, which has ended
+        already if the server has the logs of an equal run. In the last one: as it
+        ended. Else not set. A stream that ends without the last one was cut.
         """
 
     def __init__(
@@ -206,6 +283,142 @@ class GetSimulationResponse(_message.Message):
 Global___GetSimulationResponse: _TypeAlias = GetSimulationResponse  # noqa: Y015
 
 @_typing.final
+class WatchSimulationRequest(_message.Message):
+    """Asks to be told of a simulation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`simulations/{id}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchSimulationRequest: _TypeAlias = WatchSimulationRequest  # noqa: Y015
+
+@_typing.final
+class WatchSimulationResponse(_message.Message):
+    """A simulation at a moment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIMULATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def simulation(self) -> _simulation_pb2.Simulation:
+        """The simulation, without its scenario. The same again for a heartbeat. In the
+        last message it has ended: a stream that ends without that was cut.
+        """
+
+    def __init__(
+        self,
+        *,
+        simulation: _simulation_pb2.Simulation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["simulation", b"simulation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["simulation", b"simulation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchSimulationResponse: _TypeAlias = WatchSimulationResponse  # noqa: Y015
+
+@_typing.final
+class ListSimulationsRequest(_message.Message):
+    """Asks for simulations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """How many at most, 1 to 1000. 0 means 50. A page may be shorter."""
+    page_token: _builtins.str
+    """The `next_page_token` of the page before, or empty for the first page. The
+    other fields must be those of the page before.
+    """
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[_simulation_pb2.SimulationState.ValueType]:
+        """Only simulations in one of these states. None means all."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Only simulations that have all of these labels. None means all."""
+
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        states: _abc.Iterable[_simulation_pb2.SimulationState.ValueType] | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "page_size", b"page_size", "page_token", b"page_token", "states", b"states"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSimulationsRequest: _TypeAlias = ListSimulationsRequest  # noqa: Y015
+
+@_typing.final
+class ListSimulationsResponse(_message.Message):
+    """Some simulations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIMULATIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page. Empty on the last one."""
+    @_builtins.property
+    def simulations(self) -> _containers.RepeatedCompositeFieldContainer[_simulation_pb2.Simulation]:
+        """The simulations, without their scenarios and summaries, the newest first."""
+
+    def __init__(
+        self,
+        *,
+        simulations: _abc.Iterable[_simulation_pb2.Simulation] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "simulations", b"simulations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSimulationsResponse: _TypeAlias = ListSimulationsResponse  # noqa: Y015
+
+@_typing.final
 class StreamEventsRequest(_message.Message):
     """Asks for the faults of a simulation."""
 
@@ -216,6 +429,7 @@ class StreamEventsRequest(_message.Message):
     BATCH_ROWS_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     NO_FOLLOW_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`simulations/{id}`."""
     offset: _builtins.int
@@ -223,9 +437,17 @@ class StreamEventsRequest(_message.Message):
     batch_rows: _builtins.int
     """How many rows a message has at most, 1 to 65536. 0 means 8192."""
     limit: _builtins.int
-    """After how many rows the stream ends. 0 means no limit."""
+    """After how many rows the stream ends; those that a filter leaves out do not
+    count. 0 means no limit.
+    """
     no_follow: _builtins.bool
     """Whether to end the stream at the present end of the log."""
+    @_builtins.property
+    def filter(self) -> Global___FaultFilter:
+        """Which faults are sent. Not set means all. Offsets count all rows, those that
+        are left out too, so a stream can be taken up again with another filter.
+        """
+
     def __init__(
         self,
         *,
@@ -234,14 +456,67 @@ class StreamEventsRequest(_message.Message):
         batch_rows: _builtins.int = ...,
         limit: _builtins.int = ...,
         no_follow: _builtins.bool = ...,
+        filter: Global___FaultFilter | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_rows", b"batch_rows", "limit", b"limit", "name", b"name", "no_follow", b"no_follow", "offset", b"offset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_rows", b"batch_rows", "filter", b"filter", "limit", b"limit", "name", b"name", "no_follow", b"no_follow", "offset", b"offset"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StreamEventsRequest: _TypeAlias = StreamEventsRequest  # noqa: Y015
+
+@_typing.final
+class FaultFilter(_message.Message):
+    """Which faults are sent: those for which every condition holds that is set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DURATION_NS_MIN_FIELD_NUMBER: _builtins.int
+    START_NS_MIN_FIELD_NUMBER: _builtins.int
+    START_NS_MAX_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_MIN_FIELD_NUMBER: _builtins.int
+    THREADS_FIELD_NUMBER: _builtins.int
+    PROCESSES_FIELD_NUMBER: _builtins.int
+    KINDS_FIELD_NUMBER: _builtins.int
+    duration_ns_min: _builtins.int
+    """The shortest duration. Nanoseconds."""
+    start_ns_min: _builtins.int
+    """The earliest begin. Nanoseconds since the start of the run."""
+    start_ns_max: _builtins.int
+    """The latest begin. Nanoseconds since the start of the run. 0 means no bound."""
+    attempts_min: _builtins.int
+    """The fewest attempts. 2 means those that were retried."""
+    @_builtins.property
+    def threads(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The threads, at most 1024. None means all."""
+
+    @_builtins.property
+    def processes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The processes, at most 1024. None means all."""
+
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedScalarFieldContainer[_events_pb2.FaultKind.ValueType]:
+        """The kinds of faults. None means all."""
+
+    def __init__(
+        self,
+        *,
+        duration_ns_min: _builtins.int = ...,
+        start_ns_min: _builtins.int = ...,
+        start_ns_max: _builtins.int = ...,
+        attempts_min: _builtins.int = ...,
+        threads: _abc.Iterable[_builtins.int] | None = ...,
+        processes: _abc.Iterable[_builtins.int] | None = ...,
+        kinds: _abc.Iterable[_events_pb2.FaultKind.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts_min", b"attempts_min", "duration_ns_min", b"duration_ns_min", "kinds", b"kinds", "processes", b"processes", "start_ns_max", b"start_ns_max", "start_ns_min", b"start_ns_min", "threads", b"threads"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FaultFilter: _TypeAlias = FaultFilter  # noqa: Y015
 
 @_typing.final
 class StreamEventsResponse(_message.Message):
@@ -253,10 +528,10 @@ class StreamEventsResponse(_message.Message):
     NEXT_OFFSET_FIELD_NUMBER: _builtins.int
     SIMULATION_FIELD_NUMBER: _builtins.int
     next_offset: _builtins.int
-    """The offset of the fault after the last one that was sent."""
+    """The offset of the fault after the last one that was sent or left out."""
     @_builtins.property
     def faults(self) -> _events_pb2.FaultBatch:
-        """The faults. Empty for a heartbeat."""
+        """The faults. Empty for a heartbeat, and when a filter left all out for long."""
 
     @_builtins.property
     def simulation(self) -> _simulation_pb2.Simulation:
@@ -290,6 +565,7 @@ class StreamOperationsRequest(_message.Message):
     BATCH_ROWS_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     NO_FOLLOW_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`simulations/{id}`."""
     offset: _builtins.int
@@ -297,9 +573,17 @@ class StreamOperationsRequest(_message.Message):
     batch_rows: _builtins.int
     """How many rows a message has at most, 1 to 65536. 0 means 8192."""
     limit: _builtins.int
-    """After how many rows the stream ends. 0 means no limit."""
+    """After how many rows the stream ends; those that a filter leaves out do not
+    count. 0 means no limit.
+    """
     no_follow: _builtins.bool
     """Whether to end the stream at the present end of the log."""
+    @_builtins.property
+    def filter(self) -> Global___OperationFilter:
+        """Which operations are sent. Not set means all. Offsets count all rows, those that
+        are left out too, so a stream can be taken up again with another filter.
+        """
+
     def __init__(
         self,
         *,
@@ -308,14 +592,63 @@ class StreamOperationsRequest(_message.Message):
         batch_rows: _builtins.int = ...,
         limit: _builtins.int = ...,
         no_follow: _builtins.bool = ...,
+        filter: Global___OperationFilter | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_rows", b"batch_rows", "limit", b"limit", "name", b"name", "no_follow", b"no_follow", "offset", b"offset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_rows", b"batch_rows", "filter", b"filter", "limit", b"limit", "name", b"name", "no_follow", b"no_follow", "offset", b"offset"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StreamOperationsRequest: _TypeAlias = StreamOperationsRequest  # noqa: Y015
+
+@_typing.final
+class OperationFilter(_message.Message):
+    """Which operations are sent: those for which every condition holds that is set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DURATION_NS_MIN_FIELD_NUMBER: _builtins.int
+    START_NS_MIN_FIELD_NUMBER: _builtins.int
+    START_NS_MAX_FIELD_NUMBER: _builtins.int
+    THREADS_FIELD_NUMBER: _builtins.int
+    PROCESSES_FIELD_NUMBER: _builtins.int
+    KINDS_FIELD_NUMBER: _builtins.int
+    duration_ns_min: _builtins.int
+    """The shortest duration. Nanoseconds."""
+    start_ns_min: _builtins.int
+    """The earliest begin. Nanoseconds since the start of the run."""
+    start_ns_max: _builtins.int
+    """The latest begin. Nanoseconds since the start of the run. 0 means no bound."""
+    @_builtins.property
+    def threads(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The threads, at most 1024. None means all."""
+
+    @_builtins.property
+    def processes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The processes, at most 1024. None means all."""
+
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedScalarFieldContainer[_events_pb2.OperationKind.ValueType]:
+        """The kinds of operations. None means all."""
+
+    def __init__(
+        self,
+        *,
+        duration_ns_min: _builtins.int = ...,
+        start_ns_min: _builtins.int = ...,
+        start_ns_max: _builtins.int = ...,
+        threads: _abc.Iterable[_builtins.int] | None = ...,
+        processes: _abc.Iterable[_builtins.int] | None = ...,
+        kinds: _abc.Iterable[_events_pb2.OperationKind.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_ns_min", b"duration_ns_min", "kinds", b"kinds", "processes", b"processes", "start_ns_max", b"start_ns_max", "start_ns_min", b"start_ns_min", "threads", b"threads"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OperationFilter: _TypeAlias = OperationFilter  # noqa: Y015
 
 @_typing.final
 class StreamOperationsResponse(_message.Message):
@@ -327,10 +660,12 @@ class StreamOperationsResponse(_message.Message):
     NEXT_OFFSET_FIELD_NUMBER: _builtins.int
     SIMULATION_FIELD_NUMBER: _builtins.int
     next_offset: _builtins.int
-    """The offset of the operation after the last one that was sent."""
+    """The offset of the operation after the last one that was sent or left out."""
     @_builtins.property
     def operations(self) -> _events_pb2.OperationBatch:
-        """The operations. Empty for a heartbeat."""
+        """The operations. Empty for a heartbeat, and when a filter left all out for
+        long.
+        """
 
     @_builtins.property
     def simulation(self) -> _simulation_pb2.Simulation:
@@ -398,6 +733,45 @@ class CancelSimulationResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CancelSimulationResponse: _TypeAlias = CancelSimulationResponse  # noqa: Y015
+
+@_typing.final
+class DeleteSimulationRequest(_message.Message):
+    """Asks to forget a simulation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`simulations/{id}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteSimulationRequest: _TypeAlias = DeleteSimulationRequest  # noqa: Y015
+
+@_typing.final
+class DeleteSimulationResponse(_message.Message):
+    """The simulation is forgotten."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteSimulationResponse: _TypeAlias = DeleteSimulationResponse  # noqa: Y015
 
 @_typing.final
 class ExplainFaultRequest(_message.Message):

@@ -56,6 +56,16 @@ class SimulationServiceStub(object):
                 request_serializer=faultlane_dot_v1_dot_simulation__service__pb2.GetSimulationRequest.SerializeToString,
                 response_deserializer=faultlane_dot_v1_dot_simulation__service__pb2.GetSimulationResponse.FromString,
                 _registered_method=True)
+        self.WatchSimulation = channel.unary_stream(
+                '/faultlane.v1.SimulationService/WatchSimulation',
+                request_serializer=faultlane_dot_v1_dot_simulation__service__pb2.WatchSimulationRequest.SerializeToString,
+                response_deserializer=faultlane_dot_v1_dot_simulation__service__pb2.WatchSimulationResponse.FromString,
+                _registered_method=True)
+        self.ListSimulations = channel.unary_unary(
+                '/faultlane.v1.SimulationService/ListSimulations',
+                request_serializer=faultlane_dot_v1_dot_simulation__service__pb2.ListSimulationsRequest.SerializeToString,
+                response_deserializer=faultlane_dot_v1_dot_simulation__service__pb2.ListSimulationsResponse.FromString,
+                _registered_method=True)
         self.StreamEvents = channel.unary_stream(
                 '/faultlane.v1.SimulationService/StreamEvents',
                 request_serializer=faultlane_dot_v1_dot_simulation__service__pb2.StreamEventsRequest.SerializeToString,
@@ -70,6 +80,11 @@ class SimulationServiceStub(object):
                 '/faultlane.v1.SimulationService/CancelSimulation',
                 request_serializer=faultlane_dot_v1_dot_simulation__service__pb2.CancelSimulationRequest.SerializeToString,
                 response_deserializer=faultlane_dot_v1_dot_simulation__service__pb2.CancelSimulationResponse.FromString,
+                _registered_method=True)
+        self.DeleteSimulation = channel.unary_unary(
+                '/faultlane.v1.SimulationService/DeleteSimulation',
+                request_serializer=faultlane_dot_v1_dot_simulation__service__pb2.DeleteSimulationRequest.SerializeToString,
+                response_deserializer=faultlane_dot_v1_dot_simulation__service__pb2.DeleteSimulationResponse.FromString,
                 _registered_method=True)
         self.ExplainFault = channel.unary_unary(
                 '/faultlane.v1.SimulationService/ExplainFault',
@@ -96,9 +111,13 @@ class SimulationServiceServicer(object):
         * `INVALID_ARGUMENT`: fields of the request have values that make no sense.
         A google.rpc.BadRequest names every one of them.
         * `ALREADY_EXISTS`: the request id was used before, with another request.
-        * `RESOURCE_EXHAUSTED`: the queue is full. A google.rpc.RetryInfo says when
-        to try again.
-        * `UNAVAILABLE`: the server is not ready yet, or shuts down.
+        * `RESOURCE_EXHAUSTED`: the queue is full (`QUEUE_FULL`), or there is no room
+        for another log (`DISK_FULL`): a google.rpc.RetryInfo says when to try
+        again. Or the scenario needs more than one run may have on this server
+        (`TOO_LARGE`): a google.rpc.QuotaFailure names what, and trying again does
+        not help.
+        * `UNAVAILABLE`: the server is not ready yet, shuts down, or cannot write
+        down what it accepts. A request id makes it safe to try again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -109,9 +128,7 @@ class SimulationServiceServicer(object):
         ended. A stream that is cut leaves the simulation alive: read on with
         StreamEvents and StreamOperations.
 
-        Errors: those of CreateSimulation, and
-
-        * `DATA_LOSS`: a block of a log is damaged.
+        Errors: those of CreateSimulation and of StreamEvents.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,8 +139,36 @@ class SimulationServiceServicer(object):
 
         Errors:
 
-        * `NOT_FOUND`: there is no simulation of that name.
+        * `NOT_FOUND`: the caller has no simulation of that name.
         * `INVALID_ARGUMENT`: the name is not of the form `simulations/{id}`.
+        * `UNAVAILABLE`: the server cannot read what it keeps (`STORAGE`). A
+        google.rpc.RetryInfo says when to try again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchSimulation(self, request, context):
+        """Streams a simulation as it changes, until it has ended: at once when its
+        state changes, and its progress ten times a second at most.
+
+        Errors: those of GetSimulation, and
+
+        * `RESOURCE_EXHAUSTED`: the caller has too many streams open
+        (`TOO_MANY_STREAMS`). A google.rpc.RetryInfo says when to try again.
+        * `UNAVAILABLE`: the server shuts down.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSimulations(self, request, context):
+        """Lists the simulations of the caller, the newest first.
+
+        Errors:
+
+        * `INVALID_ARGUMENT`: a field has a value that makes no sense, or the page
+        token is not one of this call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -136,8 +181,16 @@ class SimulationServiceServicer(object):
         Errors: those of GetSimulation, and
 
         * `OUT_OF_RANGE`: the offset is beyond the end of the log of a simulation
-        that has ended.
+        that has ended (`OFFSET_OUT_OF_RANGE`), or the log has expired
+        (`LOG_EXPIRED`): `earliest_offset` in the metadata of the
+        google.rpc.ErrorInfo is the first offset that can be read.
+        * `RESOURCE_EXHAUSTED`: the caller has too many streams open
+        (`TOO_MANY_STREAMS`). A google.rpc.RetryInfo says when to try again.
+        * `FAILED_PRECONDITION`: the log was written by another version of the
+        server (`WRONG_LOG_FORMAT`).
         * `DATA_LOSS`: a block of the log is damaged.
+        * `UNAVAILABLE`: the server shuts down. Go on at `next_offset`, with this
+        server when it is back.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -157,7 +210,21 @@ class SimulationServiceServicer(object):
         """Ends a simulation that is queued or runs. It has ended when the call
         returns, within 100 ms. What had ended before is left as it is.
 
-        Errors: those of GetSimulation.
+        Errors: those of GetSimulation, and
+
+        * `UNAVAILABLE`: the server shuts down before it has ended. Ask again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteSimulation(self, request, context):
+        """Forgets a simulation that has ended, its request id, and its logs unless
+        other simulations have the same ones. Streams that are open go on.
+
+        Errors: those of GetSimulation, and
+
+        * `FAILED_PRECONDITION`: it has not ended. Cancel it first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -172,7 +239,8 @@ class SimulationServiceServicer(object):
         more for a fault that lasts: events beside it are looked at one by one. The
         call ends early when its deadline passes or the caller goes away. Faults of
         simulations that were cancelled or have failed can be explained as far as
-        the log goes.
+        the log goes. A simulation that shares its log with an equal one, and one of
+        before a restart of the server, is explained like any other.
 
         One response has it all: an explanation is some kB, and never more than
         about 3 MB, since both the steps of a fault and the links of a chain are
@@ -181,15 +249,20 @@ class SimulationServiceServicer(object):
         Errors: those of GetSimulation, and
 
         * `INVALID_ARGUMENT`: the request does not say which fault.
-        * `OUT_OF_RANGE`: the log has no such row; the message says how many it has.
+        * `OUT_OF_RANGE`: the log has no such row (`NO_SUCH_FAULT`); the message says
+        how many it has. Or the log has expired (`LOG_EXPIRED`), as in StreamEvents:
+        without the row nobody knows which fault it was, nor which one stood out.
+        The same scenario makes the same rows again.
         * `FAILED_PRECONDITION`: the simulation has not ended (`NOT_ENDED`), its log
         has no faults to choose from (`NO_FAULTS`), it was made by another version
         of the model (`MODEL_CHANGED`), or it is not what it was when it is
-        simulated again (`NOT_REPRODUCED`).
-        * `RESOURCE_EXHAUSTED`: too many explanations are under way. A
-        google.rpc.RetryInfo says when to try again.
+        simulated again (`NOT_REPRODUCED`). Or the log was written by another
+        version of the server (`WRONG_LOG_FORMAT`).
+        * `RESOURCE_EXHAUSTED`: too many explanations are under way
+        (`TOO_MANY_EXPLAINED`). A google.rpc.RetryInfo says when to try again.
         * `DATA_LOSS`: a block of the log is damaged.
-        * `UNAVAILABLE`: the server shuts down.
+        * `UNAVAILABLE`: the server is not ready yet or shuts down. Ask it again when
+        it is back.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -213,6 +286,16 @@ def add_SimulationServiceServicer_to_server(servicer, server):
                     request_deserializer=faultlane_dot_v1_dot_simulation__service__pb2.GetSimulationRequest.FromString,
                     response_serializer=faultlane_dot_v1_dot_simulation__service__pb2.GetSimulationResponse.SerializeToString,
             ),
+            'WatchSimulation': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchSimulation,
+                    request_deserializer=faultlane_dot_v1_dot_simulation__service__pb2.WatchSimulationRequest.FromString,
+                    response_serializer=faultlane_dot_v1_dot_simulation__service__pb2.WatchSimulationResponse.SerializeToString,
+            ),
+            'ListSimulations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSimulations,
+                    request_deserializer=faultlane_dot_v1_dot_simulation__service__pb2.ListSimulationsRequest.FromString,
+                    response_serializer=faultlane_dot_v1_dot_simulation__service__pb2.ListSimulationsResponse.SerializeToString,
+            ),
             'StreamEvents': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamEvents,
                     request_deserializer=faultlane_dot_v1_dot_simulation__service__pb2.StreamEventsRequest.FromString,
@@ -227,6 +310,11 @@ def add_SimulationServiceServicer_to_server(servicer, server):
                     servicer.CancelSimulation,
                     request_deserializer=faultlane_dot_v1_dot_simulation__service__pb2.CancelSimulationRequest.FromString,
                     response_serializer=faultlane_dot_v1_dot_simulation__service__pb2.CancelSimulationResponse.SerializeToString,
+            ),
+            'DeleteSimulation': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSimulation,
+                    request_deserializer=faultlane_dot_v1_dot_simulation__service__pb2.DeleteSimulationRequest.FromString,
+                    response_serializer=faultlane_dot_v1_dot_simulation__service__pb2.DeleteSimulationResponse.SerializeToString,
             ),
             'ExplainFault': grpc.unary_unary_rpc_method_handler(
                     servicer.ExplainFault,
@@ -333,6 +421,60 @@ class SimulationService(object):
             _registered_method=True)
 
     @staticmethod
+    def WatchSimulation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/faultlane.v1.SimulationService/WatchSimulation',
+            faultlane_dot_v1_dot_simulation__service__pb2.WatchSimulationRequest.SerializeToString,
+            faultlane_dot_v1_dot_simulation__service__pb2.WatchSimulationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSimulations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/faultlane.v1.SimulationService/ListSimulations',
+            faultlane_dot_v1_dot_simulation__service__pb2.ListSimulationsRequest.SerializeToString,
+            faultlane_dot_v1_dot_simulation__service__pb2.ListSimulationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def StreamEvents(request,
             target,
             options=(),
@@ -403,6 +545,33 @@ class SimulationService(object):
             '/faultlane.v1.SimulationService/CancelSimulation',
             faultlane_dot_v1_dot_simulation__service__pb2.CancelSimulationRequest.SerializeToString,
             faultlane_dot_v1_dot_simulation__service__pb2.CancelSimulationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSimulation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/faultlane.v1.SimulationService/DeleteSimulation',
+            faultlane_dot_v1_dot_simulation__service__pb2.DeleteSimulationRequest.SerializeToString,
+            faultlane_dot_v1_dot_simulation__service__pb2.DeleteSimulationResponse.FromString,
             options,
             channel_credentials,
             insecure,

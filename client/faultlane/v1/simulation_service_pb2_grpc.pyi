@@ -48,26 +48,48 @@ class SimulationServiceStub:
     * `INVALID_ARGUMENT`: fields of the request have values that make no sense.
       A google.rpc.BadRequest names every one of them.
     * `ALREADY_EXISTS`: the request id was used before, with another request.
-    * `RESOURCE_EXHAUSTED`: the queue is full. A google.rpc.RetryInfo says when
-      to try again.
-    * `UNAVAILABLE`: the server is not ready yet, or shuts down.
+    * `RESOURCE_EXHAUSTED`: the queue is full (`QUEUE_FULL`), or there is no room
+      for another log (`DISK_FULL`): a google.rpc.RetryInfo says when to try
+      again. Or the scenario needs more than one run may have on this server
+      (`TOO_LARGE`): a google.rpc.QuotaFailure names what, and trying again does
+      not help.
+    * `UNAVAILABLE`: the server is not ready yet, shuts down, or cannot write
+      down what it accepts. A request id makes it safe to try again.
     """
     RunSimulation: _grpc.UnaryStreamMultiCallable[_simulation_service_pb2.RunSimulationRequest, _simulation_service_pb2.RunSimulationResponse]
     """Accepts one scenario and streams its faults and operations until it has
     ended. A stream that is cut leaves the simulation alive: read on with
     StreamEvents and StreamOperations.
 
-    Errors: those of CreateSimulation, and
-
-    * `DATA_LOSS`: a block of a log is damaged.
+    Errors: those of CreateSimulation and of StreamEvents.
     """
     GetSimulation: _grpc.UnaryUnaryMultiCallable[_simulation_service_pb2.GetSimulationRequest, _simulation_service_pb2.GetSimulationResponse]
     """Tells how far a simulation is, and what it found out.
 
     Errors:
 
-    * `NOT_FOUND`: there is no simulation of that name.
+    * `NOT_FOUND`: the caller has no simulation of that name.
     * `INVALID_ARGUMENT`: the name is not of the form `simulations/{id}`.
+    * `UNAVAILABLE`: the server cannot read what it keeps (`STORAGE`). A
+      google.rpc.RetryInfo says when to try again.
+    """
+    WatchSimulation: _grpc.UnaryStreamMultiCallable[_simulation_service_pb2.WatchSimulationRequest, _simulation_service_pb2.WatchSimulationResponse]
+    """Streams a simulation as it changes, until it has ended: at once when its
+    state changes, and its progress ten times a second at most.
+
+    Errors: those of GetSimulation, and
+
+    * `RESOURCE_EXHAUSTED`: the caller has too many streams open
+      (`TOO_MANY_STREAMS`). A google.rpc.RetryInfo says when to try again.
+    * `UNAVAILABLE`: the server shuts down.
+    """
+    ListSimulations: _grpc.UnaryUnaryMultiCallable[_simulation_service_pb2.ListSimulationsRequest, _simulation_service_pb2.ListSimulationsResponse]
+    """Lists the simulations of the caller, the newest first.
+
+    Errors:
+
+    * `INVALID_ARGUMENT`: a field has a value that makes no sense, or the page
+      token is not one of this call.
     """
     StreamEvents: _grpc.UnaryStreamMultiCallable[_simulation_service_pb2.StreamEventsRequest, _simulation_service_pb2.StreamEventsResponse]
     """Streams the faults of a simulation from an offset on, and follows it until
@@ -76,8 +98,16 @@ class SimulationServiceStub:
     Errors: those of GetSimulation, and
 
     * `OUT_OF_RANGE`: the offset is beyond the end of the log of a simulation
-      that has ended.
+      that has ended (`OFFSET_OUT_OF_RANGE`), or the log has expired
+      (`LOG_EXPIRED`): `earliest_offset` in the metadata of the
+      google.rpc.ErrorInfo is the first offset that can be read.
+    * `RESOURCE_EXHAUSTED`: the caller has too many streams open
+      (`TOO_MANY_STREAMS`). A google.rpc.RetryInfo says when to try again.
+    * `FAILED_PRECONDITION`: the log was written by another version of the
+      server (`WRONG_LOG_FORMAT`).
     * `DATA_LOSS`: a block of the log is damaged.
+    * `UNAVAILABLE`: the server shuts down. Go on at `next_offset`, with this
+      server when it is back.
     """
     StreamOperations: _grpc.UnaryStreamMultiCallable[_simulation_service_pb2.StreamOperationsRequest, _simulation_service_pb2.StreamOperationsResponse]
     """Streams the operations of a simulation from an offset on, and follows it
@@ -89,7 +119,17 @@ class SimulationServiceStub:
     """Ends a simulation that is queued or runs. It has ended when the call
     returns, within 100 ms. What had ended before is left as it is.
 
-    Errors: those of GetSimulation.
+    Errors: those of GetSimulation, and
+
+    * `UNAVAILABLE`: the server shuts down before it has ended. Ask again.
+    """
+    DeleteSimulation: _grpc.UnaryUnaryMultiCallable[_simulation_service_pb2.DeleteSimulationRequest, _simulation_service_pb2.DeleteSimulationResponse]
+    """Forgets a simulation that has ended, its request id, and its logs unless
+    other simulations have the same ones. Streams that are open go on.
+
+    Errors: those of GetSimulation, and
+
+    * `FAILED_PRECONDITION`: it has not ended. Cancel it first.
     """
     ExplainFault: _grpc.UnaryUnaryMultiCallable[_simulation_service_pb2.ExplainFaultRequest, _simulation_service_pb2.ExplainFaultResponse]
     """Explains one fault of a simulation that has ended: every step of it, every
@@ -100,7 +140,8 @@ class SimulationServiceStub:
     more for a fault that lasts: events beside it are looked at one by one. The
     call ends early when its deadline passes or the caller goes away. Faults of
     simulations that were cancelled or have failed can be explained as far as
-    the log goes.
+    the log goes. A simulation that shares its log with an equal one, and one of
+    before a restart of the server, is explained like any other.
 
     One response has it all: an explanation is some kB, and never more than
     about 3 MB, since both the steps of a fault and the links of a chain are
@@ -109,15 +150,20 @@ class SimulationServiceStub:
     Errors: those of GetSimulation, and
 
     * `INVALID_ARGUMENT`: the request does not say which fault.
-    * `OUT_OF_RANGE`: the log has no such row; the message says how many it has.
+    * `OUT_OF_RANGE`: the log has no such row (`NO_SUCH_FAULT`); the message says
+      how many it has. Or the log has expired (`LOG_EXPIRED`), as in StreamEvents:
+      without the row nobody knows which fault it was, nor which one stood out.
+      The same scenario makes the same rows again.
     * `FAILED_PRECONDITION`: the simulation has not ended (`NOT_ENDED`), its log
       has no faults to choose from (`NO_FAULTS`), it was made by another version
       of the model (`MODEL_CHANGED`), or it is not what it was when it is
-      simulated again (`NOT_REPRODUCED`).
-    * `RESOURCE_EXHAUSTED`: too many explanations are under way. A
-      google.rpc.RetryInfo says when to try again.
+      simulated again (`NOT_REPRODUCED`). Or the log was written by another
+      version of the server (`WRONG_LOG_FORMAT`).
+    * `RESOURCE_EXHAUSTED`: too many explanations are under way
+      (`TOO_MANY_EXPLAINED`). A google.rpc.RetryInfo says when to try again.
     * `DATA_LOSS`: a block of the log is damaged.
-    * `UNAVAILABLE`: the server shuts down.
+    * `UNAVAILABLE`: the server is not ready yet or shuts down. Ask it again when
+      it is back.
     """
 
 @_typing.type_check_only
@@ -140,26 +186,48 @@ class SimulationServiceAsyncStub(SimulationServiceStub):
     * `INVALID_ARGUMENT`: fields of the request have values that make no sense.
       A google.rpc.BadRequest names every one of them.
     * `ALREADY_EXISTS`: the request id was used before, with another request.
-    * `RESOURCE_EXHAUSTED`: the queue is full. A google.rpc.RetryInfo says when
-      to try again.
-    * `UNAVAILABLE`: the server is not ready yet, or shuts down.
+    * `RESOURCE_EXHAUSTED`: the queue is full (`QUEUE_FULL`), or there is no room
+      for another log (`DISK_FULL`): a google.rpc.RetryInfo says when to try
+      again. Or the scenario needs more than one run may have on this server
+      (`TOO_LARGE`): a google.rpc.QuotaFailure names what, and trying again does
+      not help.
+    * `UNAVAILABLE`: the server is not ready yet, shuts down, or cannot write
+      down what it accepts. A request id makes it safe to try again.
     """
     RunSimulation: _aio.UnaryStreamMultiCallable[_simulation_service_pb2.RunSimulationRequest, _simulation_service_pb2.RunSimulationResponse]  # type: ignore[assignment]
     """Accepts one scenario and streams its faults and operations until it has
     ended. A stream that is cut leaves the simulation alive: read on with
     StreamEvents and StreamOperations.
 
-    Errors: those of CreateSimulation, and
-
-    * `DATA_LOSS`: a block of a log is damaged.
+    Errors: those of CreateSimulation and of StreamEvents.
     """
     GetSimulation: _aio.UnaryUnaryMultiCallable[_simulation_service_pb2.GetSimulationRequest, _simulation_service_pb2.GetSimulationResponse]  # type: ignore[assignment]
     """Tells how far a simulation is, and what it found out.
 
     Errors:
 
-    * `NOT_FOUND`: there is no simulation of that name.
+    * `NOT_FOUND`: the caller has no simulation of that name.
     * `INVALID_ARGUMENT`: the name is not of the form `simulations/{id}`.
+    * `UNAVAILABLE`: the server cannot read what it keeps (`STORAGE`). A
+      google.rpc.RetryInfo says when to try again.
+    """
+    WatchSimulation: _aio.UnaryStreamMultiCallable[_simulation_service_pb2.WatchSimulationRequest, _simulation_service_pb2.WatchSimulationResponse]  # type: ignore[assignment]
+    """Streams a simulation as it changes, until it has ended: at once when its
+    state changes, and its progress ten times a second at most.
+
+    Errors: those of GetSimulation, and
+
+    * `RESOURCE_EXHAUSTED`: the caller has too many streams open
+      (`TOO_MANY_STREAMS`). A google.rpc.RetryInfo says when to try again.
+    * `UNAVAILABLE`: the server shuts down.
+    """
+    ListSimulations: _aio.UnaryUnaryMultiCallable[_simulation_service_pb2.ListSimulationsRequest, _simulation_service_pb2.ListSimulationsResponse]  # type: ignore[assignment]
+    """Lists the simulations of the caller, the newest first.
+
+    Errors:
+
+    * `INVALID_ARGUMENT`: a field has a value that makes no sense, or the page
+      token is not one of this call.
     """
     StreamEvents: _aio.UnaryStreamMultiCallable[_simulation_service_pb2.StreamEventsRequest, _simulation_service_pb2.StreamEventsResponse]  # type: ignore[assignment]
     """Streams the faults of a simulation from an offset on, and follows it until
@@ -168,8 +236,16 @@ class SimulationServiceAsyncStub(SimulationServiceStub):
     Errors: those of GetSimulation, and
 
     * `OUT_OF_RANGE`: the offset is beyond the end of the log of a simulation
-      that has ended.
+      that has ended (`OFFSET_OUT_OF_RANGE`), or the log has expired
+      (`LOG_EXPIRED`): `earliest_offset` in the metadata of the
+      google.rpc.ErrorInfo is the first offset that can be read.
+    * `RESOURCE_EXHAUSTED`: the caller has too many streams open
+      (`TOO_MANY_STREAMS`). A google.rpc.RetryInfo says when to try again.
+    * `FAILED_PRECONDITION`: the log was written by another version of the
+      server (`WRONG_LOG_FORMAT`).
     * `DATA_LOSS`: a block of the log is damaged.
+    * `UNAVAILABLE`: the server shuts down. Go on at `next_offset`, with this
+      server when it is back.
     """
     StreamOperations: _aio.UnaryStreamMultiCallable[_simulation_service_pb2.StreamOperationsRequest, _simulation_service_pb2.StreamOperationsResponse]  # type: ignore[assignment]
     """Streams the operations of a simulation from an offset on, and follows it
@@ -181,7 +257,17 @@ class SimulationServiceAsyncStub(SimulationServiceStub):
     """Ends a simulation that is queued or runs. It has ended when the call
     returns, within 100 ms. What had ended before is left as it is.
 
-    Errors: those of GetSimulation.
+    Errors: those of GetSimulation, and
+
+    * `UNAVAILABLE`: the server shuts down before it has ended. Ask again.
+    """
+    DeleteSimulation: _aio.UnaryUnaryMultiCallable[_simulation_service_pb2.DeleteSimulationRequest, _simulation_service_pb2.DeleteSimulationResponse]  # type: ignore[assignment]
+    """Forgets a simulation that has ended, its request id, and its logs unless
+    other simulations have the same ones. Streams that are open go on.
+
+    Errors: those of GetSimulation, and
+
+    * `FAILED_PRECONDITION`: it has not ended. Cancel it first.
     """
     ExplainFault: _aio.UnaryUnaryMultiCallable[_simulation_service_pb2.ExplainFaultRequest, _simulation_service_pb2.ExplainFaultResponse]  # type: ignore[assignment]
     """Explains one fault of a simulation that has ended: every step of it, every
@@ -192,7 +278,8 @@ class SimulationServiceAsyncStub(SimulationServiceStub):
     more for a fault that lasts: events beside it are looked at one by one. The
     call ends early when its deadline passes or the caller goes away. Faults of
     simulations that were cancelled or have failed can be explained as far as
-    the log goes.
+    the log goes. A simulation that shares its log with an equal one, and one of
+    before a restart of the server, is explained like any other.
 
     One response has it all: an explanation is some kB, and never more than
     about 3 MB, since both the steps of a fault and the links of a chain are
@@ -201,15 +288,20 @@ class SimulationServiceAsyncStub(SimulationServiceStub):
     Errors: those of GetSimulation, and
 
     * `INVALID_ARGUMENT`: the request does not say which fault.
-    * `OUT_OF_RANGE`: the log has no such row; the message says how many it has.
+    * `OUT_OF_RANGE`: the log has no such row (`NO_SUCH_FAULT`); the message says
+      how many it has. Or the log has expired (`LOG_EXPIRED`), as in StreamEvents:
+      without the row nobody knows which fault it was, nor which one stood out.
+      The same scenario makes the same rows again.
     * `FAILED_PRECONDITION`: the simulation has not ended (`NOT_ENDED`), its log
       has no faults to choose from (`NO_FAULTS`), it was made by another version
       of the model (`MODEL_CHANGED`), or it is not what it was when it is
-      simulated again (`NOT_REPRODUCED`).
-    * `RESOURCE_EXHAUSTED`: too many explanations are under way. A
-      google.rpc.RetryInfo says when to try again.
+      simulated again (`NOT_REPRODUCED`). Or the log was written by another
+      version of the server (`WRONG_LOG_FORMAT`).
+    * `RESOURCE_EXHAUSTED`: too many explanations are under way
+      (`TOO_MANY_EXPLAINED`). A google.rpc.RetryInfo says when to try again.
     * `DATA_LOSS`: a block of the log is damaged.
-    * `UNAVAILABLE`: the server shuts down.
+    * `UNAVAILABLE`: the server is not ready yet or shuts down. Ask it again when
+      it is back.
     """
 
 class SimulationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -235,9 +327,13 @@ class SimulationServiceServicer(metaclass=_abc_1.ABCMeta):
         * `INVALID_ARGUMENT`: fields of the request have values that make no sense.
           A google.rpc.BadRequest names every one of them.
         * `ALREADY_EXISTS`: the request id was used before, with another request.
-        * `RESOURCE_EXHAUSTED`: the queue is full. A google.rpc.RetryInfo says when
-          to try again.
-        * `UNAVAILABLE`: the server is not ready yet, or shuts down.
+        * `RESOURCE_EXHAUSTED`: the queue is full (`QUEUE_FULL`), or there is no room
+          for another log (`DISK_FULL`): a google.rpc.RetryInfo says when to try
+          again. Or the scenario needs more than one run may have on this server
+          (`TOO_LARGE`): a google.rpc.QuotaFailure names what, and trying again does
+          not help.
+        * `UNAVAILABLE`: the server is not ready yet, shuts down, or cannot write
+          down what it accepts. A request id makes it safe to try again.
         """
 
     @_abc_1.abstractmethod
@@ -250,9 +346,7 @@ class SimulationServiceServicer(metaclass=_abc_1.ABCMeta):
         ended. A stream that is cut leaves the simulation alive: read on with
         StreamEvents and StreamOperations.
 
-        Errors: those of CreateSimulation, and
-
-        * `DATA_LOSS`: a block of a log is damaged.
+        Errors: those of CreateSimulation and of StreamEvents.
         """
 
     @_abc_1.abstractmethod
@@ -265,8 +359,40 @@ class SimulationServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
 
-        * `NOT_FOUND`: there is no simulation of that name.
+        * `NOT_FOUND`: the caller has no simulation of that name.
         * `INVALID_ARGUMENT`: the name is not of the form `simulations/{id}`.
+        * `UNAVAILABLE`: the server cannot read what it keeps (`STORAGE`). A
+          google.rpc.RetryInfo says when to try again.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchSimulation(
+        self,
+        request: _simulation_service_pb2.WatchSimulationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_simulation_service_pb2.WatchSimulationResponse], _abc.AsyncIterator[_simulation_service_pb2.WatchSimulationResponse]]:
+        """Streams a simulation as it changes, until it has ended: at once when its
+        state changes, and its progress ten times a second at most.
+
+        Errors: those of GetSimulation, and
+
+        * `RESOURCE_EXHAUSTED`: the caller has too many streams open
+          (`TOO_MANY_STREAMS`). A google.rpc.RetryInfo says when to try again.
+        * `UNAVAILABLE`: the server shuts down.
+        """
+
+    @_abc_1.abstractmethod
+    def ListSimulations(
+        self,
+        request: _simulation_service_pb2.ListSimulationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_simulation_service_pb2.ListSimulationsResponse, _abc.Awaitable[_simulation_service_pb2.ListSimulationsResponse]]:
+        """Lists the simulations of the caller, the newest first.
+
+        Errors:
+
+        * `INVALID_ARGUMENT`: a field has a value that makes no sense, or the page
+          token is not one of this call.
         """
 
     @_abc_1.abstractmethod
@@ -281,8 +407,16 @@ class SimulationServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: those of GetSimulation, and
 
         * `OUT_OF_RANGE`: the offset is beyond the end of the log of a simulation
-          that has ended.
+          that has ended (`OFFSET_OUT_OF_RANGE`), or the log has expired
+          (`LOG_EXPIRED`): `earliest_offset` in the metadata of the
+          google.rpc.ErrorInfo is the first offset that can be read.
+        * `RESOURCE_EXHAUSTED`: the caller has too many streams open
+          (`TOO_MANY_STREAMS`). A google.rpc.RetryInfo says when to try again.
+        * `FAILED_PRECONDITION`: the log was written by another version of the
+          server (`WRONG_LOG_FORMAT`).
         * `DATA_LOSS`: a block of the log is damaged.
+        * `UNAVAILABLE`: the server shuts down. Go on at `next_offset`, with this
+          server when it is back.
         """
 
     @_abc_1.abstractmethod
@@ -306,7 +440,23 @@ class SimulationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Ends a simulation that is queued or runs. It has ended when the call
         returns, within 100 ms. What had ended before is left as it is.
 
-        Errors: those of GetSimulation.
+        Errors: those of GetSimulation, and
+
+        * `UNAVAILABLE`: the server shuts down before it has ended. Ask again.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteSimulation(
+        self,
+        request: _simulation_service_pb2.DeleteSimulationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_simulation_service_pb2.DeleteSimulationResponse, _abc.Awaitable[_simulation_service_pb2.DeleteSimulationResponse]]:
+        """Forgets a simulation that has ended, its request id, and its logs unless
+        other simulations have the same ones. Streams that are open go on.
+
+        Errors: those of GetSimulation, and
+
+        * `FAILED_PRECONDITION`: it has not ended. Cancel it first.
         """
 
     @_abc_1.abstractmethod
@@ -323,7 +473,8 @@ class SimulationServiceServicer(metaclass=_abc_1.ABCMeta):
         more for a fault that lasts: events beside it are looked at one by one. The
         call ends early when its deadline passes or the caller goes away. Faults of
         simulations that were cancelled or have failed can be explained as far as
-        the log goes.
+        the log goes. A simulation that shares its log with an equal one, and one of
+        before a restart of the server, is explained like any other.
 
         One response has it all: an explanation is some kB, and never more than
         about 3 MB, since both the steps of a fault and the links of a chain are
@@ -332,15 +483,20 @@ class SimulationServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: those of GetSimulation, and
 
         * `INVALID_ARGUMENT`: the request does not say which fault.
-        * `OUT_OF_RANGE`: the log has no such row; the message says how many it has.
+        * `OUT_OF_RANGE`: the log has no such row (`NO_SUCH_FAULT`); the message says
+          how many it has. Or the log has expired (`LOG_EXPIRED`), as in StreamEvents:
+          without the row nobody knows which fault it was, nor which one stood out.
+          The same scenario makes the same rows again.
         * `FAILED_PRECONDITION`: the simulation has not ended (`NOT_ENDED`), its log
           has no faults to choose from (`NO_FAULTS`), it was made by another version
           of the model (`MODEL_CHANGED`), or it is not what it was when it is
-          simulated again (`NOT_REPRODUCED`).
-        * `RESOURCE_EXHAUSTED`: too many explanations are under way. A
-          google.rpc.RetryInfo says when to try again.
+          simulated again (`NOT_REPRODUCED`). Or the log was written by another
+          version of the server (`WRONG_LOG_FORMAT`).
+        * `RESOURCE_EXHAUSTED`: too many explanations are under way
+          (`TOO_MANY_EXPLAINED`). A google.rpc.RetryInfo says when to try again.
         * `DATA_LOSS`: a block of the log is damaged.
-        * `UNAVAILABLE`: the server shuts down.
+        * `UNAVAILABLE`: the server is not ready yet or shuts down. Ask it again when
+          it is back.
         """
 
 def add_SimulationServiceServicer_to_server(servicer: SimulationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -87,6 +87,11 @@ class Simulator:
         """Faults that have ended, warm-up included."""
         return int(self.world.faults_ended)
 
+    @property
+    def events(self) -> int:
+        """Everything that has happened, warm-up included."""
+        return int(self.world.events)
+
     def advance(self, events: int | None = None) -> bool:
         """Go on for a slice; True when the run has ended and everything is written down.
 

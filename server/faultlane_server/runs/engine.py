@@ -20,6 +20,10 @@ class Simulator(Protocol):
     def faults(self) -> int:
         """Faults that have ended."""
 
+    @property
+    def events(self) -> int:
+        """Everything that has happened."""
+
     def advance(self) -> bool:
         """Go on for some milliseconds; True when the run has ended."""
 

@@ -1,18 +1,25 @@
 """Why a simulation cannot be had.
 
 * RunsError
-  + NoSuchSimulation   nobody made a simulation of that name
-  + RequestIdTaken     the request id belongs to another scenario
+  + NoSuchSimulation   the owner has no simulation of that name
+  + RequestIdTaken     the request id belongs to another request
+  + NotEnded           the simulation is queued or runs
   + OffsetOutOfRange   the log ended before the offset
+  + LogExpired         the rows from the offset on are gone
   + NoSuchFault        the log of faults has no such row
   + NoFaults           the log has no faults to choose from
-  + NotEnded           the simulation has not ended
-  + ModelChanged       another version of the model made the log
+  + ModelChanged       it was asked of another version of the model
+  + TooLarge           the scenario needs more than a run may have here
   + QueueFull          too many simulations wait
+  + TooManyStreams     the owner reads too much at once
   + TooManyExplained   too many faults are being explained
+  + DiskFull           there is no room for another log
   + NotReady           the kernels are not loaded yet
   + ShuttingDown       the server takes nothing more
 """
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 
 class RunsError(Exception):
@@ -20,7 +27,7 @@ class RunsError(Exception):
 
 
 class NoSuchSimulation(RunsError):
-    """Nobody made a simulation of that name."""
+    """The owner has no simulation of that name."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"there is no simulation {name}")
@@ -28,11 +35,19 @@ class NoSuchSimulation(RunsError):
 
 
 class RequestIdTaken(RunsError):
-    """The request id was used before, for another scenario."""
+    """The request id was used before, for another request."""
 
     def __init__(self, request_id: str, name: str) -> None:
-        super().__init__(f"request id {request_id!r} was used before, for another scenario: {name}")
+        super().__init__(f"request id {request_id!r} was used before, for another request: {name}")
         self.request_id = request_id
+        self.name = name
+
+
+class NotEnded(RunsError):
+    """The simulation is queued or runs."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} has not ended: wait for its end, or cancel it")
         self.name = name
 
 
@@ -43,6 +58,17 @@ class OffsetOutOfRange(RunsError):
         super().__init__(f"want an offset of 0 to {rows}, the end of the log, got {offset}")
         self.offset = offset
         self.rows = rows
+
+
+class LogExpired(RunsError):
+    """The rows are gone: the server keeps logs for some time, and as long as there is room."""
+
+    def __init__(self, offset: int, earliest: int) -> None:
+        super().__init__(
+            f"the log has expired: the earliest offset is {earliest}, got {offset};"
+            " the same scenario makes the same rows again"
+        )
+        self.earliest = earliest
 
 
 class NoSuchFault(RunsError):
@@ -64,21 +90,25 @@ class NoFaults(RunsError):
         )
 
 
-class NotEnded(RunsError):
-    """The simulation has not ended."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"{name} has not ended: wait for its end, or cancel it")
-
-
 class ModelChanged(RunsError):
-    """The log was made by another version of the model than the one that would explain it."""
+    """What was asked of an earlier version of the server is not what this one would simulate."""
 
-    def __init__(self, of_log: int, of_engine: int) -> None:
-        super().__init__(
-            f"the run was made by model {of_log}, and this server has model {of_engine}:"
-            " run the scenario again"
-        )
+
+class Excess(NamedTuple):
+    """What a scenario needs too much of."""
+
+    what: str
+    most: int
+    got: int
+
+
+class TooLarge(RunsError):
+    """The scenario makes sense, but needs more than one run may have on this server."""
+
+    def __init__(self, excesses: Sequence[Excess]) -> None:
+        said = "; ".join(f"{each.what}: at most {each.most}, got {each.got}" for each in excesses)
+        super().__init__(f"the scenario is too large for this server: {said}")
+        self.excesses = tuple(excesses)
 
 
 class QueueFull(RunsError):
@@ -86,6 +116,14 @@ class QueueFull(RunsError):
 
     def __init__(self, queued: int, retry_after_s: float) -> None:
         super().__init__(f"the queue is full: {queued} simulations wait")
+        self.retry_after_s = retry_after_s
+
+
+class TooManyStreams(RunsError):
+    """The owner has as many streams open as one may have."""
+
+    def __init__(self, streams: int, retry_after_s: float) -> None:
+        super().__init__(f"{streams} streams are open, which is as many as one may have")
         self.retry_after_s = retry_after_s
 
 
@@ -97,6 +135,14 @@ class TooManyExplained(RunsError):
         self.retry_after_s = retry_after_s
 
 
+class DiskFull(RunsError):
+    """There is no room for another log, and none that could go."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class NotReady(RunsError):
     """The kernels are not loaded yet."""
 
@@ -105,7 +151,7 @@ class NotReady(RunsError):
 
 
 class ShuttingDown(RunsError):
-    """The server ends what runs and takes nothing more."""
+    """The server takes nothing more; what it has not ended goes on when it starts again."""
 
     def __init__(self) -> None:
         super().__init__("the server shuts down")

@@ -7,16 +7,12 @@ import numpy as np
 
 from faultlane_server.codes import FaultChoice
 from faultlane_server.explanation import Cancelled, Explanation
+from faultlane_server.runs.asked import scenario_of
 from faultlane_server.runs.engine import Engine
-from faultlane_server.runs.errors import (
-    ModelChanged,
-    NoFaults,
-    NoSuchFault,
-    NotEnded,
-)
+from faultlane_server.runs.errors import LogExpired, NoFaults, NoSuchFault, NotEnded
 from faultlane_server.runs.job import Job
 from faultlane_server.runs.recorder import LogKind
-from faultlane_server.store import Columns, LogReader, rows_of
+from faultlane_server.store import Columns, CorruptLog, LogReader, rows_of
 
 Which = int | FaultChoice  # the row of a fault, or which one is looked for
 
@@ -36,7 +32,7 @@ def explain_fault(
 
     Raises
     ------
-    NotEnded, NoSuchFault, NoFaults, ModelChanged
+    NotEnded, NoSuchFault, NoFaults, LogExpired, ModelChanged
         If it cannot be explained.
     NotReproduced
         If the run is another one when it is simulated again.
@@ -45,32 +41,33 @@ def explain_fault(
     """
     if not job.simulation.ended:
         raise NotEnded(job.simulation.name)
-    row, columns = _find(job, engine, which, is_cancelled)
+    scenario = scenario_of(job, engine.model_version)
+    row, columns = _find(job, which, is_cancelled)
     fault = {name: int(column[0]) for name, column in columns.items()}
-    return Explained(row, columns, engine.explain(job.scenario, fault, is_cancelled))
+    return Explained(row, columns, engine.explain(scenario, fault, is_cancelled))
 
 
-def _find(
-    job: Job, engine: Engine, which: Which, is_cancelled: Callable[[], bool]
-) -> tuple[int, Columns]:
-    reader = job.open_log(LogKind.FAULTS)
-    if reader is None:
-        raise _nothing_there(job, which, 0)
-    with reader:
-        if reader.header.model_version != engine.model_version:
-            raise ModelChanged(reader.header.model_version, engine.model_version)
-        if not reader.rows:
-            raise _nothing_there(job, which, 0)
+def _find(job: Job, which: Which, is_cancelled: Callable[[], bool]) -> tuple[int, Columns]:
+    with _log_with(job, which) as reader:
         row = _chosen(reader, which, is_cancelled) if isinstance(which, FaultChoice) else which
-        if row >= reader.rows:
-            raise _nothing_there(job, which, reader.rows)
         return row, {name: column.copy() for name, column in reader.read(row, 1).items()}
 
 
-def _nothing_there(job: Job, which: Which, rows: int) -> Exception:
-    if isinstance(which, FaultChoice):
-        return NoFaults(job.simulation.name)
-    return NoSuchFault(which, rows)
+def _log_with(job: Job, which: Which) -> LogReader:
+    """Open the log of faults; the fault, or any to choose from, is in it."""
+    rows = job.simulation.progress.fault_rows
+    if isinstance(which, FaultChoice) and not rows:
+        raise NoFaults(job.simulation.name)
+    if not isinstance(which, FaultChoice) and which >= rows:
+        raise NoSuchFault(which, rows)
+    if job.simulation.log_expired:
+        raise LogExpired(0 if isinstance(which, FaultChoice) else which, rows)
+    reader = job.open_log(LogKind.FAULTS)
+    if reader is None or reader.rows < rows:
+        if reader:
+            reader.close()
+        raise CorruptLog("the log of faults has lost its last rows")
+    return reader
 
 
 def _chosen(reader: LogReader, choice: FaultChoice, is_cancelled: Callable[[], bool]) -> int:

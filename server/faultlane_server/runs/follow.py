@@ -6,14 +6,22 @@ lately are in memory, where handing them from a thread costs as much as reading 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
 
-from faultlane_server.runs.errors import OffsetOutOfRange
+import numpy as np
+
+from faultlane_server.codes import SimulationState
+from faultlane_server.runs.bell import Ear
+from faultlane_server.runs.errors import LogExpired, OffsetOutOfRange
+from faultlane_server.runs.filter import RowFilter
 from faultlane_server.runs.job import Job
-from faultlane_server.runs.recorder import LogKind
-from faultlane_server.store import Columns, LogReader, rows_of
+from faultlane_server.runs.recorder import LOG_COLUMNS, LogKind
+from faultlane_server.runs.simulation import Progress, Simulation
+from faultlane_server.store import Columns, CorruptLog, LogReader, rows_of
+
+WATCH_S = 0.1  # between two looks at a simulation whose state stays the same
 
 
 class Window(NamedTuple):
@@ -21,12 +29,13 @@ class Window(NamedTuple):
 
     offset: int
     rows_at_once: int  # at most: a part never reaches beyond a block of the log
-    limit: int | None = None
+    limit: int | None = None  # of the rows that are wanted, without those left out
     follows: bool = True  # else it ends at the present end of the log
+    filter: RowFilter | None = None
 
 
 class Part(NamedTuple):
-    """Some rows of a log, and the offset of the row after them."""
+    """Some rows of a log, or none, and the offset of the row after them and those left out."""
 
     kind: LogKind
     columns: Columns
@@ -43,8 +52,10 @@ async def follow(
 
     `require_open` is called before each look at the logs, and ends the stream by raising.
     """
+    loop = asyncio.get_running_loop()
     with job.bell.listen() as ear, ExitStack() as stack:
         logs = [stack.enter_context(_Log(job, kind, windows[kind])) for kind in windows]
+        spoken_s = loop.time()
         while True:
             ear.forget()
             require_open()
@@ -54,23 +65,65 @@ async def follow(
                 part = await log.next_part(has_ended)
                 if part:
                     found = True
-                    yield part
+                    if rows_of(part.columns) or loop.time() - spoken_s >= heartbeat_s:
+                        yield log.told(part)
+                        spoken_s = loop.time()
+                    else:  # a filter left all rows out: let others have their turn
+                        await asyncio.sleep(0)
             if found:
                 continue
             if has_ended or all(log.is_done for log in logs):
+                for part in _left_out(logs):
+                    yield part
                 return
             if not await ear.rang_within(heartbeat_s):
-                yield None
+                beats: list[Part | None] = [*_left_out(logs)]
+                for beat in beats or [None]:
+                    yield beat
+                spoken_s = loop.time()
+
+
+async def watch(
+    job: Job, require_open: Callable[[], None], heartbeat_s: float
+) -> AsyncGenerator[Simulation]:
+    """Yield the simulation now, when it changes, and as it ended; again as a heartbeat."""
+    with job.bell.listen() as ear:
+        while True:
+            ear.forget()
+            require_open()
+            simulation = job.simulation
+            yield simulation
+            if simulation.ended:
+                return
+            await _news(job, ear, simulation.state, heartbeat_s)
+
+
+async def _news(job: Job, ear: Ear, state: SimulationState | None, heartbeat_s: float) -> None:
+    """Wait until it is worth to tell of a simulation again."""
+    loop = asyncio.get_running_loop()
+    soonest_s = loop.time() + WATCH_S
+    await ear.rang_within(heartbeat_s)
+    while job.simulation.state is state and loop.time() < soonest_s:
+        ear.forget()
+        if job.simulation.state is state:
+            await ear.rang_within(soonest_s - loop.time())
+
+
+def _left_out(logs: "Sequence[_Log]") -> list[Part]:
+    """Return parts that tell of rows that a filter left out since the last part."""
+    return [log.what_was_left_out() for log in logs if not log.is_told]
 
 
 class _Log:
     """One reader's way through one log."""
 
     def __init__(self, job: Job, kind: LogKind, window: Window) -> None:
+        self.kind = kind
+        self.offset = window.offset
         self._job = job
-        self._kind = kind
         self._window = window
-        self._offset = window.offset
+        self._offset_told = window.offset
+        self._rows_sent = 0
         self._reader: LogReader | None = None
 
     def __enter__(self) -> "_Log":
@@ -85,30 +138,79 @@ class _Log:
         """Whether there is nothing to wait for, now that there is nothing to read."""
         return not self._window.follows or self._rows_left == 0
 
+    @property
+    def is_told(self) -> bool:
+        """Whether the reader knows how far this is."""
+        return self._offset_told == self.offset
+
+    def told(self, part: Part) -> Part:
+        """Remember that the reader gets a part."""
+        self._offset_told = part.next_offset
+        return part
+
+    def what_was_left_out(self) -> Part:
+        """Return a part that says nothing but how far this is."""
+        columns = {name: np.empty(0, dtype) for name, dtype in LOG_COLUMNS[self.kind].items()}
+        return self.told(Part(self.kind, columns, self.offset))
+
     async def next_part(self, has_ended: bool) -> Part | None:
         """Return the next rows, or None while there are none."""
-        rows = await self._look()
-        if has_ended and self._offset > rows:
-            raise OffsetOutOfRange(self._offset, rows)
-        wanted = min(self._window.rows_at_once, self._rows_left, max(rows - self._offset, 0))
-        if not wanted or not self._reader:
+        rows = await self._look(has_ended)
+        if has_ended and self.offset > rows:
+            raise OffsetOutOfRange(self.offset, rows)
+        if not self._reader or not self._rows_left or self.offset >= rows:
             return None
-        columns = self._reader.read(self._offset, wanted)
-        self._offset += rows_of(columns)
-        return Part(self._kind, columns, self._offset)
+        return Part(self.kind, self._read(self._reader, rows), self.offset)
+
+    def _read(self, reader: LogReader, rows: int) -> Columns:
+        """Read on, and return the rows that are wanted."""
+        window = self._window
+        wanted = min(window.rows_at_once, rows - self.offset)
+        if window.filter is None:
+            columns = reader.read(self.offset, min(wanted, self._rows_left))
+            self.offset += rows_of(columns)
+        else:
+            columns = reader.read(self.offset, wanted)
+            kept = window.filter.rows(columns)
+            ends_within = len(kept) >= self._rows_left
+            kept = kept[: self._rows_left]
+            self.offset += int(kept[-1]) + 1 if ends_within else rows_of(columns)
+            columns = {name: column[kept] for name, column in columns.items()}
+        self._rows_sent += rows_of(columns)
+        return columns
 
     @property
     def _rows_left(self) -> int:
-        window = self._window
-        return _NO_LIMIT if window.limit is None else window.offset + window.limit - self._offset
+        limit = self._window.limit
+        return _NO_LIMIT if limit is None else limit - self._rows_sent
 
-    async def _look(self) -> int:
+    async def _look(self, has_ended: bool) -> int:
         """Return how many rows there are."""
-        if self._reader is None:  # to open a log is to look at all of its blocks
-            self._reader = await asyncio.to_thread(self._job.open_log, self._kind)
-        elif self._window.follows:
+        expected = self._rows_of(self._job.simulation.progress) if has_ended else 0
+        if self._reader and not self._window.follows:
+            return self._reader.rows
+        if has_ended and (expected == 0 or self._is_expired(expected)):
+            return expected
+        if self._reader:
             self._reader.refresh()
-        return self._reader.rows if self._reader else 0
+        else:  # to open a log may take a disk some time
+            self._reader = await asyncio.to_thread(self._job.open_log, self.kind)
+        rows = self._reader.rows if self._reader else 0
+        if rows < expected:
+            raise CorruptLog(f"the log of {self.kind.value} has lost its last rows")
+        return rows
+
+    def _is_expired(self, rows: int) -> bool:
+        """Whether no row is left; somebody who has read all of them does not miss any."""
+        if self._reader or not self._job.simulation.log_expired:
+            return False
+        if self.offset < rows:
+            raise LogExpired(self.offset, rows)
+        return True
+
+    def _rows_of(self, progress: Progress) -> int:
+        of_faults = self.kind is LogKind.FAULTS
+        return progress.fault_rows if of_faults else progress.operation_rows
 
 
-_NO_LIMIT = 1 << 64
+_NO_LIMIT = 1 << 62

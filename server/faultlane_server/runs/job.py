@@ -1,19 +1,21 @@
 """A simulation on its way: what is known of it, and who is told when that changes."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from faultlane_server.codes import SimulationState
 from faultlane_server.runs.bell import Bell
-from faultlane_server.runs.recorder import LogKind
-from faultlane_server.runs.simulation import RunError, Simulation
+from faultlane_server.runs.clock import Clock
+from faultlane_server.runs.recorder import LOG_COLUMNS, LogKind
+from faultlane_server.runs.simulation import NO_OPTIONS, RunError, RunOptions, Simulation
 from faultlane_server.scenario import Scenario
-from faultlane_server.store import LogReader
+from faultlane_server.store import LogReader, WrongLogFormat
 from faultlane_server.summary import Summary
+
+ScenarioReader = Callable[[bytes], Scenario]  # of what a caller asked for in its own words
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,27 +27,57 @@ class Order:
     owner: str = ""
     request_id: str = ""
     validate_only: bool = False
+    options: RunOptions = NO_OPTIONS
 
 
 class Job:
-    """One simulation. `simulation` is replaced, never changed: whoever reads it sees one moment."""
+    """One simulation. `simulation` is replaced, never changed: whoever reads it sees one moment.
 
-    def __init__(self, scenario: Scenario, simulation: Simulation) -> None:
-        self.scenario = scenario
+    `keep` is told of its end before anybody else is.
+    """
+
+    def __init__(
+        self,
+        simulation: Simulation,
+        read_scenario: ScenarioReader,
+        clock: Clock,
+        keep: Callable[[Simulation], None] = lambda _: None,
+        scenario: Scenario | None = None,
+    ) -> None:
         self.simulation = simulation
+        self._scenario = scenario  # None: it is read when it is asked for
         self.bell = Bell()  # rings when `simulation` is replaced
         self.is_cancelled = threading.Event()
+        self._read_scenario = read_scenario
+        self._clock = clock
+        self._keep = keep
         self._log_paths: Mapping[LogKind, Path] = {}
         self._has_begun = False
         self._lock = threading.RLock()  # so that nothing changes after the end
 
+    def scenario(self) -> Scenario:
+        """Return what is to be simulated; it may have to be read out of the caller's words."""
+        return self._scenario or self._read_scenario(self.simulation.scenario_as_asked)
+
     def open_log(self, kind: LogKind) -> LogReader | None:
         """Return a reader of a log, or None while there is none."""
         path = self._log_paths.get(kind)
-        return LogReader(path) if path else None
+        if path is None:
+            return None
+        reader = LogReader(path)
+        if reader.header.columns != LOG_COLUMNS[kind]:
+            reader.close()
+            raise WrongLogFormat("the log was written by another version of the server")
+        return reader
 
-    def start(self) -> None:
-        self._replace(state=SimulationState.RUNNING, start_time=datetime.now(UTC))
+    def start(self, begin_log: Callable[[Simulation], int]) -> int:
+        """Say that a worker has begun with it; `begin_log` keeps that, and gives it a log."""
+        started = replace(
+            self.simulation, state=SimulationState.RUNNING, start_time=self._clock.now()
+        )
+        log = begin_log(started)
+        self._replace(state=started.state, start_time=started.start_time, log=log)
+        return log
 
     def begin(self) -> bool:
         """Say that slices come; False if the simulation was cancelled before the first."""
@@ -70,23 +102,38 @@ class Job:
     def succeed(self, summary: Summary) -> None:
         self._end(SimulationState.SUCCEEDED, summary=summary)
 
+    def succeed_as(self, twin: Simulation) -> None:
+        """End as an equal run has ended, with its log."""
+        with self._lock:
+            self._become(self.simulation.ended_as(twin, self._clock.now()))
+
     def fail(self, reason: str, message: str) -> None:
         self._end(SimulationState.FAILED, error=RunError(reason, message))
 
     def end_cancelled(self) -> None:
         self._end(SimulationState.CANCELLED)
 
-    async def ended(self) -> Simulation:
-        """Wait until the simulation has ended."""
+    async def ended(self, require_open: Callable[[], None]) -> Simulation:
+        """Wait until the simulation has ended; `require_open` ends the wait by raising."""
         with self.bell.listen() as ear:
             while not self.simulation.ended:
                 ear.forget()
+                require_open()
                 if not self.simulation.ended:
                     await ear.rang_within(None)
         return self.simulation
 
     def _end(self, state: SimulationState, **changes: Any) -> None:
-        self._replace(state=state, end_time=datetime.now(UTC), **changes)
+        with self._lock:
+            end_time = self._clock.now()
+            self._become(replace(self.simulation, state=state, end_time=end_time, **changes))
+
+    def _become(self, changed: Simulation) -> None:
+        """Have it kept first: what somebody was told is true after a crash too."""
+        if not self.simulation.ended:
+            self._keep(changed)
+            self.simulation = changed
+        self.bell.ring()
 
     def _replace(self, **changes: Any) -> None:
         with self._lock:

@@ -1,52 +1,58 @@
 """Everything that was asked for: the queue, the workers and the register of simulations."""
 
 import asyncio
-import os
+import logging
 import threading
 import uuid
-from collections import deque
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from dataclasses import replace
-from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
 from faultlane_server.codes import SimulationState
 from faultlane_server.explanation import Cancelled
+from faultlane_server.runs.archive import Archive
+from faultlane_server.runs.clock import Clock
 from faultlane_server.runs.digest import digest_of
 from faultlane_server.runs.engine import Engine
 from faultlane_server.runs.errors import (
+    DiskFull,
     NoSuchSimulation,
+    NotEnded,
     NotReady,
     QueueFull,
     RequestIdTaken,
     ShuttingDown,
     TooManyExplained,
 )
+from faultlane_server.runs.estimate import require_small_enough
 from faultlane_server.runs.explaining import Explained, Which, explain_fault
-from faultlane_server.runs.follow import Part, Window, follow
-from faultlane_server.runs.job import Job, Order
+from faultlane_server.runs.follow import Part, Window, follow, watch
+from faultlane_server.runs.job import Job, Order, ScenarioReader
+from faultlane_server.runs.limits import Limits
+from faultlane_server.runs.queue import FairQueue
 from faultlane_server.runs.recorder import LogKind
 from faultlane_server.runs.simulation import Simulation
-from faultlane_server.runs.worker import work
+from faultlane_server.runs.streams import Streams
+from faultlane_server.runs.worker import Workshop, work
+from faultlane_server.scenario import Scenario
+from faultlane_server.store import Query, RegisterNotWritten
 
-RETRY_AFTER_S = 1.0
+RETRY_AFTER_S_MIN = 1.0
+RETRY_AFTER_S_MAX = 60.0
+DISK_RETRY_AFTER_S = 60.0
+
+logger = logging.getLogger(__name__)
 
 
-def default_workers() -> int:
-    """One CPU is left to gRPC and to whoever reads."""
-    return max(1, (os.cpu_count() or 1) - 1)
+class Accepted(NamedTuple):
+    """A job, and what it was when it was accepted: it may have begun since then."""
 
-
-class Limits(NamedTuple):
-    """How much a server takes on."""
-
-    workers: int
-    queued_max: int = 256
-    rows_max: int = 10_000_000  # in one log
-    heartbeat_s: float = 5.0  # how long a stream is silent at most
-    explained_max: int = 16  # faults that are being explained, or wait for it
+    job: Job
+    simulation: Simulation
 
 
 class _Phase(Enum):
@@ -56,24 +62,46 @@ class _Phase(Enum):
 
 
 class Runs:
-    """Takes orders and has them simulated, in the order in which they came."""
+    """Takes orders and has them simulated; owners take turns.
 
-    def __init__(self, engine: Engine, directory: Path, limits: Limits) -> None:
+    What was taken before, by whoever had the directory, is there again.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        directory: Path,
+        limits: Limits,
+        read_scenario: ScenarioReader,
+        clock: Clock | None = None,
+        *,
+        durable: bool = True,
+    ) -> None:
         self.engine = engine
         self.limits = limits
-        self._directory = directory
+        self._clock = clock or Clock()
+        self._archive = Archive(directory, limits.disk, self._clock, durable=durable)
+        self._read_scenario = read_scenario
         self._phase = _Phase.LOADING
-        self._jobs: dict[str, Job] = {}
-        self._names: dict[tuple[str, str], str] = {}  # by owner and request id
-        self._queue: deque[Job] = deque()
+        self._jobs: dict[str, Job] = {}  # that have not ended
+        self._queue = FairQueue()
         self._running: set[Job] = set()
         self._explained = 0  # faults that are being explained, or wait for it
-        self._explaining = asyncio.Semaphore(limits.workers)
+        self._explainers = ThreadPoolExecutor(limits.workers, "explainer")
+        self._streams = Streams(limits.owner.streams_max)
+        self._run_s_mean = 0.0
         self._changed = threading.Condition()  # guards all of the above
+        self._admission = threading.Lock()  # one order after another, however slow the disk is
+        self._draining = threading.Event()
         self._threads = [
             threading.Thread(target=self._work, name=f"worker-{number}", daemon=True)
             for number in range(limits.workers)
         ]
+        self._threads.append(threading.Thread(target=self._sweep, name="sweeper", daemon=True))
+        for simulation in self._archive.open_ones():
+            queued = replace(simulation, state=SimulationState.QUEUED)
+            self._archive.save(queued)
+            self._enqueue(queued)
 
     def start(self) -> None:
         """Load the kernels, then let the workers begin. Takes seconds."""
@@ -84,71 +112,127 @@ class Runs:
                 for thread in self._threads:
                     thread.start()
 
-    def create(self, order: Order) -> Job:
-        """Queue a simulation, or return the one that the request id made before."""
+    def create(self, order: Order) -> Accepted:
+        """Queue a simulation, or return the one that the request id made before.
+
+        What is returned is on disk.
+        """
         digest = digest_of(order.scenario, self.engine.model_version)
+        simulation = self._simulation(order, digest)
         if order.validate_only:
-            return Job(order.scenario, _simulation(order, digest))
-        with self._changed:
+            return Accepted(self._job(simulation), simulation)
+        with self._admission:
             self._require_ready()
             known = self._job_of_request(order, digest)
-            return known or self._queue_new(order, digest)
+            return Accepted(known, known.simulation) if known else self._take(order, simulation)
 
-    def get(self, name: str) -> Job:
-        try:
-            return self._jobs[name]
-        except KeyError:
-            raise NoSuchSimulation(name) from None
+    def get(self, name: str, owner: str) -> Job:
+        """Return a simulation of an owner."""
+        job = self._jobs.get(name)
+        if job is None:
+            kept = self._archive.get(name)
+            job = self._job(kept) if kept else None
+        if job is None or job.simulation.owner != owner:
+            raise NoSuchSimulation(name)
+        return job
 
-    async def cancel(self, name: str) -> Simulation:
-        """End a simulation, unless it has ended. Returns when it has."""
-        job = self.get(name)
+    def find(self, query: Query) -> list[tuple[int, Simulation]]:
+        """Return simulations with their numbers, the newest first."""
+        found = [
+            (number, kept, self._jobs.get(kept.name)) for number, kept in self._archive.find(query)
+        ]
+        return [(number, job.simulation if job else kept) for number, kept, job in found]
+
+    async def ended(self, job: Job) -> Simulation:
+        """Wait until a simulation has ended."""
+        return await job.ended(self._require_not_draining)
+
+    def cancel(self, job: Job) -> None:
+        """End a simulation soon, unless it has ended."""
+        job.cancel()
         with self._changed:
-            self._cancel(job)
-        return await job.ended()
+            self._queue.remove(job)
+            if job not in self._running:
+                self._jobs.pop(job.simulation.name, None)
+            self._changed.notify_all()
 
-    def follow(self, job: Job, windows: Mapping[LogKind, Window]) -> AsyncGenerator[Part | None]:
+    def abandon(self, job: Job) -> None:
+        """End a simulation whose only reader has gone, unless it has ended or the server ends."""
+        if not (job.simulation.ended or self._draining.is_set()):
+            self.cancel(job)
+
+    def delete(self, name: str, owner: str) -> None:
+        """Forget a simulation that has ended; its rows too, unless others have them."""
+        job = self.get(name, owner)
+        if not job.simulation.ended:
+            raise NotEnded(name)
+        self._archive.remove(name)
+
+    async def follow(
+        self, job: Job, windows: Mapping[LogKind, Window]
+    ) -> AsyncGenerator[Part | None]:
         """Yield the rows in the windows until the simulation has ended; None is a heartbeat."""
-        return follow(job, windows, self._require_not_draining, self.limits.heartbeat_s)
+        with self._streams.one_of(job.simulation.owner):
+            parts = follow(job, windows, self._require_not_draining, self.limits.heartbeat_s)
+            async with aclosing(parts):
+                async for part in parts:
+                    yield part
+
+    async def watch(self, job: Job) -> AsyncGenerator[Simulation]:
+        """Yield the simulation as it changes, until it has ended."""
+        with self._streams.one_of(job.simulation.owner):
+            states = watch(job, self._require_not_draining, self.limits.heartbeat_s)
+            async with aclosing(states):
+                async for simulation in states:
+                    yield simulation
 
     async def explain(self, job: Job, which: Which) -> Explained:
         """Explain a fault of a simulation that has ended; ends early if the caller goes away."""
         self._require_ready()
         if self._explained >= self.limits.explained_max:
-            raise TooManyExplained(self._explained, RETRY_AFTER_S)
+            raise TooManyExplained(self._explained, RETRY_AFTER_S_MIN)
         is_left = threading.Event()
         self._explained += 1
         try:
-            async with self._explaining:
-                return await asyncio.to_thread(
-                    explain_fault,
-                    job,
-                    self.engine,
-                    which,
-                    lambda: is_left.is_set() or self._phase is _Phase.DRAINING,
-                )
+            return await asyncio.get_running_loop().run_in_executor(
+                self._explainers,
+                self._explain,
+                job,
+                which,
+                lambda: is_left.is_set() or self._draining.is_set(),
+            )
         except Cancelled as error:
             raise ShuttingDown from error
         finally:
             is_left.set()
             self._explained -= 1
 
+    def _explain(self, job: Job, which: Which, is_cancelled: Callable[[], bool]) -> Explained:
+        if is_cancelled():
+            raise Cancelled
+        kept = self.get(job.simulation.name, job.simulation.owner)  # it may have gone meanwhile
+        return explain_fault(kept, self.engine, which, is_cancelled)
+
     def drain(self) -> None:
-        """Take nothing more, and end everything that has not ended."""
+        """Take nothing more, and let what runs stop where it is: a later server goes on with it."""
+        self._draining.set()
         with self._changed:
             self._phase = _Phase.DRAINING
-            for job in [*self._queue, *self._running]:
-                self._cancel(job)
             self._changed.notify_all()
-        for job in list(self._jobs.values()):
+            jobs = list(self._jobs.values())
+        for job in jobs:
             job.bell.ring()
 
     def close(self) -> None:
-        """Drain, and wait for the workers."""
+        """Drain, wait for the workers, and let another server have the directory."""
         self.drain()
         for thread in self._threads:
             if thread.is_alive():
                 thread.join()
+        self._explainers.shutdown()
+        self._archive.close()
+
+    # Taking orders.
 
     def _require_not_draining(self) -> None:
         if self._phase is _Phase.DRAINING:
@@ -160,63 +244,123 @@ class Runs:
             raise NotReady
 
     def _job_of_request(self, order: Order, digest: str) -> Job | None:
-        name = self._names.get((order.owner, order.request_id)) if order.request_id else None
-        if name is None:
+        if not order.request_id:
             return None
-        if self._jobs[name].simulation.digest != digest:
-            raise RequestIdTaken(order.request_id, name)
-        return self._jobs[name]
+        kept = self._archive.by_request(order.owner, order.request_id)
+        if kept is None:
+            return None
+        if (kept.digest, kept.options) != (digest, order.options):
+            raise RequestIdTaken(order.request_id, kept.name)
+        return self.get(kept.name, order.owner)
 
-    def _queue_new(self, order: Order, digest: str) -> Job:
-        if len(self._queue) >= self.limits.queued_max:
-            raise QueueFull(len(self._queue), RETRY_AFTER_S)
-        job = Job(order.scenario, _queued(_simulation(order, digest)))
-        self._jobs[job.simulation.name] = job
-        if order.request_id:
-            self._names[order.owner, order.request_id] = job.simulation.name
-        self._queue.append(job)
-        self._changed.notify()
+    def _take(self, order: Order, simulation: Simulation) -> Accepted:
+        """Return the simulation as an equal one has ended, or queue it."""
+        require_small_enough(order.scenario, self.limits.run)
+        if not order.options.skip_cache:
+            with self._archive.twin_of(simulation.digest) as twin:
+                if twin:
+                    created = _created(simulation, self._clock)
+                    ended = created.ended_as(twin, self._clock.now())
+                    self._archive.add(ended, order.request_id)
+                    return Accepted(self._job(ended), ended)
+        self._require_room(order.owner)
+        simulation = _created(simulation, self._clock)
+        self._archive.add(simulation, order.request_id)
+        return Accepted(self._enqueue(simulation, order.scenario), simulation)
+
+    def _require_room(self, owner: str) -> None:
+        with self._changed:
+            queued, of_owner = len(self._queue), self._queue.queued_by(owner)
+            if queued >= self.limits.queued_max:
+                raise QueueFull(queued, self._retry_after_s(queued))
+            if of_owner >= self.limits.owner.queued_max:
+                raise QueueFull(of_owner, self._retry_after_s(of_owner))
+        if lack := self._archive.why_no_room(owner):
+            raise DiskFull(lack, DISK_RETRY_AFTER_S)
+
+    def _retry_after_s(self, queued: int) -> float:
+        """Guess when one of those that wait has begun."""
+        guess_s = self._run_s_mean * queued / self.limits.workers
+        return min(max(guess_s, RETRY_AFTER_S_MIN), RETRY_AFTER_S_MAX)
+
+    def _enqueue(self, simulation: Simulation, scenario: Scenario | None = None) -> Job:
+        job = self._job(simulation, scenario)
+        with self._changed:
+            self._jobs[simulation.name] = job
+            self._queue.push(job)
+            self._changed.notify()
         return job
 
-    def _cancel(self, job: Job) -> None:
-        job.cancel()
-        if job in self._queue:
-            self._queue.remove(job)
+    def _job(self, simulation: Simulation, scenario: Scenario | None = None) -> Job:
+        """Return a job for a simulation as it is."""
+        job = Job(simulation, self._read_scenario, self._clock, self._archive.save, scenario)
+        if simulation.log is not None and simulation.ended:
+            job.publish_logs(self._archive.log_paths(simulation.log))
+        return job
+
+    def _simulation(self, order: Order, digest: str) -> Simulation:
+        return Simulation(
+            name="",
+            owner=order.owner,
+            scenario_as_asked=order.as_asked,
+            digest=digest,
+            model_version=self.engine.model_version,
+            horizon_ns=order.scenario.horizon_ns,
+            options=order.options,
+        )
+
+    # Working.
 
     def _work(self) -> None:
+        shop = Workshop(self.engine, self._archive, self.limits, self._clock, self._draining)
         while job := self._next_job():
-            work(job, self.engine, self._directory / _id_of(job), self.limits.rows_max)
+            begin_s = self._clock.steady_s()
+            work(job, shop)
             with self._changed:
                 self._running.discard(job)
+                if job.simulation.ended:
+                    self._jobs.pop(job.simulation.name, None)
+                self._learn(self._clock.steady_s() - begin_s)
+                self._changed.notify_all()
 
     def _next_job(self) -> Job | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._phase is _Phase.DRAINING)
-            if not self._queue:
-                return None
-            job = self._queue.popleft()
-            self._running.add(job)
-            return job
+            while self._phase is not _Phase.DRAINING:
+                if job := self._queue.pop(self._may_run):
+                    self._running.add(job)
+                    return job
+                self._changed.wait()
+            return None
+
+    def _may_run(self, job: Job) -> bool:
+        """Whether it is not too much for its owner, and its equal does not run already."""
+        owner, digest = job.simulation.owner, job.simulation.digest
+        if job.simulation.options.skip_cache:
+            digest = ""
+        running = [each.simulation for each in self._running]
+        of_owner = sum(each.owner == owner for each in running)
+        return of_owner < self.limits.owner.running_max and all(
+            each.digest != digest for each in running
+        )
+
+    def _learn(self, run_s: float) -> None:
+        """Take one more run into the mean, in which earlier ones count less and less."""
+        self._run_s_mean += (run_s - self._run_s_mean) / 8
+
+    def _sweep(self) -> None:
+        """Look from time to time for logs that may go."""
+        while not self._draining.wait(self.limits.sweep_s):
+            try:
+                self._archive.sweep()
+            except RegisterNotWritten as error:
+                logger.error("old logs are not removed: %s", error)
 
 
-def _simulation(order: Order, digest: str) -> Simulation:
-    return Simulation(
-        name="",
-        owner=order.owner,
-        scenario_as_asked=order.as_asked,
-        digest=digest,
-        horizon_ns=order.scenario.horizon_ns,
-    )
-
-
-def _queued(simulation: Simulation) -> Simulation:
+def _created(simulation: Simulation, clock: Clock) -> Simulation:
+    """Return it with a name of its own."""
     return replace(
         simulation,
         name=f"simulations/{uuid.uuid4().hex}",
         state=SimulationState.QUEUED,
-        create_time=datetime.now(UTC),
+        create_time=clock.now(),
     )
-
-
-def _id_of(job: Job) -> str:
-    return job.simulation.name.removeprefix("simulations/")

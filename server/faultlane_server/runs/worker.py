@@ -1,13 +1,22 @@
-"""Brings one simulation to its end."""
+"""Brings one simulation to its end, or as far as the server lives."""
 
 import logging
-from pathlib import Path
+import threading
+from collections.abc import Callable
+from typing import NamedTuple
 
+from faultlane_server.runs.archive import Archive
+from faultlane_server.runs.asked import scenario_of
+from faultlane_server.runs.clock import Clock
 from faultlane_server.runs.engine import Engine, Simulator
+from faultlane_server.runs.errors import ModelChanged
+from faultlane_server.runs.guard import Guard, LimitReached
 from faultlane_server.runs.job import Job
-from faultlane_server.runs.recorder import LogKind, Recorder, TooManyRows
+from faultlane_server.runs.limits import Limits
+from faultlane_server.runs.recorder import AnotherRun, LogKind, Recorder, TooManyRows
 from faultlane_server.runs.simulation import Simulation
-from faultlane_server.store import LogError
+from faultlane_server.scenario import Scenario
+from faultlane_server.store import LogError, RegisterNotWritten
 
 logger = logging.getLogger(__name__)
 
@@ -16,18 +25,39 @@ class _Cancelled(Exception):
     """Somebody asked to end the simulation."""
 
 
-def work(job: Job, engine: Engine, directory: Path, rows_max: int) -> None:
-    """Simulate; whatever happens, the simulation has ended on return."""
-    job.start()
+class _Suspended(Exception):
+    """The server shuts down; the run goes on when it starts again."""
+
+
+class Workshop(NamedTuple):
+    """What every run needs."""
+
+    engine: Engine
+    archive: Archive
+    limits: Limits
+    clock: Clock
+    is_suspended: threading.Event
+
+
+def work(job: Job, shop: Workshop) -> None:
+    """Simulate; the simulation has ended on return, unless the server is about to end."""
     try:
-        recorder = Recorder(directory, job.simulation.digest, engine.model_version, rows_max)
-        job.publish_logs(recorder.paths)
-        _run(job, engine, recorder)
+        if not (job.simulation.ended or _has_twin(job, shop.archive)):
+            _run(job, shop)
+    except _Suspended:
+        logger.info("simulation suspended", extra=_who_and_how(job.simulation))
+        return
     except _Cancelled:
         job.end_cancelled()
+    except ModelChanged as error:
+        job.fail("MODEL_CHANGED", str(error))
     except TooManyRows as error:
         job.fail("ROWS_LIMIT", f"{error}: record less, or simulate a shorter time")
-    except LogError as error:
+    except LimitReached as error:
+        job.fail(error.reason, str(error))
+    except MemoryError as error:
+        job.fail("MEMORY", f"there is not enough memory for it: {error}")
+    except (LogError, RegisterNotWritten) as error:
         logger.error("%s: %s", job.simulation.name, error)
         job.fail("STORAGE", str(error))
     except Exception as error:
@@ -42,36 +72,96 @@ def _who_and_how(simulation: Simulation) -> dict[str, object]:
     return {"simulation": simulation.name, "state": state, "faults": simulation.progress.faults}
 
 
-def _run(job: Job, engine: Engine, recorder: Recorder) -> None:
+def _has_twin(job: Job, archive: Archive) -> bool:
+    """End a job at once whose equal has succeeded since it was queued."""
+    if job.simulation.options.skip_cache:
+        return False
+    with archive.twin_of(job.simulation.digest) as twin:
+        if twin and twin.log is not None:
+            job.publish_logs(archive.log_paths(twin.log))
+            job.succeed_as(twin)
+        return twin is not None
+
+
+def _run(job: Job, shop: Workshop) -> None:
+    scenario = scenario_of(job, shop.engine.model_version)
+    log = job.start(shop.archive.begin_log)
+    rows, byte_length, complete = (0, 0), 0, False
     try:
-        simulator = engine.simulator(job.scenario)
-        if not job.begin():
-            raise _Cancelled
+        recorder = Recorder(
+            shop.archive.log_dir(log),
+            job.simulation.digest,
+            shop.engine.model_version,
+            shop.limits.rows_max,
+        )
         try:
-            _advance(job, simulator, recorder)
+            job.publish_logs(shop.archive.log_paths(log))
+            simulator = _simulate(job, scenario, recorder, log, shop)
+            recorder.finish(durable=shop.archive.durable)
+            complete = True
         finally:
-            _flush(job, simulator, recorder)
+            rows = recorder.rows(LogKind.FAULTS), recorder.rows(LogKind.OPERATIONS)
+            byte_length = recorder.bytes
+            recorder.close()
     finally:
-        recorder.close()
+        shop.archive.end_log(log, byte_length, rows, complete=complete)
     job.succeed(simulator.summary())
 
 
-def _advance(job: Job, simulator: Simulator, recorder: Recorder) -> None:
+def _simulate(
+    job: Job, scenario: Scenario, recorder: Recorder, log: int, shop: Workshop
+) -> Simulator:
+    guard = Guard(
+        shop.limits.run,
+        job.simulation.options,
+        shop.clock,
+        lambda byte_length: _require_room(job, shop.archive, log, byte_length),
+    )
+    simulator = shop.engine.simulator(scenario)
+    if not job.begin():
+        raise _Cancelled
+    try:
+        _advance(job, simulator, recorder, _Watch(guard, shop.is_suspended.is_set))
+    finally:
+        _flush(job, simulator, recorder)
+    return simulator
+
+
+class _Watch(NamedTuple):
+    guard: Guard
+    is_suspended: Callable[[], bool]
+
+
+def _advance(job: Job, simulator: Simulator, recorder: Recorder, watch: _Watch) -> None:
     has_ended = False
     while not has_ended:
         if job.is_cancelled.is_set():
             raise _Cancelled
+        if watch.is_suspended():
+            raise _Suspended
         has_ended = simulator.advance()
-        recorder.take(*simulator.take_rows())
+        try:
+            recorder.take(*simulator.take_rows())
+        except AnotherRun as error:
+            raise AssertionError(f"a bug of the simulator: {error}") from error
+        watch.guard.check(simulator, recorder.bytes)
         if recorder.is_due():
             _flush(job, simulator, recorder)
 
 
 def _flush(job: Job, simulator: Simulator, recorder: Recorder) -> None:
-    recorder.flush()
-    job.progress(
-        now_ns=simulator.now_ns,
-        faults=simulator.faults,
-        fault_rows=recorder.rows(LogKind.FAULTS),
-        operation_rows=recorder.rows(LogKind.OPERATIONS),
-    )
+    try:
+        recorder.flush()
+    finally:
+        job.progress(
+            now_ns=simulator.now_ns,
+            faults=simulator.faults,
+            fault_rows=recorder.rows(LogKind.FAULTS),
+            operation_rows=recorder.rows(LogKind.OPERATIONS),
+        )
+
+
+def _require_room(job: Job, archive: Archive, log: int, byte_length: int) -> None:
+    archive.has_written(log, byte_length)
+    if lack := archive.why_no_room(job.simulation.owner):
+        raise LimitReached("DISK_QUOTA", f"{lack}: delete simulations, or record less")

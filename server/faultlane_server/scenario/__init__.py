@@ -2,7 +2,12 @@
 
 from faultlane_server.policy import RetryPolicy, RetryRule
 from faultlane_server.scenario.check import check
-from faultlane_server.scenario.hugetlb import Backing, is_private, mapping_page_bytes
+from faultlane_server.scenario.hugetlb import (
+    Backing,
+    content_page_bytes,
+    is_private,
+    mapping_page_bytes,
+)
 from faultlane_server.scenario.limits import LIMITS
 from faultlane_server.scenario.memory import reach_bytes
 from faultlane_server.scenario.tree import (
@@ -157,6 +162,7 @@ __all__ = [
     "Workload",
     "Zipf",
     "check",
+    "content_page_bytes",
     "is_private",
     "mapping_page_bytes",
     "reach_bytes",

@@ -50,3 +50,10 @@ def mapping_page_bytes(backing: Backing | None, machine: Machine) -> int:
     if isinstance(backing, HugetlbMapping) and machine.huge_pages is not None:
         return machine.huge_pages.page_bytes
     return machine.page_size_bytes
+
+
+def content_page_bytes(file: File, machine: Machine) -> int:
+    """Return the size of the pages of a file, on a machine that was checked."""
+    if file.kind == FileKind.HUGETLB and machine.huge_pages is not None:
+        return machine.huge_pages.page_bytes
+    return machine.page_size_bytes

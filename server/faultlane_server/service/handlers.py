@@ -1,7 +1,8 @@
 """Binds the methods of a servicer to the rpcs of a service.
 
 Everything that is the same for each rpc stands here: a request that cannot be
-read, an error that must become a status, and responses that are bytes already.
+read, whose call it is, an error that must become a status, and responses that are
+bytes already.
 """
 
 from contextlib import aclosing, suppress
@@ -14,6 +15,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from faultlane_server.scenario import Violation
 from faultlane_server.service.errors import InvalidRequest
+from faultlane_server.service.identity import identify
 from faultlane_server.service.status import Context, errors_as_status
 
 
@@ -41,6 +43,7 @@ def _handler(method: Any, rpc: MethodDescriptor) -> Any:
     async def answer(request: Message | _Unreadable, context: Context) -> Message | None:
         async with errors_as_status(context):
             _require_readable(request, rpc)
+            identify(context)
             response: Message = await method(request)
             return response
         return None
@@ -48,6 +51,7 @@ def _handler(method: Any, rpc: MethodDescriptor) -> Any:
     async def stream(request: Message | _Unreadable, context: Context) -> None:
         async with errors_as_status(context):
             _require_readable(request, rpc)
+            identify(context)
             async with aclosing(method(request)) as responses:
                 with suppress(grpc.aio.InternalError):  # nobody reads any more
                     async for response in responses:

@@ -4,24 +4,38 @@ import asyncio
 import tempfile
 import threading
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Self
 
-from faultlane_server.runs import Engine, Limits, ShuttingDown, compiled_engine, default_workers
+from faultlane_server.runs import (
+    Clock,
+    Engine,
+    Limits,
+    ShuttingDown,
+    compiled_engine,
+    default_workers,
+)
 from faultlane_server.service.server import Options, Server
 
 
 class LocalServer:
     """A server on a port of the loopback interface, in a thread of its own.
 
-    Its logs are kept in a private directory that `close` removes.
+    It keeps everything in `directory`, or else in a private one that `close` removes.
     """
 
     def __init__(
-        self, workers: int | None = None, engine: Engine | None = None, limits: Limits | None = None
+        self,
+        workers: int | None = None,
+        engine: Engine | None = None,
+        limits: Limits | None = None,
+        directory: Path | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._engine = engine
+        self._kept_in = directory
+        self._clock = clock
         self._limits = limits or Limits(workers or default_workers())
         self._address: Future[str] = Future()
         self._loaded: Future[None] = Future()
@@ -78,10 +92,22 @@ class LocalServer:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        with tempfile.TemporaryDirectory(prefix="faultlane-") as directory:
+        with _directory(self._kept_in) as directory:
             self.directory = Path(directory)
-            options = Options("127.0.0.1:0", self.directory, self._limits)
+            options = Options(
+                "127.0.0.1:0",
+                self.directory,
+                self._limits,
+                self._clock,
+                is_private=self._kept_in is None,
+            )
             server = Server(self._engine or compiled_engine(), options)
             await server.run(
                 self._stop, self._address.set_result, lambda: self._loaded.set_result(None)
             )
+
+
+def _directory(kept_in: Path | None) -> AbstractContextManager[str | Path]:
+    if kept_in is None:
+        return tempfile.TemporaryDirectory(prefix="faultlane-")
+    return nullcontext(kept_in)

@@ -14,12 +14,13 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from faultlane.v1 import catalog_service_pb2, simulation_service_pb2
-from faultlane_server.runs import Engine, Limits, Runs
+from faultlane_server.runs import Clock, Engine, Limits, Runs
 from faultlane_server.scenario import LIMITS
 from faultlane_server.service.catalog import CatalogServicer
 from faultlane_server.service.handlers import handlers_of
-from faultlane_server.service.requests import BATCH_ROWS_MAX
+from faultlane_server.service.requests import BATCH_ROWS_MAX, PAGE_SIZE_MAX
 from faultlane_server.service.simulations import SimulationServicer
+from faultlane_server.service.translate import scenario_from_bytes
 from faultlane_server.store import LOG_FORMAT
 
 REQUEST_BYTES_MAX = 16 << 20
@@ -37,11 +38,13 @@ _OPTIONS = [
 
 
 class Options(NamedTuple):
-    """Where a server listens, where it keeps its logs, and how much it takes on."""
+    """Where a server listens, where it keeps everything, and how much it takes on."""
 
     address: str
     data_dir: Path
     limits: Limits
+    clock: Clock | None = None  # None: the machine's
+    is_private: bool = False  # removed at the end: nothing in it has to outlive a loss of power
 
 
 class CannotListen(Exception):
@@ -53,7 +56,14 @@ class Server:
 
     def __init__(self, engine: Engine, options: Options) -> None:
         _keep_memory()
-        self.runs = Runs(engine, options.data_dir / "simulations", options.limits)
+        self.runs = Runs(
+            engine,
+            options.data_dir,
+            options.limits,
+            scenario_from_bytes,
+            options.clock,
+            durable=not options.is_private,
+        )
         self._options = options
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(options=_OPTIONS)
@@ -85,7 +95,7 @@ class Server:
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
     async def stop(self) -> None:
-        """End what runs, tell who listens, and close."""
+        """Tell who listens, let what runs stop where it is, and close."""
         await self._health.enter_graceful_shutdown()
         self.runs.drain()
         await self._server.stop(STOP_GRACE_S)
@@ -143,16 +153,34 @@ async def _in_daemon_thread(work: Callable[[], None]) -> None:
 
 
 def _info(runs: Runs) -> catalog_service_pb2.GetServerInfoResponse:
+    limits = runs.limits
     return catalog_service_pb2.GetServerInfoResponse(
         version=version("faultlane"),
         model_version=runs.engine.model_version,
         log_format=LOG_FORMAT,
-        workers=runs.limits.workers,
+        workers=limits.workers,
         limits={
             **LIMITS,
+            "threads": limits.run.threads_max,
+            "vmas": limits.run.vmas_max,
+            "pages": limits.run.pages_max,
+            "run_memory_bytes": limits.run.memory_bytes_max,
+            "run_faults": limits.run.faults_max,
+            "run_events": limits.run.events_max,
+            "run_timeout_ms": int(limits.run.seconds_max * 1000),
             "batch_rows": BATCH_ROWS_MAX,
-            "log_rows": runs.limits.rows_max,
-            "queued_simulations": runs.limits.queued_max,
+            "log_rows": limits.rows_max,
+            "logs_bytes": limits.disk.bytes_max,
+            "logs_bytes_of_owner": limits.disk.owner_bytes_max,
+            "logs_kept_bytes": limits.disk.retain_bytes,
+            "logs_kept_s": int(limits.disk.retain_s),
+            "ended_simulations": limits.disk.retain_simulations,
+            "queued_simulations": limits.queued_max,
+            "faults_being_explained": limits.explained_max,
+            "queued_simulations_of_owner": limits.owner.queued_max,
+            "running_simulations_of_owner": limits.owner.running_max,
+            "streams_of_owner": limits.owner.streams_max,
+            "page_size": PAGE_SIZE_MAX,
             "request_bytes": REQUEST_BYTES_MAX,
         },
     )

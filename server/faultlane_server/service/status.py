@@ -2,7 +2,7 @@
 
 import logging
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, TypeAlias
 
@@ -15,6 +15,8 @@ from google.rpc.status_pb2 import Status
 
 from faultlane_server.explanation import NotReproduced
 from faultlane_server.runs import (
+    DiskFull,
+    LogExpired,
     ModelChanged,
     NoFaults,
     NoSuchFault,
@@ -23,18 +25,22 @@ from faultlane_server.runs import (
     NotReady,
     OffsetOutOfRange,
     QueueFull,
+    RegisterNotWritten,
     RequestIdTaken,
     ShuttingDown,
+    TooLarge,
     TooManyExplained,
+    TooManyStreams,
 )
 from faultlane_server.scenario import Violation
 from faultlane_server.service.errors import InvalidRequest, NoSuchPreset
-from faultlane_server.store import CorruptLog
+from faultlane_server.store import CorruptLog, WrongLogFormat
 
 DOMAIN = "faultlane"
 STATUS_BYTES_MAX = 6000  # larger trailers are lost on the way
 MESSAGE_CHARACTERS_MAX = 500
 RETRY_LOADING_S = 1.0
+RETRY_STORAGE_S = 10.0
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
@@ -45,6 +51,7 @@ class _Rule(NamedTuple):
     code: grpc.StatusCode
     reason: str
     details: Callable[[Any], Sequence[Message]]
+    metadata: Callable[[Any], Mapping[str, str]] = lambda _: {}  # of the ErrorInfo
 
 
 def _bad_request(error: InvalidRequest) -> list[Message]:
@@ -63,12 +70,33 @@ def _taken(error: RequestIdTaken) -> list[Message]:
     return [_resource("faultlane.v1.Simulation", error.name)]
 
 
-def _queue_full(error: QueueFull | TooManyExplained) -> list[Message]:
+def _not_ended(error: NotEnded) -> list[Message]:
+    return [_resource("faultlane.v1.Simulation", error.name)]
+
+
+def _later(error: QueueFull | TooManyStreams | TooManyExplained | DiskFull) -> list[Message]:
     return [_retry_after(error.retry_after_s)]
+
+
+def _too_large(error: TooLarge) -> list[Message]:
+    failure = details.QuotaFailure()
+    for excess in error.excesses:
+        failure.violations.add(
+            subject=excess.what, description=f"want at most {excess.most}, got {excess.got}"
+        )
+    return [failure]
+
+
+def _earliest(error: LogExpired) -> dict[str, str]:
+    return {"earliest_offset": str(error.earliest)}
 
 
 def _not_ready(_: NotReady) -> list[Message]:
     return [_retry_after(RETRY_LOADING_S)]
+
+
+def _storage(_: RegisterNotWritten) -> list[Message]:
+    return [_retry_after(RETRY_STORAGE_S)]
 
 
 def _no_details(_: Exception) -> list[Message]:
@@ -81,13 +109,19 @@ STATUS_OF: dict[type[Exception], _Rule] = {
     NoSuchPreset: _Rule(grpc.StatusCode.NOT_FOUND, "NO_SUCH_PRESET", _no_such_preset),
     RequestIdTaken: _Rule(grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_TAKEN", _taken),
     OffsetOutOfRange: _Rule(grpc.StatusCode.OUT_OF_RANGE, "OFFSET_OUT_OF_RANGE", _no_details),
+    NotEnded: _Rule(grpc.StatusCode.FAILED_PRECONDITION, "NOT_ENDED", _not_ended),
+    LogExpired: _Rule(grpc.StatusCode.OUT_OF_RANGE, "LOG_EXPIRED", _no_details, _earliest),
     NoSuchFault: _Rule(grpc.StatusCode.OUT_OF_RANGE, "NO_SUCH_FAULT", _no_details),
     NoFaults: _Rule(grpc.StatusCode.FAILED_PRECONDITION, "NO_FAULTS", _no_details),
-    NotEnded: _Rule(grpc.StatusCode.FAILED_PRECONDITION, "NOT_ENDED", _no_details),
     ModelChanged: _Rule(grpc.StatusCode.FAILED_PRECONDITION, "MODEL_CHANGED", _no_details),
     NotReproduced: _Rule(grpc.StatusCode.FAILED_PRECONDITION, "NOT_REPRODUCED", _no_details),
-    TooManyExplained: _Rule(grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_EXPLAINED", _queue_full),
-    QueueFull: _Rule(grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL", _queue_full),
+    QueueFull: _Rule(grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL", _later),
+    TooManyStreams: _Rule(grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS", _later),
+    TooManyExplained: _Rule(grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_EXPLAINED", _later),
+    DiskFull: _Rule(grpc.StatusCode.RESOURCE_EXHAUSTED, "DISK_FULL", _later),
+    TooLarge: _Rule(grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_LARGE", _too_large),
+    RegisterNotWritten: _Rule(grpc.StatusCode.UNAVAILABLE, "STORAGE", _storage),
+    WrongLogFormat: _Rule(grpc.StatusCode.FAILED_PRECONDITION, "WRONG_LOG_FORMAT", _no_details),
     NotReady: _Rule(grpc.StatusCode.UNAVAILABLE, "NOT_READY", _not_ready),
     ShuttingDown: _Rule(grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN", _no_details),
     CorruptLog: _Rule(grpc.StatusCode.DATA_LOSS, "CORRUPT_LOG", _no_details),
@@ -111,7 +145,7 @@ def status_of(error: Exception) -> tuple[grpc.StatusCode, Status]:
     rule = STATUS_OF.get(type(error))
     if rule is None:
         return grpc.StatusCode.INTERNAL, _internal(error)
-    info = details.ErrorInfo(reason=rule.reason, domain=DOMAIN)
+    info = details.ErrorInfo(reason=rule.reason, domain=DOMAIN, metadata=rule.metadata(error))
     return rule.code, _status(rule.code, str(error), [info, *rule.details(error)])
 
 

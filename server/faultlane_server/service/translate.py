@@ -13,12 +13,14 @@ from faultlane.v1 import (
     simulation_service_pb2,
 )
 from faultlane_server.explanation import FaultStep
-from faultlane_server.runs import Explained, LogKind, Simulation
+from faultlane_server.runs import Estimate, Explained, LogKind, Simulation
 from faultlane_server.scenario import InvalidScenario, Scenario, Violation, check
 from faultlane_server.service.errors import InvalidRequest
 from faultlane_server.service.reader import MESSAGES_MAX, ScenarioReader, TooManyMessages
 from faultlane_server.service.wire import batch_bytes
 from faultlane_server.summary import Summary
+
+UINT64_MAX = 2**64 - 1
 
 
 def scenario_from_wire(message: scenario_pb2.Scenario | None) -> Scenario:
@@ -52,12 +54,36 @@ def simulation_to_wire(simulation: Simulation) -> simulation_pb2.Simulation:
         progress=simulation_pb2.Progress(
             **asdict(simulation.progress), horizon_ns=simulation.horizon_ns
         ),
+        log_expired=simulation.log_expired,
     )
+    message.options.CopyFrom(simulation_pb2.RunOptions(**asdict(simulation.options)))
     if simulation.summary:
         message.summary.CopyFrom(summary_to_wire(simulation.summary))
     if simulation.error:
         message.error.CopyFrom(simulation_pb2.RunError(**asdict(simulation.error)))
     return message
+
+
+def scenario_from_bytes(content: bytes) -> Scenario:
+    """Return the checked scenario of what somebody asked for earlier."""
+    return scenario_from_wire(scenario_pb2.Scenario.FromString(content))
+
+
+def estimate_to_wire(estimate: Estimate) -> simulation_service_pb2.CostEstimate:
+    """Return the message for an estimate."""
+    return simulation_service_pb2.CostEstimate(
+        threads=estimate.threads,
+        vmas=estimate.vmas,
+        pages=estimate.pages,
+        memory_bytes=estimate.memory_bytes,
+        touches=_capped(estimate.touches),
+        fault_log_bytes_max=_capped(estimate.fault_log_bytes_max),
+    )
+
+
+def _capped(count: int | None) -> int | None:
+    """Return the count, or the largest that the wire can tell."""
+    return None if count is None else min(count, UINT64_MAX)
 
 
 def summary_to_wire(summary: Summary) -> simulation_pb2.Summary:

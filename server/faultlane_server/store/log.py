@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-LOG_FORMAT = 2
+LOG_FORMAT = 3  # since 3 a log has an index beside it
 BLOCK_ROWS_MAX = 8192  # a message with as many rows as is usual is one block
 PIECE_BYTES = 4096  # what a checksum is folded to
 
@@ -98,7 +98,7 @@ def pack_header(header: LogHeader) -> bytes:
 def unpack_header(start: bytes) -> tuple[LogHeader, int]:
     """Return the header in the first bytes of a file, and how long it is."""
     if len(start) < _PREFIX.size:
-        raise WrongLogFormat("the file is too short for a log")
+        raise CorruptLog("the file is too short for a log")
     magic, log_format, length = _PREFIX.unpack_from(start)
     if magic != FILE_MAGIC:
         raise WrongLogFormat("the file does not begin like a log")

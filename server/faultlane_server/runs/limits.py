@@ -1,0 +1,59 @@
+"""How much a server takes on. What goes beyond is refused or ended, and harms nobody else."""
+
+import os
+from typing import NamedTuple
+
+from faultlane_server.scenario import LIMITS
+
+GIB = 1 << 30
+DAY_S = 24 * 3600.0
+
+
+def default_workers() -> int:
+    """One CPU is left to gRPC and to whoever reads."""
+    return max(1, (os.cpu_count() or 1) - 1)
+
+
+class RunLimits(NamedTuple):
+    """What one run may need."""
+
+    threads_max: int = LIMITS["threads"]
+    vmas_max: int = LIMITS["vmas"]
+    pages_max: int = LIMITS["pages"]
+    memory_bytes_max: int = 2 * GIB
+    faults_max: int = 10**9
+    events_max: int = 10**11
+    seconds_max: float = 3600.0
+
+
+class OwnerLimits(NamedTuple):
+    """What one owner may have at once."""
+
+    queued_max: int = 256
+    running_max: int = 1024
+    streams_max: int = 1024
+
+
+class DiskLimits(NamedTuple):
+    """How much room logs may take, and when they go."""
+
+    bytes_max: int = 32 * GIB  # of all logs, and of the register of simulations
+    owner_bytes_max: int = 32 * GIB  # of the logs that one owner has a simulation with
+    free_bytes_min: int = GIB // 4  # left to everybody else on the file system
+    retain_bytes: int = 16 * GIB  # beyond, logs go that were used the longest ago
+    retain_s: float = 30 * DAY_S  # older logs go
+    retain_simulations: int = 10_000  # beyond, the oldest ended simulations are forgotten
+
+
+class Limits(NamedTuple):
+    """How much a server takes on."""
+
+    workers: int
+    queued_max: int = 256
+    rows_max: int = 10_000_000  # in one log
+    heartbeat_s: float = 5.0  # how long a stream is silent at most
+    explained_max: int = 16  # faults that are being explained, or wait for it
+    run: RunLimits = RunLimits()
+    owner: OwnerLimits = OwnerLimits()
+    disk: DiskLimits = DiskLimits()
+    sweep_s: float = 60.0  # how often it is looked for logs that may go

@@ -1,0 +1,33 @@
+"""How many streams each owner has open."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from faultlane_server.runs.errors import TooManyStreams
+
+RETRY_AFTER_S = 1.0
+
+
+class Streams:
+    """Counts streams while they are open."""
+
+    def __init__(self, most_of_owner: int) -> None:
+        self._most = most_of_owner
+        self._open: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def one_of(self, owner: str) -> Iterator[None]:
+        """Let an owner have one more, unless that is too many."""
+        with self._lock:
+            if self._open[owner] >= self._most:
+                raise TooManyStreams(self._open[owner], RETRY_AFTER_S)
+            self._open[owner] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open[owner] -= 1
+                self._open += Counter()  # without those who have none

@@ -1,0 +1,170 @@
+"""Equal runs have equal logs, so one log is enough; and nobody notices but the disk."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from faultlane.v1.simulation_pb2 import RunOptions, SimulationState
+from faultlane_server.runs import Engine, Limits
+from tests.service.fake import (
+    PATIENCE_S,
+    Gate,
+    Servers,
+    an_engine,
+    cancel,
+    create,
+    delete,
+    get,
+    knows_owners,
+    run,
+    starts,
+    starts_of_run,
+    wait,
+)
+
+SUCCEEDED = SimulationState.SIMULATION_STATE_SUCCEEDED
+AGAIN = RunOptions(skip_cache=True)
+
+
+class Runs:
+    """Counts how often anything was simulated."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+
+    def engine(self, **of_engine: Any) -> Engine:
+        return an_engine(on_begin=self._begin, **of_engine)
+
+    def _begin(self) -> None:
+        self.begun += 1
+
+
+@pytest.fixture
+def runs() -> Runs:
+    return Runs()
+
+
+def logs(directory: Path) -> int:
+    return len(list(directory.glob("logs/*")))
+
+
+def test_an_equal_simulation_has_ended_when_it_is_created(servers: Servers, runs: Runs) -> None:
+    server = servers.server(runs.engine())
+    peer = servers.peer(server.address)
+    first = get(peer, run(peer).name)
+
+    second = create(peer)
+
+    assert second.name != first.name
+    assert second.state == SUCCEEDED
+    assert (second.summary, second.progress) == (first.summary, first.progress)
+    assert starts(peer, second.name) == starts_of_run(3)
+    assert second.create_time.ToNanoseconds() <= second.end_time.ToNanoseconds()
+    assert (runs.begun, logs(server.directory)) == (1, 1)
+
+
+def test_whoever_wants_a_log_of_his_own_has_one(servers: Servers, runs: Runs) -> None:
+    server = servers.server(runs.engine())
+    peer = servers.peer(server.address)
+
+    names = [run(peer, options=AGAIN).name for _ in range(2)]
+
+    assert [starts(peer, name) for name in names] == [starts_of_run(3)] * 2
+    assert (runs.begun, logs(server.directory)) == (2, 2)
+
+
+def test_an_equal_one_waits_for_the_one_that_runs_and_others_do_not(servers: Servers) -> None:
+    gate, begun = Gate(), []
+
+    def on_begin() -> None:
+        begun.append(1)
+        if len(begun) == 1:
+            gate.pass_through()
+
+    server = servers.server(an_engine(on_begin=on_begin), Limits(workers=3))
+    peer = servers.peer(server.address)
+    first = create(peer).name
+    assert gate.reached.wait(PATIENCE_S)
+
+    equal = create(peer).name
+    other = run(peer, seed=2)
+
+    assert get(peer, equal).state == SimulationState.SIMULATION_STATE_QUEUED
+    assert other.state == SUCCEEDED
+    gate.opened.set()
+    assert wait(peer, equal).state == wait(peer, first).state == SUCCEEDED
+    assert starts(peer, equal) == starts_of_run(3)
+    assert len(begun) == logs(server.directory) == 2
+
+
+def test_an_equal_one_runs_if_the_one_it_waited_for_is_cancelled(servers: Servers) -> None:
+    begun = threading.Event()
+
+    def on_slice(_: int) -> None:
+        if not begun.is_set():
+            begun.set()
+            gate.pass_through()
+
+    gate = Gate()
+    peer = servers.start(an_engine(on_slice=on_slice), Limits(workers=2))
+    first = create(peer).name
+    assert begun.wait(PATIENCE_S)
+    second = create(peer).name
+    threading.Thread(target=lambda: cancel(peer, first)).start()
+
+    gate.opened.set()
+
+    assert wait(peer, second).state == SUCCEEDED
+    assert starts(peer, second) == starts_of_run(3)
+
+
+def test_a_failed_run_is_not_shared(servers: Servers, runs: Runs) -> None:
+    peer = servers.start(runs.engine(slices=9), Limits(1, rows_max=1500))
+
+    assert [run(peer).error.reason for _ in range(2)] == ["ROWS_LIMIT"] * 2
+    assert runs.begun == 2
+
+
+def test_a_log_goes_with_the_last_simulation_that_has_it(servers: Servers) -> None:
+    server = servers.server()
+    peer = servers.peer(server.address)
+    first, second = run(peer).name, create(peer).name
+
+    delete(peer, first)
+    assert starts(peer, second) == starts_of_run(3)
+
+    delete(peer, second)
+    assert logs(server.directory) == 0
+
+
+def test_owners_share_a_log_and_delete_their_own_simulation(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    knows_owners(monkeypatch)
+    server = servers.server()
+    alice, bob = (servers.peer(server.address, owner) for owner in ("alice", "bob"))
+    hers, his = run(alice).name, create(bob).name
+
+    delete(alice, hers)
+
+    assert starts(bob, his) == starts_of_run(3)
+    assert logs(server.directory) == 1
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "no index"])
+def test_a_damaged_log_is_not_shared(servers: Servers, runs: Runs, damage: str) -> None:
+    server = servers.server(runs.engine())
+    peer = servers.peer(server.address)
+    run(peer)
+    (log,) = server.directory.glob("logs/*/faults.log")
+    if damage == "missing":
+        log.unlink()
+    elif damage == "cut":
+        log.with_suffix(".index").write_bytes(b"")
+    else:
+        log.with_suffix(".index").unlink()
+
+    assert starts(peer, run(peer).name) == starts_of_run(3)
+    assert runs.begun == 2
