@@ -21,7 +21,7 @@ from faultlane_server.codes import NOBODY, FaultLock
 from faultlane_server.engine import Simulator, run
 from faultlane_server.engine.conservation import assert_conserved
 from faultlane_server.engine.memory.writeback import FLUSHER
-from faultlane_server.engine.queue import NEVER_NS, Kind, id_of, kind_of
+from faultlane_server.engine.queue import NEVER_NS, Kind, id_of, kind_of, soonest_ns
 from faultlane_server.engine.run import Stop
 from faultlane_server.engine.world import (
     Blame,
@@ -175,6 +175,8 @@ class Player:
             self._let_time_pass()
             return
         self._queue["chosen"] = self._scheduled()[move]
+        if move.kind == Kind.CPU:  # its burst ends when the event happens, and not in between
+            self._cpus["until_ns"][move.ident] = soonest_ns(self.world.queue)
         with np.errstate(over="ignore"):
             run.step(self.worlds, 1)
 

@@ -19,7 +19,7 @@ def test_under_mainline_urgent_faults_wait_for_a_holder_that_does_not_run(seed):
 
 def inverted_ns(seed, policy):
     victims = simulated(PRESET, policy, seed).blame.victims
-    return sum(row.inversion_total_ns for row in victims if row.waiter.group == "render")
+    return sum(row.inversion_total_ns for row in victims if row.waiter.group == "app/render")
 
 
 def test_nearly_all_that_time_somebody_less_urgent_is_to_blame(seed):
