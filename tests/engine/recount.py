@@ -110,9 +110,9 @@ ELSEWHERE = PTE_SWAP | PTE_MIGRATION | PTE_DEVICE_PRIVATE | PTE_DEVICE_EXCLUSIVE
 
 
 THREAD = (
-    "step cut_step state cpu behind mm cause timer in_fault in_operation vma held invalidate_held file"
-    " folio generation ra_step written_folio op_kind op_file op_at op_folio page process walks_mm"
-    " in_hand copy_in_hand in_swap_line fault_mutex huge_in_hand"
+    "step cut_step state cpu behind mm cause timer in_fault in_operation vma held invalidate_held"
+    " file folio generation ra_step written_folio op_kind op_file op_at op_folio page process"
+    " walks_mm in_hand copy_in_hand in_swap_line fault_mutex huge_in_hand"
     " policy weight virtual_ns virtual_deadline_ns is_late is_delayed"
 )
 RWSEM = "writer readers first spin_first"
