@@ -1,27 +1,5 @@
-"""Servers that end with the test."""
+"""Servers that end with the test, as the tests of the service have them."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack
+from tests.service.conftest import module_servers, peer, servers
 
-import pytest
-
-from tests.service.fake import Peer, Servers
-
-
-@pytest.fixture
-def servers() -> Iterator[Servers]:
-    with ExitStack() as stack:
-        yield Servers(stack)
-
-
-@pytest.fixture(scope="module")
-def module_servers() -> Iterator[Servers]:
-    """The same for what all tests of a module share."""
-    with ExitStack() as stack:
-        yield Servers(stack)
-
-
-@pytest.fixture
-def peer(servers: Servers) -> Peer:
-    """A peer of a server that is ready and whose runs have three slices."""
-    return servers.start()
+__all__ = ["module_servers", "peer", "servers"]
