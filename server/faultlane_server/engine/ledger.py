@@ -64,13 +64,19 @@ def chain(world, waiter, node, ns, is_aside):
         row.key = key
         row.waiter = waiter
         row.node = node
-    row.waits += 1
-    row.wait_ns += ns
-    row.wait_ns_max = max(row.wait_ns_max, ns)
+    _add(row, ns)
     if is_aside:
         row.aside_waits += 1
         row.aside_ns += ns
     return place
+
+
+@compiled
+def _add(row, ns):
+    """Count a wait, or a part of one."""
+    row.waits += 1
+    row.wait_ns += ns
+    row.wait_ns_max = max(row.wait_ns_max, ns)
 
 
 @compiled
@@ -98,9 +104,7 @@ def edge(world, waiter, kind, holder, ns):
         row.waiter = waiter
         row.kind = kind
         row.holder = holder
-    row.waits += 1
-    row.wait_ns += ns
-    row.wait_ns_max = max(row.wait_ns_max, ns)
+    _add(row, ns)
 
 
 @compiled
@@ -108,9 +112,7 @@ def wait(world, thread, waiter, now_ns, ns, inverted_ns):
     """Write down what a wait was to who waited."""
     sleeper = world.threads[thread]
     row = world.blame.waiters[waiter]
-    row.waits += 1
-    row.wait_ns += ns
-    row.wait_ns_max = max(row.wait_ns_max, ns)
+    _add(row, ns)
     if sleeper.state == ThreadState.BLOCKED and sleeper.cause != Cause.USERFAULTFD:
         row.asleep_ns += ns
         row.asleep_ns_max = max(row.asleep_ns_max, now_ns - sleeper.blocked_ns)
