@@ -528,13 +528,7 @@ def _settle_to(world, thread, end_ns):
     """Charge a thread up to the end of the run, and not beyond."""
     row = world.threads[thread]
     if row.state == ThreadState.RUNNING:
-        cpu = world.cpus[row.cpu]
-        excess_ns = cpu.until_ns - end_ns
-        stall_ns = min(excess_ns, row.pending_stall_ns)
-        reclaim_ns = min(excess_ns - stall_ns, row.pending_reclaim_ns)
-        row.wait_ns[Cause.LOCK_WORD] -= stall_ns
-        row.wait_ns[Cause.RECLAIM] -= reclaim_ns
-        row.wait_ns[row.pending_cause] -= excess_ns - stall_ns - reclaim_ns
+        sched.take_back(world, thread, end_ns)
     else:
         row.wait_ns[row.cause] += end_ns - row.since_ns
     if row.state == ThreadState.BLOCKED or row.state == ThreadState.SPINNING:

@@ -204,18 +204,30 @@ def cut_off(world, thread, now_ns):
     It owes that from now on, and goes on with it when it has a CPU again.
     """
     runner = world.threads[thread]
-    left_ns = world.cpus[runner.cpu].until_ns - now_ns
-    stall_ns = min(left_ns, runner.pending_stall_ns)
-    reclaim_ns = min(left_ns - stall_ns, runner.pending_reclaim_ns)
-    cpu_ns = left_ns - stall_ns - reclaim_ns
-    runner.wait_ns[Cause.CPU] -= cpu_ns
-    runner.wait_ns[Cause.LOCK_WORD] -= stall_ns
-    runner.wait_ns[Cause.RECLAIM] -= reclaim_ns
+    cpu_ns, stall_ns, reclaim_ns = take_back(world, thread, now_ns)
     runner.owed_ns += cpu_ns
     runner.stall_ns += stall_ns
     runner.reclaim_owed_ns += reclaim_ns
     runner.cut_step = runner.step
     runner.step = Step.RESUME
+
+
+@compiled
+def take_back(world, thread, now_ns):
+    """Charge a thread that has a CPU up to now, and not until its burst is over.
+
+    Returns what it was charged for the rest: CPU time or for the switch to it, for lock words,
+    and for reclaim. These come last, in the reverse order.
+    """
+    runner = world.threads[thread]
+    left_ns = world.cpus[runner.cpu].until_ns - now_ns
+    stall_ns = min(left_ns, runner.pending_stall_ns)
+    reclaim_ns = min(left_ns - stall_ns, runner.pending_reclaim_ns)
+    other_ns = left_ns - stall_ns - reclaim_ns
+    runner.wait_ns[runner.pending_cause] -= other_ns
+    runner.wait_ns[Cause.LOCK_WORD] -= stall_ns
+    runner.wait_ns[Cause.RECLAIM] -= reclaim_ns
+    return other_ns, stall_ns, reclaim_ns
 
 
 @compiled

@@ -5,6 +5,8 @@ import numpy as np
 from faultlane_server.codes import SchedPolicy
 from faultlane_server.engine.fair import WEIGHT
 from faultlane_server.scenario import Scheduling
+from faultlane_server.scenario.limits import NICE_LEAST, NICE_MAX
+from faultlane_server.scenario.scheduling import REAL_TIME
 
 # sched_prio_to_weight[], from nice -20 to nice 19 (kernel/sched/core.c): a level is 10 % of a
 # CPU that two threads share.
@@ -14,8 +16,7 @@ WEIGHTS = (
     *(1024, 820, 655, 526, 423, 335, 272, 215, 172, 137),
     *(110, 87, 70, 56, 45, 36, 29, 23, 18, 15),
 )
-NICE_LEAST = -20
-REAL_TIME = 100  # above all nice levels
+PRIORITY_REAL_TIME = 100  # above all nice levels
 WEIGHT_IDLE = 3  # WEIGHT_IDLEPRIO
 RR_SLICE_NS = 100_000_000  # RR_TIMESLICE
 
@@ -37,6 +38,6 @@ def _priority(scheduling: Scheduling) -> int:
     """Return how urgent threads are: 0 for SCHED_IDLE, 1 to 40 by nice level, above by priority."""
     if scheduling.policy == SchedPolicy.IDLE:
         return 0
-    if scheduling.policy in (SchedPolicy.FIFO, SchedPolicy.RR):
-        return REAL_TIME + scheduling.rt_priority
-    return len(WEIGHTS) + NICE_LEAST - scheduling.nice
+    if scheduling.policy in REAL_TIME:
+        return PRIORITY_REAL_TIME + scheduling.rt_priority
+    return NICE_MAX + 1 - scheduling.nice
