@@ -119,8 +119,8 @@ def serve(
         typer.Option(
             envvar="FAULTLANE_RUN_MEMORY_MIB_MAX",
             min=1,
-            show_default="2048",
-            help="MiB of memory that a run may need.",
+            show_default="2048, or what the machine has for each worker",
+            help="MiB of memory that a run may take.",
         ),
     ] = None,
     run_threads_max: Annotated[

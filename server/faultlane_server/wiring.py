@@ -38,7 +38,7 @@ async def _serve(settings: Settings, directory: Path) -> None:
 
 def _limits(settings: Settings) -> Limits:
     """Return the limits with what the settings say of them."""
-    limits = Limits(default_workers())
+    limits = Limits.of_machine(int(settings.limits.get("workers") or default_workers()))
     for path, value in settings.limits.items():
         if value is not None:
             limits = _with(limits, path.split("."), value)

@@ -216,12 +216,13 @@ def an_engine(
     on_begin: Callable[[], None] = lambda: None,
     model_version: int = MODEL_VERSION,
     explain: Explain = explain_at_once,
+    memory_of: Callable[[Any], int] = lambda _: 0,
 ) -> Engine:
     def begin(scenario: Scenario) -> FakeSimulator:
         on_begin()
         return FakeSimulator(scenario, slices, on_slice)
 
-    return Engine(model_version, warm_up, begin, explain)
+    return Engine(model_version, warm_up, begin, explain, memory_of)
 
 
 class Gate:

@@ -13,6 +13,7 @@ from faultlane.v1 import simulation_service_pb2 as pb
 from faultlane.v1.simulation_pb2 import RunOptions, SimulationState
 from faultlane_server.engine import world
 from faultlane_server.runs import Limits, OwnerLimits, RunLimits, estimate
+from faultlane_server.runs.memory import machine_bytes
 from faultlane_server.runs.queue import FairQueue
 from tests.service.fake import (
     PATIENCE_S,
@@ -222,6 +223,38 @@ def test_a_run_without_memory_fails_and_the_one_beside_it_does_not(servers: Serv
     assert (failed.state, failed.error.reason) == (FAILED, "MEMORY")
     gate.opened.set()
     assert wait(peer, beside).state == SUCCEEDED
+
+
+def test_a_run_that_takes_too_much_memory_fails_and_the_one_beside_it_does_not(
+    servers: Servers,
+) -> None:
+    """It is looked at twice a second, whatever was estimated before."""
+    time = Steady()
+    taken = {1: iter(range(0, 10**9, 2 * 10**7)), 2: iter([0] * 999)}
+    engine = an_engine(
+        slices=60,
+        on_slice=lambda _: time.go_on(0.25),
+        memory_of=lambda simulator: next(taken[simulator._seed]),
+    )
+    limits = Limits(workers=2, run=RunLimits(memory_bytes_max=100_000_000))
+    peer = servers.start(engine, limits, clock=time.clock())
+    beside = create(peer, seed=2).name
+
+    failed = run(peer, seed=1)
+
+    assert (failed.state, failed.error.reason) == (FAILED, "MEMORY_LIMIT")
+    assert "120000000 bytes of memory, of 100000000" in failed.error.message
+    rows = starts(peer, failed.name)
+    assert 0 < len(rows) < 60_000
+    assert rows == starts_of_run(60)[: len(rows)]
+    assert wait(peer, beside).state == SUCCEEDED
+
+
+def test_all_runs_at_once_fit_into_the_memory_of_the_machine() -> None:
+    for workers in (1, 4, 1000):
+        limit = Limits.of_machine(workers).run.memory_bytes_max
+        assert 0 < limit * workers < machine_bytes()
+        assert limit <= 2 << 30
 
 
 @pytest.mark.parametrize(

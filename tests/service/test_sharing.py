@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
+from faultlane.v1 import simulation_service_pb2 as pb
+from faultlane.v1.explanation_pb2 import FaultChoice
 from faultlane.v1.simulation_pb2 import RunOptions, SimulationState
 from faultlane_server.runs import Engine, Limits
 from tests.service.fake import (
     PATIENCE_S,
     Gate,
+    Peer,
     Servers,
     an_engine,
     cancel,
@@ -25,6 +28,7 @@ from tests.service.fake import (
 )
 
 SUCCEEDED = SimulationState.SIMULATION_STATE_SUCCEEDED
+CANCELLED = SimulationState.SIMULATION_STATE_CANCELLED
 AGAIN = RunOptions(skip_cache=True)
 
 
@@ -97,6 +101,106 @@ def test_an_equal_one_waits_for_the_one_that_runs_and_others_do_not(servers: Ser
     assert wait(peer, equal).state == wait(peer, first).state == SUCCEEDED
     assert starts(peer, equal) == starts_of_run(3)
     assert len(begun) == logs(server.directory) == 2
+
+
+class Leader:
+    """A run that has made so many slices of rows and waits, and what reads along with it."""
+
+    def __init__(self, servers: Servers, slices: int, **of_server: Any) -> None:
+        self.gate = Gate()
+        self.begun: list[int] = []
+        self._slices = slices
+        engine = an_engine(40, self._on_slice, on_begin=lambda: self.begun.append(1))
+        server = servers.server(engine, Limits(workers=2, heartbeat_s=0.01), **of_server)
+        self.directory = server.directory
+        self.peer = servers.peer(server.address)
+        self.name = create(self.peer).name
+
+    def wait(self) -> None:
+        assert self.gate.reached.wait(PATIENCE_S)
+
+    def _on_slice(self, number: int) -> None:
+        if number < self._slices:
+            threading.Event().wait(0.01)  # rows are flushed
+        elif number == self._slices and len(self.begun) == 1:
+            self.gate.pass_through()
+
+
+def first_rows(peer: Peer, name: str, least: int) -> list[int]:
+    """What a stream has brought when that is enough; the stream is ended then."""
+    stream = peer.simulations.StreamEvents(pb.StreamEventsRequest(name=name), timeout=PATIENCE_S)
+    rows: list[int] = []
+    for part in stream:
+        rows += part.faults.start_ns
+        if len(rows) >= least:
+            break
+    stream.cancel()
+    return rows
+
+
+def test_equal_ones_read_along_with_the_one_that_runs(servers: Servers) -> None:
+    """Whether they came before it began or later, they have its rows while it makes them."""
+    leader = Leader(servers, slices=12)
+    early = create(leader.peer).name
+    leader.wait()
+    late = create(leader.peer).name
+
+    for name in (early, late):
+        rows = first_rows(leader.peer, name, least=1000)
+        assert rows == starts_of_run(40)[: len(rows)]
+        assert get(leader.peer, name).state == SimulationState.SIMULATION_STATE_QUEUED
+        assert get(leader.peer, name).progress == get(leader.peer, leader.name).progress
+    leader.gate.opened.set()
+
+    for name in (early, late, leader.name):
+        assert starts(leader.peer, name) == starts_of_run(40)
+        assert get(leader.peer, name).state == SUCCEEDED
+    assert len(leader.begun) == logs(leader.directory) == 1
+
+
+def test_who_reads_along_goes_on_without_a_seam_when_the_one_that_runs_is_cancelled(
+    servers: Servers,
+) -> None:
+    leader = Leader(servers, slices=12)
+    leader.wait()
+    equal = create(leader.peer).name
+    stream = leader.peer.simulations.StreamEvents(
+        pb.StreamEventsRequest(name=equal), timeout=PATIENCE_S
+    )
+    rows = list(next(stream).faults.start_ns)
+    threading.Thread(target=lambda: cancel(leader.peer, leader.name)).start()
+    leader.gate.opened.set()
+
+    rows += [start for part in stream for start in part.faults.start_ns]
+
+    assert rows == starts_of_run(40)
+    cut = get(leader.peer, leader.name)
+    assert cut.state == CANCELLED
+    assert starts(leader.peer, leader.name) == rows[: cut.progress.fault_rows]
+    assert len(leader.begun) == logs(leader.directory) == 2
+
+
+def test_who_reads_along_and_is_cancelled_keeps_the_rows_so_far(servers: Servers) -> None:
+    """Also when the other run goes on, and when that is deleted."""
+    leader = Leader(servers, slices=12)
+    leader.wait()
+    equal = create(leader.peer).name
+    stream = leader.peer.simulations.StreamEvents(
+        pb.StreamEventsRequest(name=equal), timeout=PATIENCE_S
+    )
+    rows = list(next(stream).faults.start_ns)
+
+    ended = cancel(leader.peer, equal)
+
+    rows += [start for part in stream for start in part.faults.start_ns]
+    leader.gate.opened.set()
+    assert wait(leader.peer, leader.name).state == SUCCEEDED
+    assert ended.progress.fault_rows == len(rows) < 40_000
+    assert rows == starts_of_run(40)[: len(rows)]
+    delete(leader.peer, leader.name)
+    assert starts(leader.peer, equal) == rows
+    request = pb.ExplainFaultRequest(name=equal, choice=FaultChoice.FAULT_CHOICE_SLOWEST)
+    assert leader.peer.simulations.ExplainFault(request).fault < len(rows)
 
 
 def test_an_equal_one_runs_if_the_one_it_waited_for_is_cancelled(servers: Servers) -> None:

@@ -30,8 +30,9 @@ class _SimulationStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Simul
     SIMULATION_STATE_UNSPECIFIED: _SimulationState.ValueType  # 0
     """Not used."""
     SIMULATION_STATE_QUEUED: _SimulationState.ValueType  # 1
-    """It waits for a worker. A simulation that ran when the server ended waits
-    again when it is back; its rows are the same ones.
+    """It waits for a worker, or for the end of an equal simulation that runs, whose
+    rows are its rows meanwhile. A simulation that ran when the server ended
+    waits again when it is back; its rows are the same ones.
     """
     SIMULATION_STATE_RUNNING: _SimulationState.ValueType  # 2
     """It runs."""
@@ -48,8 +49,9 @@ class SimulationState(_SimulationState, metaclass=_SimulationStateEnumTypeWrappe
 SIMULATION_STATE_UNSPECIFIED: SimulationState.ValueType  # 0
 """Not used."""
 SIMULATION_STATE_QUEUED: SimulationState.ValueType  # 1
-"""It waits for a worker. A simulation that ran when the server ended waits
-again when it is back; its rows are the same ones.
+"""It waits for a worker, or for the end of an equal simulation that runs, whose
+rows are its rows meanwhile. A simulation that ran when the server ended
+waits again when it is back; its rows are the same ones.
 """
 SIMULATION_STATE_RUNNING: SimulationState.ValueType  # 2
 """It runs."""
@@ -302,6 +304,8 @@ class RunError(_message.Message):
     * `RUN_TIMEOUT`: it took longer than `run_timeout_ms` or the server allows.
     * `FAULTS_LIMIT`, `EVENTS_LIMIT`: there was more of them than the server
       allows in one run.
+    * `MEMORY_LIMIT`: it took more memory than the server allows one run, or than
+      it does since it was started again.
     * `MEMORY`: the server had not enough memory for it.
     * `DISK_QUOTA`: the logs of its owner, or all logs, take as much room as they
       may. Delete simulations.

@@ -1,9 +1,10 @@
 """What the runs need of an engine, and the one that we have."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from faultlane_server.explanation import Explanation
+from faultlane_server.runs.memory import resident_bytes
 from faultlane_server.scenario import Scenario
 from faultlane_server.store import Columns
 from faultlane_server.summary import Summary
@@ -44,12 +45,13 @@ class Explain(Protocol):
 
 
 class Engine(NamedTuple):
-    """How to get ready, how to begin a run, and how to explain a fault of one."""
+    """How to get ready, how to begin a run and look at it, and how to explain a fault of one."""
 
     model_version: int
     warm_up: Callable[[], None]
     simulator: Callable[[Scenario], Simulator]
     explain: Explain
+    memory_of: Callable[[Simulator], int]  # bytes that a run takes now
 
 
 def compiled_engine() -> Engine:
@@ -60,4 +62,7 @@ def compiled_engine() -> Engine:
     from faultlane_server.engine import MODEL_VERSION, Simulator, warm_up
     from faultlane_server.explain import explain
 
-    return Engine(MODEL_VERSION, warm_up, Simulator, explain)
+    def memory_of(simulator: Any) -> int:
+        return resident_bytes(simulator.world.base)
+
+    return Engine(MODEL_VERSION, warm_up, Simulator, explain, memory_of)

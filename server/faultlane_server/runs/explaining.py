@@ -49,7 +49,10 @@ def explain_fault(
 
 def _find(job: Job, which: Which, is_cancelled: Callable[[], bool]) -> tuple[int, Columns]:
     with _log_with(job, which) as reader:
-        row = _chosen(reader, which, is_cancelled) if isinstance(which, FaultChoice) else which
+        row = which
+        if isinstance(which, FaultChoice):
+            rows = job.simulation.progress.fault_rows  # in the log of a run that went on are more
+            row = _chosen(reader, rows, which, is_cancelled)
         return row, {name: column.copy() for name, column in reader.read(row, 1).items()}
 
 
@@ -70,10 +73,12 @@ def _log_with(job: Job, which: Which) -> LogReader:
     return reader
 
 
-def _chosen(reader: LogReader, choice: FaultChoice, is_cancelled: Callable[[], bool]) -> int:
+def _chosen(
+    reader: LogReader, rows: int, choice: FaultChoice, is_cancelled: Callable[[], bool]
+) -> int:
     """Return the row of a fault that stands out, the first of several that are equal."""
     best, best_row = (-1, -1), 0
-    for first, columns in _blocks(reader):
+    for first, columns in _blocks(reader, rows):
         if is_cancelled():
             raise Cancelled
         at = _best_of(columns, choice)
@@ -83,11 +88,11 @@ def _chosen(reader: LogReader, choice: FaultChoice, is_cancelled: Callable[[], b
     return best_row
 
 
-def _blocks(reader: LogReader) -> Iterator[tuple[int, Columns]]:
-    """Go through a log, with one block of it in memory."""
+def _blocks(reader: LogReader, rows: int) -> Iterator[tuple[int, Columns]]:
+    """Go through so many rows of a log, with one block of it in memory."""
     first = 0
-    while first < reader.rows:
-        columns = reader.read(first, reader.rows)
+    while first < rows:
+        columns = reader.read(first, rows - first)
         yield first, columns
         first += rows_of(columns)
 

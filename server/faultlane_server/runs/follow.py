@@ -8,6 +8,7 @@ lately are in memory, where handing them from a thread costs as much as reading 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -125,13 +126,14 @@ class _Log:
         self._offset_told = window.offset
         self._rows_sent = 0
         self._reader: LogReader | None = None
+        self._paths: Mapping[LogKind, Path] = {}  # where the log of the reader is
+        self._rows = 0  # that there were at the last look
 
     def __enter__(self) -> "_Log":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._reader:
-            self._reader.close()
+        self._close()
 
     @property
     def is_done(self) -> bool:
@@ -188,17 +190,34 @@ class _Log:
         """Return how many rows there are."""
         expected = self._rows_of(self._job.simulation.progress) if has_ended else 0
         if self._reader and not self._window.follows:
-            return self._reader.rows
+            return self._rows
         if has_ended and (expected == 0 or self._is_expired(expected)):
             return expected
-        if self._reader:
-            self._reader.refresh()
-        else:  # to open a log may take a disk some time
-            self._reader = await asyncio.to_thread(self._job.open_log, self.kind)
+        await self._open()
         rows = self._reader.rows if self._reader else 0
         if rows < expected:
             raise CorruptLog(f"the log of {self.kind.value} has lost its last rows")
-        return rows
+        self._rows = min(rows, self._rows_of(self._job.simulation.progress))
+        return self._rows
+
+    async def _open(self) -> None:
+        """Have a reader that knows what is there, if there is a log.
+
+        It becomes another one when the run whose rows were read along did not come to its end.
+        """
+        paths = self._job.log_paths
+        if self._reader and paths == self._paths:
+            self._reader.refresh()
+            return
+        self._close()
+        self._paths = paths
+        # To open a log may take a disk some time.
+        self._reader = await asyncio.to_thread(self._job.open_log, self.kind)
+
+    def _close(self) -> None:
+        if self._reader:
+            self._reader.close()
+            self._reader = None
 
     def _is_expired(self, rows: int) -> bool:
         """Whether no row is left; somebody who has read all of them does not miss any."""

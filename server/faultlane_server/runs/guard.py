@@ -7,9 +7,9 @@ from faultlane_server.runs.engine import Simulator
 from faultlane_server.runs.limits import RunLimits
 from faultlane_server.runs.simulation import RunOptions
 
-# It is asked again whether there is room after so much time, and after so many bytes.
-DISK_LOOK_S = 0.5
-DISK_LOOK_BYTES = 16 << 20
+# It is asked again whether there is room after so much time, and after so many bytes of logs.
+LOOK_S = 0.5
+LOOK_BYTES = 16 << 20
 
 
 class LimitReached(Exception):
@@ -28,15 +28,17 @@ class Guard:
         limits: RunLimits,
         options: RunOptions,
         clock: Clock,
+        memory_of: Callable[[Simulator], int],
         require_room: Callable[[int], None],
     ) -> None:
         self._limits = limits
         self._clock = clock
+        self._memory_of = memory_of
         self._require_room = require_room
         self._seconds_max = _seconds_max(limits, options)
         self._end_s = clock.steady_s() + self._seconds_max
-        self._disk_look_s = 0.0
-        self._disk_look_bytes = 0
+        self._look_s = 0.0
+        self._look_bytes = 0
 
     def check(self, simulator: Simulator, log_bytes: int) -> None:
         """Raise if there was too much of anything."""
@@ -47,10 +49,18 @@ class Guard:
             raise LimitReached("FAULTS_LIMIT", f"more than {limits.faults_max} faults")
         if simulator.events > limits.events_max:
             raise LimitReached("EVENTS_LIMIT", f"more than {limits.events_max} events")
-        if now_s >= self._disk_look_s or log_bytes >= self._disk_look_bytes:
-            self._disk_look_s = now_s + DISK_LOOK_S
-            self._disk_look_bytes = log_bytes + DISK_LOOK_BYTES
+        if now_s >= self._look_s or log_bytes >= self._look_bytes:
+            self._look_s = now_s + LOOK_S
+            self._look_bytes = log_bytes + LOOK_BYTES
+            self._require_memory(self._memory_of(simulator))
             self._require_room(log_bytes)
+
+    def _require_memory(self, taken: int) -> None:
+        """Raise if a run takes more than was told of it when it was accepted, and too much."""
+        most = self._limits.memory_bytes_max
+        if taken > most:
+            message = f"it takes {taken} bytes of memory, of {most} that a run may have"
+            raise LimitReached("MEMORY_LIMIT", message)
 
 
 def _seconds_max(limits: RunLimits, options: RunOptions) -> float:

@@ -10,7 +10,7 @@ from faultlane_server.codes import SimulationState
 from faultlane_server.runs.bell import Bell
 from faultlane_server.runs.clock import Clock
 from faultlane_server.runs.recorder import LOG_COLUMNS, LogKind
-from faultlane_server.runs.simulation import NO_OPTIONS, RunError, RunOptions, Simulation
+from faultlane_server.runs.simulation import NO_OPTIONS, Progress, RunError, RunOptions, Simulation
 from faultlane_server.scenario import Scenario
 from faultlane_server.store import LogReader, WrongLogFormat
 from faultlane_server.summary import Summary
@@ -51,7 +51,8 @@ class Job:
         self._read_scenario = read_scenario
         self._clock = clock
         self._keep = keep
-        self._log_paths: Mapping[LogKind, Path] = {}
+        self.log_paths: Mapping[LogKind, Path] = {}  # where its rows are, once there are any
+        self._along: tuple[Job, ...] = ()  # equal ones that wait, and read its rows meanwhile
         self._has_begun = False
         self._lock = threading.RLock()  # so that nothing changes after the end
 
@@ -61,7 +62,7 @@ class Job:
 
     def open_log(self, kind: LogKind) -> LogReader | None:
         """Return a reader of a log, or None while there is none."""
-        path = self._log_paths.get(kind)
+        path = self.log_paths.get(kind)
         if path is None:
             return None
         reader = LogReader(path)
@@ -94,10 +95,30 @@ class Job:
 
     def publish_logs(self, paths: Mapping[LogKind, Path]) -> None:
         """Let readers open the logs."""
-        self._log_paths = paths
+        self.log_paths = paths
+        self._tell_along()
 
     def progress(self, **changes: int) -> None:
         self._replace(progress=replace(self.simulation.progress, **changes))
+        self._tell_along()
+
+    def take_along(self, other: "Job") -> None:
+        """Let an equal one that waits have the rows of this one, which runs."""
+        with self._lock:
+            self._along = (*self._along, other)
+        other._read_along(self)
+
+    def let_go(self) -> None:
+        """Have those that were taken along wait as if this one had never been."""
+        with self._lock:
+            along, self._along = self._along, ()
+        for other in along:
+            other._read_nothing()
+
+    @property
+    def along(self) -> "tuple[Job, ...]":
+        """Return the equal ones that were taken along."""
+        return self._along
 
     def succeed(self, summary: Summary) -> None:
         self._end(SimulationState.SUCCEEDED, summary=summary)
@@ -122,6 +143,26 @@ class Job:
                 if not self.simulation.ended:
                     await ear.rang_within(None)
         return self.simulation
+
+    def _tell_along(self) -> None:
+        for other in self._along:
+            other._read_along(self)
+
+    def _read_along(self, leader: "Job") -> None:
+        """Have the log of another one; if this one is cancelled, its rows end there."""
+        with self._lock:
+            now = leader.simulation  # looked at here: else an earlier look could come last
+            if not self.simulation.ended:
+                self.log_paths = leader.log_paths
+                self.simulation = replace(self.simulation, progress=now.progress, log=now.log)
+        self.bell.ring()
+
+    def _read_nothing(self) -> None:
+        with self._lock:
+            if not self.simulation.ended:
+                self.log_paths = {}
+                self.simulation = replace(self.simulation, progress=Progress(), log=None)
+        self.bell.ring()
 
     def _end(self, state: SimulationState, **changes: Any) -> None:
         with self._lock:

@@ -3,6 +3,7 @@
 import os
 from typing import NamedTuple
 
+from faultlane_server.runs.memory import machine_bytes
 from faultlane_server.scenario import LIMITS
 
 GIB = 1 << 30
@@ -12,6 +13,14 @@ DAY_S = 24 * 3600.0
 def default_workers() -> int:
     """One CPU is left to gRPC and to whoever reads."""
     return max(1, (os.cpu_count() or 1) - 1)
+
+
+def default_memory_bytes(workers: int) -> int:
+    """What a run may have so that all that run at once fit into memory, and leave a quarter.
+
+    Each worker may have a run and an explanation under way.
+    """
+    return min(2 * GIB, machine_bytes() * 3 // 4 // (2 * workers))
 
 
 class RunLimits(NamedTuple):
@@ -57,3 +66,8 @@ class Limits(NamedTuple):
     owner: OwnerLimits = OwnerLimits()
     disk: DiskLimits = DiskLimits()
     sweep_s: float = 60.0  # how often it is looked for logs that may go
+
+    @classmethod
+    def of_machine(cls, workers: int) -> "Limits":
+        """Return the limits for so many workers on this machine."""
+        return cls(workers, run=RunLimits(memory_bytes_max=default_memory_bytes(workers)))

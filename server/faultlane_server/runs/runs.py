@@ -37,7 +37,7 @@ from faultlane_server.runs.queue import FairQueue
 from faultlane_server.runs.recorder import LogKind
 from faultlane_server.runs.simulation import Simulation
 from faultlane_server.runs.streams import Streams
-from faultlane_server.runs.worker import Workshop, work
+from faultlane_server.runs.worker import Workshop, end_as_twin, work
 from faultlane_server.scenario import Scenario
 from faultlane_server.store import Query, RegisterNotWritten
 
@@ -288,6 +288,10 @@ class Runs:
         with self._changed:
             self._jobs[simulation.name] = job
             self._queue.push(job)
+            for running in self._running:
+                if _is_equal(running, job):
+                    running.take_along(job)
+                    break
             self._changed.notify()
         return job
 
@@ -316,18 +320,33 @@ class Runs:
         while job := self._next_job():
             begin_s = self._clock.steady_s()
             work(job, shop)
+            self._end_along(job)
             with self._changed:
                 self._running.discard(job)
+                job.let_go()
                 if job.simulation.ended:
                     self._jobs.pop(job.simulation.name, None)
                 self._learn(self._clock.steady_s() - begin_s)
                 self._changed.notify_all()
+
+    def _end_along(self, job: Job) -> None:
+        """Let those end that read along, if what they read along has succeeded."""
+        if job.simulation.state is not SimulationState.SUCCEEDED:
+            return
+        for other in job.along:
+            if not other.simulation.ended and end_as_twin(other, self._archive):
+                with self._changed:
+                    self._queue.remove(other)
+                    self._jobs.pop(other.simulation.name, None)
 
     def _next_job(self) -> Job | None:
         with self._changed:
             while self._phase is not _Phase.DRAINING:
                 if job := self._queue.pop(self._may_run):
                     self._running.add(job)
+                    for other in self._queue:
+                        if _is_equal(job, other):
+                            job.take_along(other)
                     return job
                 self._changed.wait()
             return None
@@ -354,6 +373,12 @@ class Runs:
                 self._archive.sweep()
             except RegisterNotWritten as error:
                 logger.error("old logs are not removed: %s", error)
+
+
+def _is_equal(running: Job, waiting: Job) -> bool:
+    """Whether one that waits will have the rows of one that runs."""
+    options, digest = waiting.simulation.options, waiting.simulation.digest
+    return running.simulation.digest == digest and not options.skip_cache
 
 
 def _created(simulation: Simulation, clock: Clock) -> Simulation:

@@ -42,7 +42,7 @@ class Workshop(NamedTuple):
 def work(job: Job, shop: Workshop) -> None:
     """Simulate; the simulation has ended on return, unless the server is about to end."""
     try:
-        if not (job.simulation.ended or _has_twin(job, shop.archive)):
+        if not (job.simulation.ended or end_as_twin(job, shop.archive)):
             _run(job, shop)
     except _Suspended:
         logger.info("simulation suspended", extra=_who_and_how(job.simulation))
@@ -72,7 +72,7 @@ def _who_and_how(simulation: Simulation) -> dict[str, object]:
     return {"simulation": simulation.name, "state": state, "faults": simulation.progress.faults}
 
 
-def _has_twin(job: Job, archive: Archive) -> bool:
+def end_as_twin(job: Job, archive: Archive) -> bool:
     """End a job at once whose equal has succeeded since it was queued."""
     if job.simulation.options.skip_cache:
         return False
@@ -115,6 +115,7 @@ def _simulate(
         shop.limits.run,
         job.simulation.options,
         shop.clock,
+        shop.engine.memory_of,
         lambda byte_length: _require_room(job, shop.archive, log, byte_length),
     )
     simulator = shop.engine.simulator(scenario)

@@ -36,7 +36,7 @@ class LocalServer:
         self._engine = engine
         self._kept_in = directory
         self._clock = clock
-        self._limits = limits or Limits(workers or default_workers())
+        self._limits = limits or Limits.of_machine(workers or default_workers())
         self._address: Future[str] = Future()
         self._loaded: Future[None] = Future()
         self._thread = threading.Thread(target=self._work, name="faultlane-local", daemon=True)

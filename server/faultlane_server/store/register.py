@@ -35,6 +35,9 @@ _COLUMNS = (
     "log",
 )
 
+# A log that has gone meanwhile is none.
+_PLACES = {"log": "(SELECT id FROM logs WHERE id = ?)"}
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -113,7 +116,7 @@ class Register:
     def change(self, name: str, **columns: Any) -> None:
         """Give columns of a simulation new values."""
         assert columns.keys() <= set(_COLUMNS), "columns that there are"
-        places = ", ".join(f"{column} = ?" for column in columns)
+        places = ", ".join(f"{column} = {_PLACES.get(column, '?')}" for column in columns)
         with self._writing() as change:
             change.execute(
                 f"UPDATE simulations SET {places} WHERE name = ?", [*columns.values(), name]
