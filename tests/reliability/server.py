@@ -1,19 +1,41 @@
-"""A server with a fake engine in a process of its own, for tests that kill it.
+"""A server with a fake engine in a process of its own, for tests that end it.
 
-    python -m tests.reliability.server DATA_DIR PORT
+    python -m tests.reliability.server DATA_DIR PORT [OPTIONS as JSON]
 
-Its runs take as many slices as `slices_of` says, a millisecond each.
+Its runs take as many slices as `slices_of` says. SIGTERM ends it as it ends any server.
 """
 
 import asyncio
+import json
+import random
+import signal
 import sys
 import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from faultlane_server.runs import Engine, Limits
+from faultlane_server.runs import Clock, DiskLimits, Limits
 from faultlane_server.scenario import Scenario
 from faultlane_server.service.server import Options, Server
 from tests.service.fake import FakeSimulator, an_engine
+
+DAY_S = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a server is, besides where."""
+
+    workers: int = 2
+    slice_s: float = 0.001
+    wall_jumps_s: float = 0.0  # how far the machine's clock is set back or forth, at each look
+    wall_behind_s: float = 0.0  # how far it is behind from the begin on
+    free_mib_min: int = 0
+
+    def as_text(self) -> str:
+        return json.dumps(asdict(self))
 
 
 def slices_of(seed: int) -> int:
@@ -21,25 +43,42 @@ def slices_of(seed: int) -> int:
     return 20 + seed % 100
 
 
-def main(data_dir: str, port: str) -> None:
-    """Serve until the process is killed."""
-    engine = an_engine()._replace(simulator=_simulator)
-    options = Options(f"127.0.0.1:{port}", Path(data_dir), Limits(workers=2, heartbeat_s=0.5))
-    asyncio.run(_serve(engine, options))
+def main(data_dir: str, port: str, settings: str = "{}") -> None:
+    """Serve until the process is told to end, or killed."""
+    asyncio.run(_serve(Path(data_dir), int(port), Settings(**json.loads(settings))))
 
 
-def _simulator(scenario: Scenario) -> FakeSimulator:
-    return FakeSimulator(scenario, slices_of(scenario.seed), lambda _: _pause())
+async def _serve(data_dir: Path, port: int, settings: Settings) -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
 
+    def pause(_: int) -> None:
+        threading.Event().wait(settings.slice_s)
 
-def _pause() -> None:
-    threading.Event().wait(0.001)
+    def simulator(scenario: Scenario) -> FakeSimulator:
+        return FakeSimulator(scenario, slices_of(scenario.seed), pause)
 
-
-async def _serve(engine: Engine, options: Options) -> None:
-    await Server(engine, options).run(
-        asyncio.Event(), lambda address: None, lambda: print("ready", flush=True)
+    limits = Limits(
+        settings.workers,
+        heartbeat_s=0.5,
+        sweep_s=0.2,
+        disk=DiskLimits(retain_s=DAY_S, free_bytes_min=settings.free_mib_min << 20),
     )
+    options = Options(f"127.0.0.1:{port}", data_dir, limits, Clock(_wall(settings)))
+    server = Server(an_engine()._replace(simulator=simulator), options)
+    await server.run(
+        stop,
+        lambda address: print(address, flush=True),
+        lambda: print("ready", flush=True),
+    )
+
+
+def _wall(settings: Settings) -> Callable[[], int]:
+    def wall_ns() -> int:
+        jump_s = random.uniform(-settings.wall_jumps_s, settings.wall_jumps_s)
+        return time.time_ns() + int((jump_s - settings.wall_behind_s) * 1e9)
+
+    return wall_ns
 
 
 if __name__ == "__main__":

@@ -1,206 +1,184 @@
-"""However often a server is killed, what it accepted is done, and no reader misses a row.
+"""However often a server ends, and however, what it accepted is done and no reader misses a row.
 
-The server is a process with a fake engine, ended with SIGKILL at moments that a seed
-chooses, while clients submit and stream. They know its address and nothing else.
+The server is a process with a fake engine. Clients submit and stream while it is ended at
+moments that a seed chooses, and its directory is damaged while nobody has it.
 """
 
 import asyncio
 import random
-import socket
-import subprocess
-import sys
+import sqlite3
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-import grpc
-import numpy as np
 import pytest
 
 import faultlane
-from faultlane import FaultEvents
-from faultlane.v1 import simulation_service_pb2 as pb
-from faultlane.v1.simulation_pb2 import SimulationState
-from faultlane_server.columns import FAULT_COLUMNS
-from faultlane_server.store import Columns
-from tests.reliability.server import slices_of
-from tests.service.fake import PATIENCE_S, Peer, a_scenario, rows_of_faults
+from faultlane import Client, FaultEvents
+from tests.reliability.crowd import (
+    SEEDS,
+    Crowd,
+    require_all_is_there,
+    require_logs_are_whole,
+    require_rows,
+)
+from tests.reliability.figures import tell
+from tests.reliability.living import Living
+from tests.reliability.server import DAY_S, Settings
+from tests.service.fake import a_scenario
 
-CLIENTS = 4
-RUNS_A_CLIENT = 4
+Trouble = Callable[[Living, random.Random], None]
+Damage = Callable[[Path, random.Random], None]
 
-
-class Killed:
-    """A server that is started again whenever it was killed."""
-
-    def __init__(self, data_dir: Path) -> None:
-        self._data_dir = data_dir
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port = free.getsockname()[1]
-        self.address = f"127.0.0.1:{self._port}"
-        self._process: subprocess.Popen[str] | None = None
-
-    def start(self) -> None:
-        """Start it, and wait until it serves."""
-        command = [sys.executable, "-m", "tests.reliability.server"]
-        self._process = subprocess.Popen(
-            [*command, str(self._data_dir), str(self._port)], stdout=subprocess.PIPE, text=True
-        )
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == "ready\n"
-
-    def kill(self) -> None:
-        if self._process:
-            self._process.kill()
-            self._process.wait()
-            assert self._process.stdout is not None
-            self._process.stdout.close()
+SLICE_S = 0.01
+YEAR_S = 365 * DAY_S
 
 
 @pytest.fixture
-def killed(tmp_path: Path) -> Iterator[Killed]:
-    server = Killed(tmp_path / "data")
+def living(tmp_path: Path) -> Iterator[Living]:
+    server = Living(tmp_path / "data", Settings(slice_s=SLICE_S))
     yield server
     server.kill()
 
 
-@contextmanager
-def peer_of(server: Killed) -> Iterator[Peer]:
-    """A peer that looks for the server ten times a second while it is away."""
-    options = [("grpc.max_reconnect_backoff_ms", 100), ("grpc.initial_reconnect_backoff_ms", 50)]
-    with grpc.insecure_channel(server.address, options) as channel:
-        yield Peer(channel)
+def wait_by_chance(chance: random.Random) -> None:
+    threading.Event().wait(chance.uniform(0.02, 0.8))
 
 
-class Client:
-    """Submits runs and reads their rows, however often it is cut off."""
-
-    def __init__(self, server: Killed, number: int) -> None:
-        self._server = server
-        self._number = number
-        self.cuts = 0
-
-    def work(self) -> dict[str, tuple[int, Columns]]:
-        """Return name, seed and rows of each of its runs."""
-        with peer_of(self._server) as peer:
-            runs = {self._create(peer, seed): seed for seed in self._seeds()}
-            return {name: (seed, self._read(peer, name)) for name, seed in runs.items()}
-
-    def _seeds(self) -> list[int]:
-        return [1 + self._number * RUNS_A_CLIENT + run for run in range(RUNS_A_CLIENT)]
-
-    def _create(self, peer: Peer, seed: int) -> str:
-        request = pb.CreateSimulationRequest(
-            scenario=a_scenario(seed=seed), request_id=f"{self._number}-{seed}"
-        )
-        while True:
-            try:
-                return peer.simulations.CreateSimulation(
-                    request, timeout=PATIENCE_S
-                ).simulation.name
-            except grpc.RpcError as error:
-                self._require_cut(error)
-
-    def _read(self, peer: Peer, name: str) -> Columns:
-        parts: list[pb.StreamEventsResponse] = []
-        offset = 0
-        while True:
-            request = pb.StreamEventsRequest(name=name, offset=offset)
-            try:
-                for response in peer.simulations.StreamEvents(request, wait_for_ready=True):
-                    parts.append(response)
-                    offset = response.next_offset
-                    if response.HasField("simulation"):
-                        succeeded = SimulationState.SIMULATION_STATE_SUCCEEDED
-                        assert response.simulation.state == succeeded
-                        return joined(parts)
-            except grpc.RpcError as error:
-                self._require_cut(error)
-
-    def _require_cut(self, error: grpc.RpcError) -> None:
-        self.cuts += 1
-        assert error.code() == grpc.StatusCode.UNAVAILABLE, error
+def kill(server: Living, chance: random.Random) -> None:
+    server.kill()
+    server.start()
 
 
-def joined(parts: list[pb.StreamEventsResponse]) -> Columns:
+def terminate(server: Living, chance: random.Random) -> None:
+    server.terminate()
+    server.start()
+
+
+def damage(server: Living, chance: random.Random, how: Damage) -> None:
+    """Kill it, and damage the logs that it did not come to finish."""
+    server.kill()
+    with sqlite3.connect(server.data_dir / "register.db") as register:
+        open_ones = "SELECT log FROM simulations WHERE NOT ended AND log IS NOT NULL"
+        logs = [log for (log,) in register.execute(open_ones)]
+    register.close()
+    for log in logs:
+        path = server.data_dir / "logs" / str(log) / "faults.log"
+        if path.exists():
+            how(path, chance)
+    server.start()
+
+
+def flip_a_bit(path: Path, chance: random.Random) -> None:
+    content = bytearray(path.read_bytes())
+    if content:
+        content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+    path.write_bytes(content)
+
+
+def cut_off(path: Path, chance: random.Random) -> None:
+    """Cut the log, its index, or both."""
+    for each in chance.sample([path, path.with_suffix(".index")], chance.randint(1, 2)):
+        if each.exists():
+            content = each.read_bytes()
+            each.write_bytes(content[: chance.randrange(len(content) + 1)])
+
+
+def set_clock(server: Living, chance: random.Random) -> None:
+    """Kill it, and set the machine's clock back; while it lives the clock jumps by years."""
+    server.kill()
+    behind_s = chance.uniform(0, 3 * YEAR_S)
+    server.settings = replace(server.settings, wall_behind_s=behind_s, wall_jumps_s=YEAR_S)
+    server.start()
+
+
+TROUBLES: dict[str, Trouble] = {
+    "SIGKILL": kill,
+    "SIGTERM": terminate,
+    "a flipped bit": partial(damage, how=flip_a_bit),
+    "a truncated file": partial(damage, how=cut_off),
+    "a clock that jumps": set_clock,
+}
+
+
+def require_nothing_is_lost(server: Living, trouble: Trouble, times: int, seed: int) -> None:
+    """Let clients work while there is trouble, and then compare everything."""
+    chance = random.Random(seed)
+    server.start()
+    with Crowd(server.address, seed=seed) as crowd:
+        for _ in range(times):
+            wait_by_chance(chance)
+            trouble(server, chance)
+            crowd.require_nobody_failed()
+    works = crowd.done()
+    with Client.connect(server.address) as client:
+        simulations = require_all_is_there(client, works)
+        seed_of_digest = digests(client)
+        assert not any(each.log_expired for each in client.list_simulations(page_size=1000))
+    server.terminate()
+    logs = require_logs_are_whole(server.data_dir, seed_of_digest)
+    assert sum(work.away for work in works) > 0 or times < 20, "nobody noticed any of it"
+    tell(
+        "trouble with a server",
+        times=times,
+        simulations=simulations,
+        whole_logs=logs,
+        events_streamed=sum(work.events for work in works),
+        lost_or_doubled=0,
+    )
+
+
+def digests(client: Client) -> dict[str, int]:
+    """Return which digest is that of which seed."""
     return {
-        name: np.concatenate([np.array(getattr(part.faults, name), dtype) for part in parts])
-        for name, dtype in FAULT_COLUMNS.items()
+        client.create_simulation(a_scenario(seed=seed), validate_only=True).digest: seed
+        for seed in range(1, SEEDS + 1)
     }
 
 
-def kill_at_random(server: Killed, seed: int, times: int) -> None:
-    chance = random.Random(seed)
-    for _ in range(times):
-        threading.Event().wait(chance.uniform(0.02, 0.6))
-        server.kill()
-        server.start()
-
-
-def require_all_was_done(server: Killed, seed: int, kills: int) -> int:
-    """Let clients work while the server is killed; return how often they were cut off."""
-    server.start()
-    clients = [Client(server, number) for number in range(CLIENTS)]
-    with ThreadPoolExecutor(CLIENTS + 1) as pool:
-        working = [pool.submit(client.work) for client in clients]
-        killing = pool.submit(kill_at_random, server, seed, kills)
-        killing.result()
-        done = [each.result() for each in working]
-    with peer_of(server) as peer:
-        for runs in done:
-            for name, (run_seed, rows) in runs.items():
-                require_rows(rows, run_seed)
-                again = Client(server, 0)._read(peer, name)
-                require_rows(again, run_seed)
-        names = [name for runs in done for name in runs]
-        request = pb.ListSimulationsRequest(page_size=1000)
-        found = peer.simulations.ListSimulations(request, timeout=PATIENCE_S).simulations
-        assert sorted(each.name for each in found) == sorted(names)
-    return sum(client.cuts for client in clients)
-
-
-def require_rows(rows: Columns, seed: int) -> None:
-    expected = rows_of_faults(0, slices_of(seed), seed)
-    for name, column in expected.items():
-        assert rows[name].tobytes() == column.tobytes(), f"seed {seed}, column {name}"
-
-
-def test_a_server_that_is_killed_loses_nothing(killed: Killed) -> None:
-    assert require_all_was_done(killed, seed=1, kills=3) > 0
+def test_a_server_that_is_killed_loses_nothing(living: Living) -> None:
+    require_nothing_is_lost(living, kill, times=3, seed=1)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2, 8))
-def test_a_server_that_is_killed_again_and_again_loses_nothing(killed: Killed, seed: int) -> None:
-    began_s = time.monotonic()
+@pytest.mark.parametrize(
+    ("what", "times"),
+    [
+        ("SIGKILL", 100),
+        ("SIGTERM", 100),
+        ("a flipped bit", 40),
+        ("a truncated file", 40),
+        ("a clock that jumps", 40),
+    ],
+)
+def test_whatever_happens_again_and_again_nothing_is_lost(
+    living: Living, what: str, times: int
+) -> None:
+    require_nothing_is_lost(living, TROUBLES[what], times, seed=len(what))
 
-    assert require_all_was_done(killed, seed, kills=25) > 0
 
-    assert time.monotonic() - began_s < 300
-
-
-def test_a_run_that_is_killed_forever_ends_when_it_is_left_alone(killed: Killed) -> None:
+def test_a_run_whose_server_is_killed_again_and_again_ends_when_it_is_left_alone(
+    living: Living,
+) -> None:
     """Each life is long enough for some rows, and each begins the run again."""
-    killed.start()
-    with peer_of(killed) as peer:
-        client = Client(killed, 0)
-        name = client._create(peer, seed=99)
+    living.start()
+    with Client.connect(living.address) as client:
+        run = client.submit(a_scenario(seed=99))
         for _ in range(2):
-            stream = peer.simulations.StreamEvents(
-                pb.StreamEventsRequest(name=name), wait_for_ready=True, timeout=PATIENCE_S
-            )
+            stream = client.stream_events(run.name)
             next(stream)
-            killed.kill()
-            killed.start()
+            stream.close()
+            living.kill()
+            living.start()
 
-        require_rows(client._read(peer, name), seed=99)
+        require_rows(dict(FaultEvents.concat(run.events()).columns()), seed=99)
 
 
 def read_with_client(address: str, seed: int) -> FaultEvents:
-    with faultlane.Client.connect(address) as client, client.submit(a_scenario(seed=seed)) as run:
+    with Client.connect(address) as client, client.submit(a_scenario(seed=seed)) as run:
         return FaultEvents.concat(run.events())
 
 
@@ -215,12 +193,14 @@ def read_with_async_client(address: str, seed: int) -> FaultEvents:
     return asyncio.run(read())
 
 
-def test_both_clients_read_on_by_themselves(killed: Killed) -> None:
+def test_both_clients_read_on_by_themselves(living: Living) -> None:
     """Nothing but a run is asked for: what happens to the server is not the reader's business."""
-    killed.start()
+    living.start()
     ways = {97: read_with_client, 98: read_with_async_client}
     with ThreadPoolExecutor(len(ways)) as pool:
-        reading = {seed: pool.submit(way, killed.address, seed) for seed, way in ways.items()}
-        kill_at_random(killed, seed=0, times=2)
+        reading = {seed: pool.submit(way, living.address, seed) for seed, way in ways.items()}
+        for number in range(2):
+            wait_by_chance(random.Random(number))
+            kill(living, random.Random())
         for seed, read in reading.items():
             require_rows(dict(read.result().columns()), seed)
