@@ -26,6 +26,7 @@ READERS = 4
 SUBMITTERS = 2
 SEEDS = 24  # few enough that runs are often equal, and share a log or read along
 
+FAILED = pb.SimulationState.SIMULATION_STATE_FAILED
 SUCCEEDED = pb.SimulationState.SIMULATION_STATE_SUCCEEDED
 
 
@@ -35,10 +36,10 @@ def undisturbed(seed: int) -> Columns:
     return rows_of_faults(0, slices_of(seed), seed)
 
 
-def require_rows(rows: Columns, seed: int) -> None:
-    """Compare with the rows of an undisturbed run, byte for byte."""
+def require_rows(rows: Columns, seed: int, count: int | None = None) -> None:
+    """Compare with the rows of an undisturbed run, or the first of them, byte for byte."""
     for name, column in undisturbed(seed).items():
-        assert rows[name].tobytes() == column.tobytes(), f"seed {seed}, column {name}"
+        assert rows[name].tobytes() == column[:count].tobytes(), f"seed {seed}, column {name}"
 
 
 @dataclass
@@ -47,14 +48,16 @@ class Work:
 
     seed_of: dict[str, int] = field(default_factory=dict)  # of what was accepted, by its name
     events: int = 0
-    away: int = 0  # how often the server was not there
+    away: int = 0  # how often the server was not there, or could not take anything
+    failed: int = 0  # runs that the disk had no room for
 
 
 class Crowd:
     """The clients. Leaving the block ends their work, once each has finished what it has begun."""
 
-    def __init__(self, address: str, *, seed: int = 0) -> None:
+    def __init__(self, address: str, *, seed: int = 0, may_fail: bool = False) -> None:
         self._address = address
+        self._may_fail = may_fail  # whether runs may end because the disk is full
         self._seed = seed
         self._is_over = threading.Event()
         self._pool = ThreadPoolExecutor(READERS + SUBMITTERS)
@@ -100,16 +103,17 @@ class Crowd:
         """Read a run, which is a new one or shares the rows of one that runs or has ended."""
         run = self._accepted(client, scenario, request_id, work)
         events = FaultEvents.concat(run.events())
-        require_rows(dict(events.columns()), scenario.seed)
-        assert run.simulation.state == SUCCEEDED, run.simulation.error
+        rows = require_good_end(run.simulation, scenario.seed, may_fail=self._may_fail)
+        require_rows(dict(events.columns()), scenario.seed, rows)
         work.events += len(events)
+        work.failed += run.simulation.state != SUCCEEDED
 
     def _submit(self, client: Client, scenario: pb.Scenario, request_id: str, work: Work) -> None:
         """Ask for a run twice with one id, and wait for its end so that the queue stays short."""
         run = self._accepted(client, scenario, request_id, work)
         again = self._accepted(client, scenario, request_id, work)
         assert again.name == run.name
-        run.wait(timeout_s=600)
+        require_good_end(run.wait(timeout_s=600), scenario.seed, may_fail=self._may_fail)
 
     def _accepted(self, client: Client, scenario: pb.Scenario, request_id: str, work: Work) -> Run:
         """Ask until the server accepts it, however often it is away."""
@@ -117,7 +121,7 @@ class Crowd:
         while True:
             try:
                 run = client.submit(scenario, request_id=request_id, options=options)
-            except (errors.Unavailable, errors.TimedOut):
+            except (errors.Unavailable, errors.TimedOut, errors.QueueFull):
                 work.away += 1
             else:
                 work.seed_of[run.name] = scenario.seed
@@ -125,14 +129,23 @@ class Crowd:
                 return run
 
 
-def require_all_is_there(client: Client, works: list[Work]) -> int:
+def require_good_end(simulation: pb.Simulation, seed: int, *, may_fail: bool = False) -> int:
+    """Return how many rows a run has, which are all of them unless it may fail."""
+    rows = simulation.progress.fault_rows
+    if may_fail and simulation.state == FAILED:
+        assert simulation.error.reason == "STORAGE", simulation.error
+        return rows
+    assert simulation.state == SUCCEEDED, simulation
+    assert rows == rows_of(undisturbed(seed))
+    return rows
+
+
+def require_all_is_there(client: Client, works: list[Work], *, may_fail: bool = False) -> int:
     """Compare what the server has with what it accepted; return how many simulations that is."""
     accepted = {name: seed for work in works for name, seed in work.seed_of.items()}
     for name, seed in accepted.items():
-        while client.get_simulation(name).state != SUCCEEDED:  # the last ones may still run
-            *_, last = client.watch_simulation(name)
-            assert last.simulation.state == SUCCEEDED, last.simulation.error
-        assert client.get_simulation(name).progress.fault_rows == rows_of(undisturbed(seed))
+        *_, last = client.watch_simulation(name)  # the last ones may still run
+        require_good_end(last.simulation, seed, may_fail=may_fail)
     listed = [simulation.name for simulation in client.list_simulations(page_size=1000)]
     assert sorted(listed) == sorted(accepted), "each was made once, and none was forgotten"
     return len(accepted)

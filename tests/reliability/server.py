@@ -30,6 +30,7 @@ class Settings:
 
     workers: int = 2
     slice_s: float = 0.001
+    slices: int = 0  # of each run; 0: as many as `slices_of` says
     wall_jumps_s: float = 0.0  # how far the machine's clock is set back or forth, at each look
     wall_behind_s: float = 0.0  # how far it is behind from the begin on
     free_mib_min: int = 0
@@ -56,7 +57,7 @@ async def _serve(data_dir: Path, port: int, settings: Settings) -> None:
         threading.Event().wait(settings.slice_s)
 
     def simulator(scenario: Scenario) -> FakeSimulator:
-        return FakeSimulator(scenario, slices_of(scenario.seed), pause)
+        return FakeSimulator(scenario, settings.slices or slices_of(scenario.seed), pause)
 
     limits = Limits(
         settings.workers,
