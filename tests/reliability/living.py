@@ -1,5 +1,7 @@
 """A server that is started again whenever it has ended, at the same address."""
 
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -9,49 +11,56 @@ from tests.reliability.server import Settings
 
 
 class Living:
-    """One data directory, one port, and one server process after another."""
+    """One data directory, one port, and one server process after another.
+
+    `within` is a command that runs the command of the servers, somewhere else.
+    """
 
     def __init__(
         self, data_dir: Path, settings: Settings | None = None, within: tuple[str, ...] = ()
     ) -> None:
         self.data_dir = data_dir
         self.settings = settings or Settings()
-        self._within = within  # the command that runs the command of the server
         with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port = free.getsockname()[1]
-        self.address = f"127.0.0.1:{self._port}"
-        self._process: subprocess.Popen[str] | None = None
-
-    @property
-    def pid(self) -> int:
-        assert self._process, "it was started"
-        return self._process.pid
+            port = free.getsockname()[1]
+        self.address = f"127.0.0.1:{port}"
+        self.pid = 0  # of the server; 0: none lives
+        command = [*within, sys.executable, "-m", "tests.reliability.server"]
+        self._starter = subprocess.Popen(
+            [*command, str(data_dir), str(port)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
 
     def start(self) -> None:
         """Start it, and wait until it serves."""
-        command = [*self._within, sys.executable, "-m", "tests.reliability.server"]
-        arguments = [str(self.data_dir), str(self._port), self.settings.as_text()]
-        self._process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline().startswith("127.0.0.1:")
-        assert self._process.stdout.readline() == "ready\n"
+        assert self._starter.stdin, "it has a pipe"
+        self._starter.stdin.write(self.settings.as_text() + "\n")
+        self._starter.stdin.flush()
+        told = {self._heard(), self._heard()}  # it may be ready before its process is told
+        assert "ready" in told, f"it did not start: {told}"
+        (self.pid,) = (int(each) for each in told - {"ready"})
 
     def kill(self) -> None:
         """End it with SIGKILL."""
-        if self._process:
-            self._process.kill()
-            self._reap()
+        assert self._end(signal.SIGKILL) == -signal.SIGKILL
 
     def terminate(self) -> None:
         """End it with SIGTERM, as a machine does that shuts down."""
-        assert self._process, "it was started"
-        self._process.terminate()
-        assert self._reap() == 0, "it ends by itself"
+        assert self._end(signal.SIGTERM) == 0
 
-    def _reap(self) -> int:
-        assert self._process, "it was started"
-        assert self._process.stdout, "it has a pipe"
-        code = self._process.wait(60)
-        self._process.stdout.close()
-        self._process = None
-        return code
+    def close(self) -> None:
+        """End whatever there is."""
+        if self.pid:
+            self.kill()
+        self._starter.communicate()
+
+    def _end(self, number: signal.Signals) -> int:
+        os.kill(self.pid, number)
+        self.pid = 0
+        return int(self._heard())
+
+    def _heard(self) -> str:
+        assert self._starter.stdout, "it has a pipe"
+        return self._starter.stdout.readline().strip()

@@ -1,12 +1,15 @@
-"""A server with a fake engine in a process of its own, for tests that end it.
+"""Servers with a fake engine in processes of their own, for tests that end them.
 
-    python -m tests.reliability.server DATA_DIR PORT [OPTIONS as JSON]
+    python -m tests.reliability.server DATA_DIR PORT
 
-Its runs take as many slices as `slices_of` says. SIGTERM ends it as it ends any server.
+For each line of standard input, which has `Settings` as JSON, it starts a server, and prints
+its process, `ready` when it serves, and its exit code when it has ended. Servers are forked:
+they begin when everything is imported. SIGTERM ends one as it ends any server.
 """
 
 import asyncio
 import json
+import os
 import random
 import signal
 import sys
@@ -44,9 +47,21 @@ def slices_of(seed: int) -> int:
     return 20 + seed % 100
 
 
-def main(data_dir: str, port: str, settings: str = "{}") -> None:
-    """Serve until the process is told to end, or killed."""
-    asyncio.run(_serve(Path(data_dir), int(port), Settings(**json.loads(settings))))
+def main(data_dir: str, port: str) -> None:
+    """Start one server after another, as it is told."""
+    for line in sys.stdin:
+        settings = Settings(**json.loads(line))
+        process = os.fork()
+        if not process:
+            asyncio.run(_serve(Path(data_dir), int(port), settings))
+            return
+        _tell(process)
+        _, status = os.waitpid(process, 0)
+        _tell(os.waitstatus_to_exitcode(status))
+
+
+def _tell(what: object) -> None:
+    print(what, flush=True)
 
 
 async def _serve(data_dir: Path, port: int, settings: Settings) -> None:
@@ -67,11 +82,7 @@ async def _serve(data_dir: Path, port: int, settings: Settings) -> None:
     )
     options = Options(f"127.0.0.1:{port}", data_dir, limits, Clock(_wall(settings)))
     server = Server(an_engine()._replace(simulator=simulator), options)
-    await server.run(
-        stop,
-        lambda address: print(address, flush=True),
-        lambda: print("ready", flush=True),
-    )
+    await server.run(stop, lambda address: None, lambda: _tell("ready"))
 
 
 def _wall(settings: Settings) -> Callable[[], int]:

@@ -33,7 +33,7 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 def living(disk: SmallDisk) -> Iterator[Living]:
     server = Living(disk.path / "data", Settings(slice_s=SLICE_S), disk.within)
     yield server
-    server.kill()
+    server.close()
 
 
 def test_a_disk_that_is_full_again_and_again_loses_nothing_that_was_accepted(

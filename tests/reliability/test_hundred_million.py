@@ -45,7 +45,7 @@ def a_scenario_of(faults: int) -> pb.Scenario:
             "thread_stride_bytes": length,
         }
     }
-    rounds = -(-faults // (THREADS * PAGES))
+    loop = {"count": -(-faults // (THREADS * PAGES)), "steps": [write, give_back]}
     return faultlane.scenario_from(
         {
             "workload": {
@@ -64,9 +64,7 @@ def a_scenario_of(faults: int) -> pb.Scenario:
                             {
                                 "name": "writers",
                                 "threads": THREADS,
-                                "program": [
-                                    {"loop": {"count": rounds, "steps": [write, give_back]}}
-                                ],
+                                "program": [{"loop": loop}],
                             }
                         ],
                     }

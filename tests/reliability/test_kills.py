@@ -41,7 +41,7 @@ YEAR_S = 365 * DAY_S
 def living(tmp_path: Path) -> Iterator[Living]:
     server = Living(tmp_path / "data", Settings(slice_s=SLICE_S))
     yield server
-    server.kill()
+    server.close()
 
 
 def wait_by_chance(chance: random.Random) -> None:

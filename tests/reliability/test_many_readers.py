@@ -27,7 +27,7 @@ METHOD = "/faultlane.v1.SimulationService/StreamEvents"
 def living(tmp_path: Path) -> Iterator[Living]:
     server = Living(tmp_path / "data", Settings(slice_s=0))
     yield server
-    server.kill()
+    server.close()
 
 
 async def read(address: str, name: str, together: asyncio.Barrier) -> tuple[str, int]:

@@ -21,7 +21,7 @@ OTHERS = 10
 def living(tmp_path: Path) -> Iterator[Living]:
     server = Living(tmp_path / "data")
     yield server
-    server.kill()
+    server.close()
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ METHOD = "/faultlane.v1.SimulationService/StreamEvents"
 def living(tmp_path: Path) -> Iterator[Living]:
     server = Living(tmp_path / "data", Settings(slice_s=0, slices=SLICES))
     yield server
-    server.kill()
+    server.close()
 
 
 class Slow:
