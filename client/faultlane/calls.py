@@ -33,7 +33,7 @@ _CALLED_AGAIN = {
         "initialBackoff": "0.1s",
         "backoffMultiplier": 2,
         "maxBackoff": "1s",
-        "retryableStatusCodes": ["UNAVAILABLE"],
+        "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],  # see `errors`
     },
 }
 

@@ -219,6 +219,9 @@ def _error_from(
 _PLAIN: dict[grpc.StatusCode, type[FaultlaneError]] = {
     grpc.StatusCode.ALREADY_EXISTS: AlreadyExists,
     grpc.StatusCode.UNAVAILABLE: Unavailable,
+    # So ends what a server has not begun with when it begins to shut down. A call that the
+    # caller has cancelled ends without an error.
+    grpc.StatusCode.CANCELLED: Unavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: TimedOut,
 }
 

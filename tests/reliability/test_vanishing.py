@@ -4,7 +4,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ TIMES = 20
 CLIENTS = 10
 SLICES = 1500
 PATIENCE_LOOKS = 600
+GROWTH_MIB_MAX = 8.0  # of all that come after the first ones
 
 AGAIN = pb.RunOptions(skip_cache=True)
 
@@ -36,8 +37,11 @@ def living(tmp_path: Path) -> Iterator[Living]:
 
 def open_logs(server: Living) -> int:
     """How many logs the server has open: a stream has one, with its index."""
-    paths = (link.readlink() for link in Path(f"/proc/{server.pid}/fd").iterdir())
-    return sum(path.name.endswith((".log", ".index")) for path in paths)
+    found = 0
+    for link in Path(f"/proc/{server.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it was closed meanwhile
+            found += link.readlink().name.endswith((".log", ".index"))
+    return found
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
@@ -69,24 +73,24 @@ def test_clients_that_are_killed_leave_nothing_behind(living: Living) -> None:
         staying: list[FaultEvents] = []
         read.start()
         wait_until(lambda: open_logs(living) > 4)  # it is written, and read by the one that stays
-        before, before_mib = open_logs(living), resident_mib(living.pid)
+        before, memory_mib = open_logs(living), []
         for _ in range(TIMES):
             with streaming(living.address, run.name) as process:
                 assert open_logs(living) > before
                 process.kill()
                 wait_until(lambda: open_logs(living) <= before)
-        after_mib = resident_mib(living.pid)
+            memory_mib.append(resident_mib(living.pid))
         read.join()
         wait_until(lambda: open_logs(living) == 0)
     tell(
         "clients that are killed in mid-stream",
         clients=TIMES * CLIENTS,
-        MiB_before=before_mib,
-        MiB_after=after_mib,
+        MiB_after_the_first=memory_mib[0],
+        MiB_after_the_last=memory_mib[-1],
         logs_open_at_the_end=open_logs(living),
     )
 
     expected = rows_of_faults(0, SLICES)
     for name, column in staying[0].columns().items():
         assert column.tobytes() == expected[name].tobytes(), name
-    assert after_mib - before_mib < 3 * CLIENTS
+    assert memory_mib[-1] - memory_mib[0] < GROWTH_MIB_MAX

@@ -208,7 +208,10 @@ class Archive:
         used = self._register.log_bytes(owner) + of_owner
         if used >= limits.owner_bytes_max:
             return f"your logs take {used} bytes, of {limits.owner_bytes_max} that they may"
-        free = self._data_dir.free_bytes()
+        try:
+            free = self._data_dir.free_bytes()
+        except OSError as error:
+            return f"the disk does not tell how much room it has left: {error.strerror}"
         if free < limits.free_bytes_min:
             return f"the disk has {free} bytes left, and {limits.free_bytes_min} are kept free"
         return None
