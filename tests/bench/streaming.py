@@ -23,7 +23,7 @@ from faultlane import Client, FaultEvents
 from faultlane import v1 as pb
 from tests.serving import ready_server
 
-ROWS_A_MESSAGE = (1024, 8192)  # 8192 are as many as a block of the log has: a message has no more
+ROWS_A_MESSAGE = (1024, 4096)  # 4096 are as many as a block of the log has: a message has no more
 ROUNDS = 5
 FAULTS = 1 << 19  # one for each page of the file
 THREADS = 64

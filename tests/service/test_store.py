@@ -20,7 +20,7 @@ from faultlane_server.store import (
     WrongLogFormat,
 )
 from faultlane_server.store.index import index_path
-from faultlane_server.store.log import HEAD_BYTES, _checksum_of
+from faultlane_server.store.log import BLOCK_ROWS_MAX, HEAD_BYTES, _checksum_of
 
 HEADER = LogHeader("faults", "d" * 64, 7, {"thread": "<u4", "start_ns": "<u8"})
 
@@ -82,12 +82,8 @@ def test_a_large_append_becomes_full_blocks_and_what_is_left(path: Path) -> None
     write(path, 30_000)
     with LogReader(path) as reader:
         assert read(reader, 0, 30_000) == list(range(30_000))
-        assert [entry.rows for entry in map(reader._index.__getitem__, range(4))] == [
-            8192,
-            8192,
-            8192,
-            5424,
-        ]
+        sizes = [entry.rows for entry in map(reader._index.__getitem__, range(len(reader._index)))]
+        assert sizes == [BLOCK_ROWS_MAX] * (30_000 // BLOCK_ROWS_MAX) + [30_000 % BLOCK_ROWS_MAX]
 
 
 def test_small_appends_become_full_blocks_before_anybody_flushes(path: Path) -> None:
@@ -95,7 +91,7 @@ def test_small_appends_become_full_blocks_before_anybody_flushes(path: Path) -> 
     for first in range(0, 20_000, 1000):
         writer.append(rows(first, first + 1000))
     with LogReader(path) as reader:
-        assert read(reader, 0, 20_000) == list(range(2 * 8192))
+        assert read(reader, 0, 20_000) == list(range(20_000 - 20_000 % BLOCK_ROWS_MAX))
         writer.flush()
         reader.refresh()
         assert read(reader, 0, 20_000) == list(range(20_000))

@@ -164,7 +164,7 @@ class RunSimulationRequest(_message.Message):
     request_id: _builtins.str
     """As in CreateSimulationRequest."""
     batch_rows: _builtins.int
-    """How many rows a message has at most, 1 to 65536. 0 means 8192."""
+    """How many rows a message has at most, 1 to 65536. 0 means 4096."""
     @_builtins.property
     def scenario(self) -> _scenario_pb2.Scenario:
         """What to simulate. Required."""
@@ -435,7 +435,7 @@ class StreamEventsRequest(_message.Message):
     offset: _builtins.int
     """The row to begin with."""
     batch_rows: _builtins.int
-    """How many rows a message has at most, 1 to 65536. 0 means 8192."""
+    """How many rows a message has at most, 1 to 65536. 0 means 4096."""
     limit: _builtins.int
     """After how many rows the stream ends; those that a filter leaves out do not
     count. 0 means no limit.
@@ -571,7 +571,7 @@ class StreamOperationsRequest(_message.Message):
     offset: _builtins.int
     """The row to begin with."""
     batch_rows: _builtins.int
-    """How many rows a message has at most, 1 to 65536. 0 means 8192."""
+    """How many rows a message has at most, 1 to 65536. 0 means 4096."""
     limit: _builtins.int
     """After how many rows the stream ends; those that a filter leaves out do not
     count. 0 means no limit.

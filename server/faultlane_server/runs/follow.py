@@ -8,6 +8,7 @@ lately are in memory, where handing them from a thread costs as much as reading 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,12 +36,21 @@ class Window(NamedTuple):
     filter: RowFilter | None = None
 
 
-class Part(NamedTuple):
+@dataclass(slots=True)
+class Part:
     """Some rows of a log, or none, and the offset of the row after them and those left out."""
 
     kind: LogKind
     columns: Columns
     next_offset: int
+
+    def hand_over(self) -> Columns:
+        """Return the rows and forget them, so that they are gone while a slow reader is sent them.
+
+        Whoever hands a part on has it until it is asked for the next one.
+        """
+        columns, self.columns = self.columns, {}
+        return columns
 
 
 async def follow(

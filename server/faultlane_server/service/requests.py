@@ -13,7 +13,7 @@ from faultlane_server.scenario import Violation
 from faultlane_server.service.errors import InvalidRequest
 from faultlane_server.service.translate import scenario_from_wire
 
-BATCH_ROWS = 8192
+BATCH_ROWS = 4096
 BATCH_ROWS_MAX = 65536
 PAGE_SIZE_MAX = 1000
 REQUEST_ID_CHARACTERS_MAX = 128

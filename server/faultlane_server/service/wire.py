@@ -30,12 +30,12 @@ _Pieces: TypeAlias = list[bytes | memoryview]
 
 
 def response_bytes(part: Part | None, response: Message) -> bytes:
-    """Return `response` on the wire, with the rows of `part` in the field of their kind."""
+    """Return `response` on the wire, with the rows of `part`, which it takes, in their field."""
     rest = response.SerializeToString()
     if part is None:
         return rest
     field = response.DESCRIPTOR.fields_by_name[part.kind.value].number
-    batch = _pieces(part.columns, part.kind)
+    batch = _pieces(part.hand_over(), part.kind)
     length = sum(memoryview(piece).nbytes for piece in batch)
     return b"".join([_head(field, length), *batch, rest])
 

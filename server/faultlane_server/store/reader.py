@@ -1,6 +1,6 @@
 """Reads a log file from any row, also while it is being written.
 
-It reads with `pread` and maps nothing: over 8192 rows that is no slower than a mapping,
+It reads with `pread` and maps nothing: over thousands of rows that is no slower than a mapping,
 whose pages must be faulted in, and a disk that fails is an error instead of a SIGBUS.
 """
 
@@ -23,7 +23,7 @@ HEADER_BYTES_MAX = 1 << 16
 
 
 class LogReader:
-    """A reader of its own pace: it keeps the block that it read last."""
+    """A reader of its own pace: it keeps the block that it has not read to its end."""
 
     def __init__(self, path: Path) -> None:
         self.rows = 0  # that were there at the last refresh
@@ -76,6 +76,8 @@ class LogReader:
         if begin >= entry.rows:
             raise CorruptLog(f"the index has lost the block of row {first}")
         columns = self._block(number, entry)
+        if begin + rows_max >= entry.rows:
+            self._last_read = None  # who goes on needs the next one
         return {name: column[begin : begin + rows_max] for name, column in columns.items()}
 
     def _block(self, number: int, entry: Entry) -> Columns:
