@@ -58,14 +58,17 @@ async def follow(
     windows: Mapping[LogKind, Window],
     require_open: Callable[[], None],
     heartbeat_s: float,
+    turn: asyncio.Lock,
 ) -> AsyncGenerator[Part | None]:
     """Yield what is in the windows until the simulation has ended; None is a heartbeat.
 
     `require_open` is called before each look at the logs, and ends the stream by raising.
+    Streams that share a `turn` read one part in each round of the event loop: whatever else
+    there is to do waits for one part, and not for one of each stream.
     """
     loop = asyncio.get_running_loop()
     with job.bell.listen() as ear, ExitStack() as stack:
-        logs = [stack.enter_context(_Log(job, kind, windows[kind])) for kind in windows]
+        logs = [stack.enter_context(_Log(job, kind, windows[kind], turn)) for kind in windows]
         spoken_s = loop.time()
         while True:
             ear.forget()
@@ -128,11 +131,12 @@ def _left_out(logs: "Sequence[_Log]") -> list[Part]:
 class _Log:
     """One reader's way through one log."""
 
-    def __init__(self, job: Job, kind: LogKind, window: Window) -> None:
+    def __init__(self, job: Job, kind: LogKind, window: Window, turn: asyncio.Lock) -> None:
         self.kind = kind
         self.offset = window.offset
         self._job = job
         self._window = window
+        self._turn = turn
         self._offset_told = window.offset
         self._rows_sent = 0
         self._reader: LogReader | None = None
@@ -172,7 +176,10 @@ class _Log:
             raise OffsetOutOfRange(self.offset, rows)
         if not self._reader or not self._rows_left or self.offset >= rows:
             return None
-        return Part(self.kind, self._read(self._reader, rows), self.offset)
+        async with self._turn:
+            part = Part(self.kind, self._read(self._reader, rows), self.offset)
+            await asyncio.sleep(0)  # the next turn is in the next round
+        return part
 
     def _read(self, reader: LogReader, rows: int) -> Columns:
         """Read on, and return the rows that are wanted."""

@@ -89,6 +89,7 @@ class Runs:
         self._explained = 0  # faults that are being explained, or wait for it
         self._explainers = ThreadPoolExecutor(limits.workers, "explainer")
         self._streams = Streams(limits.owner.streams_max)
+        self._turn = asyncio.Lock()  # of streams, to read a part
         self._run_s_mean = 0.0
         self._changed = threading.Condition()  # guards all of the above
         self._admission = threading.Lock()  # one order after another, however slow the disk is
@@ -173,7 +174,9 @@ class Runs:
     ) -> AsyncGenerator[Part | None]:
         """Yield the rows in the windows until the simulation has ended; None is a heartbeat."""
         with self._streams.one_of(job.simulation.owner):
-            parts = follow(job, windows, self._require_not_draining, self.limits.heartbeat_s)
+            parts = follow(
+                job, windows, self._require_not_draining, self.limits.heartbeat_s, self._turn
+            )
             async with aclosing(parts):
                 async for part in parts:
                     yield part
