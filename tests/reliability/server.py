@@ -17,6 +17,8 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from faultlane_server.runs import Clock, DiskLimits, Limits
@@ -34,8 +36,8 @@ class Settings:
     workers: int = 2
     slice_s: float = 0.001
     slices: int = 0  # of each run; 0: as many as `slices_of` says
-    wall_jumps_s: float = 0.0  # how far the machine's clock is set back or forth, at each look
-    wall_behind_s: float = 0.0  # how far it is behind from the begin on
+    wall_behind_s: float = 0.0  # how far the machine's clock is set back at the begin
+    wall_jumps_s: float = 0.0  # how far it is set back or forth later, at each look
     free_mib_min: int = 0
 
     def as_text(self) -> str:
@@ -86,11 +88,16 @@ async def _serve(data_dir: Path, port: int, settings: Settings) -> None:
 
 
 def _wall(settings: Settings) -> Callable[[], int]:
+    jumps_s = chain([0.0], iter(partial(_jump_s, settings.wall_jumps_s), None))
+
     def wall_ns() -> int:
-        jump_s = random.uniform(-settings.wall_jumps_s, settings.wall_jumps_s)
-        return time.time_ns() + int((jump_s - settings.wall_behind_s) * 1e9)
+        return time.time_ns() + int((next(jumps_s) - settings.wall_behind_s) * 1e9)
 
     return wall_ns
+
+
+def _jump_s(most_s: float) -> float:
+    return random.uniform(-most_s, most_s)
 
 
 if __name__ == "__main__":

@@ -70,6 +70,7 @@ def test_a_disk_that_is_full_again_and_again_loses_nothing_that_was_accepted(
 
     assert 0 < failed < simulations
 
+
 def test_a_server_does_not_start_on_a_read_only_disk_and_damages_nothing(
     living: Living, disk: SmallDisk
 ) -> None:

@@ -42,7 +42,7 @@ def a_scenario_of(faults: int) -> pb.Scenario:
             "vma": "heap",
             "advice": "MADVICE_DONTNEED",
             "length_bytes": length,
-            "thread_stride_bytes": length,
+            "thread_offset_bytes": length,
         }
     }
     loop = {"count": -(-faults // (THREADS * PAGES)), "steps": [write, give_back]}

@@ -87,9 +87,12 @@ def cut_off(path: Path, chance: random.Random) -> None:
 
 
 def set_clock(server: Living, chance: random.Random) -> None:
-    """Set the machine's clock back, and let it jump by years while the next server lives."""
-    behind_s = chance.uniform(0, 3 * YEAR_S)
-    server.settings = replace(server.settings, wall_behind_s=behind_s, wall_jumps_s=YEAR_S)
+    """Set the machine's clock back, and let it jump by years while the next server lives.
+
+    A clock that is ahead when a server starts cannot be told from time that has passed.
+    """
+    behind_s = server.settings.wall_behind_s + chance.uniform(0, YEAR_S)
+    server.settings = replace(server.settings, wall_behind_s=behind_s, wall_jumps_s=3 * YEAR_S)
 
 
 TROUBLES = {

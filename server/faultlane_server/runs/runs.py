@@ -37,7 +37,7 @@ from faultlane_server.runs.queue import FairQueue
 from faultlane_server.runs.recorder import LogKind
 from faultlane_server.runs.simulation import Simulation
 from faultlane_server.runs.streams import Streams
-from faultlane_server.runs.worker import Workshop, end_as_twin, work
+from faultlane_server.runs.worker import Workshop, come_last, end_as_twin, work
 from faultlane_server.scenario import Scenario
 from faultlane_server.store import Query, RegisterNotWritten
 
@@ -87,7 +87,7 @@ class Runs:
         self._queue = FairQueue()
         self._running: set[Job] = set()
         self._explained = 0  # faults that are being explained, or wait for it
-        self._explainers = ThreadPoolExecutor(limits.workers, "explainer")
+        self._explainers = ThreadPoolExecutor(limits.workers, "explainer", come_last)
         self._streams = Streams(limits.owner.streams_max)
         self._turn = asyncio.Lock()  # of streams, to read a part
         self._run_s_mean = 0.0
@@ -319,6 +319,7 @@ class Runs:
     # Working.
 
     def _work(self) -> None:
+        come_last()
         shop = Workshop(self.engine, self._archive, self.limits, self._clock, self._draining)
         while job := self._next_job():
             begin_s = self._clock.steady_s()
