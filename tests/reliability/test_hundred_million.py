@@ -71,6 +71,7 @@ def a_scenario_of(faults: int) -> pb.Scenario:
                 ]
             },
             "machine": {"arch": "x86", "cpus": 64},
+            "kernel": {"policy_id": "mainline"},
             "recording": {"kind": "RECORDING_KIND_SUMMARY_ONLY"},
             "horizon_ns": "1000000s",
         }

@@ -97,6 +97,14 @@ def test_small_appends_become_full_blocks_before_anybody_flushes(path: Path) -> 
         assert read(reader, 0, 20_000) == list(range(20_000))
 
 
+def test_no_rows_take_no_memory(path: Path) -> None:
+    writer = write(path)
+    for _ in range(100):
+        writer.append(rows(0, 0))
+
+    assert not writer._waiting
+
+
 def test_a_read_ends_with_its_block(path: Path) -> None:
     write(path, 5, 9)
     with LogReader(path) as reader:

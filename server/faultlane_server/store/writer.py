@@ -58,7 +58,9 @@ class LogWriter:
         return self._files.log_bytes + self._files.index_bytes
 
     def append(self, columns: Columns) -> None:
-        """Take rows; they reach the file with the next block or flush."""
+        """Take rows, if there are any; they reach the file with the next block or flush."""
+        if not rows_of(columns):
+            return  # a run that records nothing has nothing that waits, however long it is
         self._waiting.append(columns)
         self._rows_waiting += rows_of(columns)
         if self._rows_waiting >= BLOCK_ROWS_MAX:
