@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import signal
-import sys
 import tempfile
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -16,15 +15,12 @@ from faultlane_server.telemetry import set_up_logging
 
 __all__ = ["CannotListen", "DataDirError", "serve"]
 
-SWITCH_S = 0.0005  # how long a thread in Python may let others wait, of which one has the calls
-
 logger = logging.getLogger(__name__)
 
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
     set_up_logging()
-    sys.setswitchinterval(SWITCH_S)
     with _data_dir(settings) as directory:
         asyncio.run(_serve(settings, Path(directory)))
 
