@@ -210,18 +210,20 @@ def _error_from(
         return _BY_REASON[_reason(status)](message)
     if code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN):
         return ServerBug(message, _metadata(status, "incident"))
+    if code is grpc.StatusCode.CANCELLED and _CLOSED not in message:
+        # So ends a call with which a server has not begun when it begins to shut down.
+        return Unavailable(message)
     plain = {**_PLAIN, **named}
     if code in plain:
         return plain[code](message)
     return FaultlaneError(f"{code.name}: {message}")
 
 
+_CLOSED = "Channel closed"  # by ourselves
+
 _PLAIN: dict[grpc.StatusCode, type[FaultlaneError]] = {
     grpc.StatusCode.ALREADY_EXISTS: AlreadyExists,
     grpc.StatusCode.UNAVAILABLE: Unavailable,
-    # So ends what a server has not begun with when it begins to shut down. A call that the
-    # caller has cancelled ends without an error.
-    grpc.StatusCode.CANCELLED: Unavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: TimedOut,
 }
 

@@ -122,7 +122,7 @@ def test_a_server_that_is_away_for_a_moment_is_asked_again_for_the_same_simulati
     """The first call may have arrived: an id that both have makes it one simulation."""
     answers: Iterator[Any] = iter(
         [
-            Refusal(grpc.StatusCode.UNAVAILABLE, "back soon"),
+            Refusal(grpc.StatusCode.CANCELLED, "the server shuts down"),
             Refusal(grpc.StatusCode.UNAVAILABLE, "back soon"),
             pb.CreateSimulationResponse(simulation=a_simulation()),
         ]
@@ -309,6 +309,7 @@ REFUSALS = [
     (grpc.StatusCode.OUT_OF_RANGE, errors.OffsetOutOfRange),
     (grpc.StatusCode.RESOURCE_EXHAUSTED, errors.QueueFull),
     (grpc.StatusCode.UNAVAILABLE, errors.Unavailable),
+    (grpc.StatusCode.CANCELLED, errors.Unavailable),  # by the server, as it shuts down
     (grpc.StatusCode.DEADLINE_EXCEEDED, errors.TimedOut),
     (grpc.StatusCode.INTERNAL, errors.ServerBug),
     (grpc.StatusCode.UNKNOWN, errors.ServerBug),
@@ -472,6 +473,23 @@ def test_an_answer_that_does_not_come_times_out(client: Client, server: FakeServ
         client.get_server_info(timeout_s=0.05)
 
     told.set()
+
+
+def test_a_stream_of_a_client_that_is_closed_is_not_taken_up_again(server: FakeServer) -> None:
+    def without_end(_: object) -> Iterator[pb.StreamEventsResponse]:
+        while True:
+            yield pb.StreamEventsResponse()
+
+    server.says["StreamEvents"] = without_end
+    client = Client.connect(server.address)
+    messages = client.stream_events(NAME)
+    next(messages)
+
+    client.close()
+
+    with pytest.raises(errors.FaultlaneError, match="closed") as caught:
+        list(messages)
+    assert caught.type is errors.FaultlaneError
 
 
 def test_closing_a_client_closes_what_belongs_to_it(server: FakeServer) -> None:

@@ -32,7 +32,9 @@ class SimulationServiceStub(object):
     them at their own pace. An offset is the number of a row in a log. A slow
     reader never slows a run.
 
-    Every error carries a google.rpc.ErrorInfo with the domain `faultlane`.
+    Every error carries a google.rpc.ErrorInfo with the domain `faultlane`. A call
+    that arrives while the server begins to shut down may be `CANCELLED` by gRPC
+    itself, without one: that is as good as `UNAVAILABLE`.
     """
 
     def __init__(self, channel):
@@ -100,7 +102,9 @@ class SimulationServiceServicer(object):
     them at their own pace. An offset is the number of a row in a log. A slow
     reader never slows a run.
 
-    Every error carries a google.rpc.ErrorInfo with the domain `faultlane`.
+    Every error carries a google.rpc.ErrorInfo with the domain `faultlane`. A call
+    that arrives while the server begins to shut down may be `CANCELLED` by gRPC
+    itself, without one: that is as good as `UNAVAILABLE`.
     """
 
     def CreateSimulation(self, request, context):
@@ -336,7 +340,9 @@ class SimulationService(object):
     them at their own pace. An offset is the number of a row in a log. A slow
     reader never slows a run.
 
-    Every error carries a google.rpc.ErrorInfo with the domain `faultlane`.
+    Every error carries a google.rpc.ErrorInfo with the domain `faultlane`. A call
+    that arrives while the server begins to shut down may be `CANCELLED` by gRPC
+    itself, without one: that is as good as `UNAVAILABLE`.
     """
 
     @staticmethod

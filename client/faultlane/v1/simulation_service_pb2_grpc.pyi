@@ -33,7 +33,9 @@ class SimulationServiceStub:
     them at their own pace. An offset is the number of a row in a log. A slow
     reader never slows a run.
 
-    Every error carries a google.rpc.ErrorInfo with the domain `faultlane`.
+    Every error carries a google.rpc.ErrorInfo with the domain `faultlane`. A call
+    that arrives while the server begins to shut down may be `CANCELLED` by gRPC
+    itself, without one: that is as good as `UNAVAILABLE`.
     """
 
     @_typing.overload
@@ -174,7 +176,9 @@ class SimulationServiceAsyncStub(SimulationServiceStub):
     them at their own pace. An offset is the number of a row in a log. A slow
     reader never slows a run.
 
-    Every error carries a google.rpc.ErrorInfo with the domain `faultlane`.
+    Every error carries a google.rpc.ErrorInfo with the domain `faultlane`. A call
+    that arrives while the server begins to shut down may be `CANCELLED` by gRPC
+    itself, without one: that is as good as `UNAVAILABLE`.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -311,7 +315,9 @@ class SimulationServiceServicer(metaclass=_abc_1.ABCMeta):
     them at their own pace. An offset is the number of a row in a log. A slow
     reader never slows a run.
 
-    Every error carries a google.rpc.ErrorInfo with the domain `faultlane`.
+    Every error carries a google.rpc.ErrorInfo with the domain `faultlane`. A call
+    that arrives while the server begins to shut down may be `CANCELLED` by gRPC
+    itself, without one: that is as good as `UNAVAILABLE`.
     """
 
     @_abc_1.abstractmethod
