@@ -14,11 +14,13 @@ import pytest
 import faultlane
 from faultlane import FaultEvents, OperationEvents
 from faultlane import v1 as pb
+from tests.reliability.figures import tell
 from tests.serving import LOADING_S_MAX, serving, wait_until_it_serves
 
 pytestmark = pytest.mark.timeout(2 * LOADING_S_MAX)
 
-FAULTS_LEAST = 100_000  # so that there is something left when the server ends
+MOMENTS = (1, 80_000, 200_000)  # after how many faults that were read a server ends
+FAULTS_LEAST = 350_000  # so that there is something left then
 
 
 def a_long_scenario() -> pb.Scenario:
@@ -80,14 +82,20 @@ def test_a_run_whose_server_ends_is_the_same_to_the_last_byte(
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with faultlane.Client.connect(f"127.0.0.1:{port}") as client:
-        with living_in(tmp_path / "one", port) as process:
-            cut = client.submit(a_long_scenario())
-            faults = cut.events()
-            first = next(faults)
-            process.send_signal(number)
-            process.wait(30)
+        read: list[FaultEvents] = []
+        cut = None
+        for moment in MOMENTS:
+            with living_in(tmp_path / "one", port) as process:
+                cut = cut or client.submit(a_long_scenario())
+                faults = cut.events()
+                while sum(map(len, read)) < moment:
+                    read.append(next(faults))
+                process.send_signal(number)
+                process.wait(30)
+        assert cut is not None
+        assert not cut.ended
         with living_in(tmp_path / "one", port):
-            after_cut = FaultEvents.concat([first, *faults])
+            after_cut = FaultEvents.concat([*read, *faults])
             operations = OperationEvents.concat(cut.operations())
             summary = cut.summary
         with living_in(tmp_path / "two", port):
@@ -95,7 +103,14 @@ def test_a_run_whose_server_ends_is_the_same_to_the_last_byte(
             undisturbed = FaultEvents.concat(whole.events())
             undisturbed_operations = OperationEvents.concat(whole.operations())
 
-    assert len(first) < FAULTS_LEAST < len(undisturbed)
+    tell(
+        f"a run of the real engine, ended by {number.name}",
+        times=len(MOMENTS),
+        faults=len(undisturbed),
+        operations=len(undisturbed_operations),
+        different_bytes=0,
+    )
+    assert len(undisturbed) > FAULTS_LEAST
     assert bytes_of(after_cut) == bytes_of(undisturbed)
     assert bytes_of(operations) == bytes_of(undisturbed_operations)
     assert summary.fingerprint == whole.summary.fingerprint
