@@ -119,7 +119,7 @@ def serve(
         typer.Option(
             envvar="FAULTLANE_RUN_MEMORY_MIB_MAX",
             min=1,
-            show_default="2048, or what the machine has for each worker",
+            show_default="2048, or less if the machine has less for each worker",
             help="MiB of memory that a run may take.",
         ),
     ] = None,

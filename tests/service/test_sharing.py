@@ -10,6 +10,7 @@ from faultlane.v1 import simulation_service_pb2 as pb
 from faultlane.v1.explanation_pb2 import FaultChoice
 from faultlane.v1.simulation_pb2 import RunOptions, SimulationState
 from faultlane_server.runs import Engine, Limits
+from faultlane_server.store import Register, RegisterNotWritten
 from tests.service.fake import (
     PATIENCE_S,
     Gate,
@@ -156,6 +157,28 @@ def test_equal_ones_read_along_with_the_one_that_runs(servers: Servers) -> None:
         assert starts(leader.peer, name) == starts_of_run(40)
         assert get(leader.peer, name).state == SUCCEEDED
     assert len(leader.begun) == logs(leader.directory) == 1
+
+
+def test_a_disk_that_is_full_when_they_would_end_harms_no_worker(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader = Leader(servers, slices=3)
+    leader.wait()
+    equal = create(leader.peer).name
+    touch, refusals = Register.touch_log, iter([RegisterNotWritten("the disk is full")])
+
+    def touch_log(register: Register, log: int, now_ns: int) -> None:
+        for refusal in refusals:
+            raise refusal
+        touch(register, log, now_ns)
+
+    monkeypatch.setattr(Register, "touch_log", touch_log)
+
+    leader.gate.opened.set()
+
+    assert wait(leader.peer, equal).state == SUCCEEDED
+    assert wait(leader.peer, leader.name).state == SUCCEEDED
+    assert run(leader.peer, seed=5).state == SUCCEEDED
 
 
 def test_who_reads_along_goes_on_without_a_seam_when_the_one_that_runs_is_cancelled(

@@ -337,11 +337,14 @@ class Runs:
         """Let those end that read along, if what they read along has succeeded."""
         if job.simulation.state is not SimulationState.SUCCEEDED:
             return
-        for other in job.along:
-            if not other.simulation.ended and end_as_twin(other, self._archive):
-                with self._changed:
-                    self._queue.remove(other)
-                    self._jobs.pop(other.simulation.name, None)
+        try:
+            for other in job.along:
+                if not other.simulation.ended and end_as_twin(other, self._archive):
+                    with self._changed:
+                        self._queue.remove(other)
+                        self._jobs.pop(other.simulation.name, None)
+        except RegisterNotWritten as error:  # they are in the queue, and end when it is their turn
+            logger.error("%s: who read along does not end yet: %s", job.simulation.name, error)
 
     def _next_job(self) -> Job | None:
         with self._changed:
