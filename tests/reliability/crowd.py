@@ -60,6 +60,7 @@ class Crowd:
         self._may_fail = may_fail  # whether runs may end because the disk is full
         self._seed = seed
         self._is_over = threading.Event()
+        self._is_given_up = threading.Event()
         self._pool = ThreadPoolExecutor(READERS + SUBMITTERS)
         self._working: list[Future[Work]] = []
 
@@ -77,6 +78,8 @@ class Crowd:
         trace: TracebackType | None,
     ) -> None:
         self._is_over.set()
+        if error is not None:
+            self._is_given_up.set()
         self._pool.shutdown(wait=error is None, cancel_futures=True)
 
     def require_nobody_failed(self) -> None:
@@ -118,15 +121,15 @@ class Crowd:
     def _accepted(self, client: Client, scenario: pb.Scenario, request_id: str, work: Work) -> Run:
         """Ask until the server accepts it, however often it is away."""
         options = pb.RunOptions(skip_cache=scenario.seed % 2 == 0)
-        while True:
+        while not self._is_given_up.is_set():
             try:
                 run = client.submit(scenario, request_id=request_id, options=options)
             except (errors.Unavailable, errors.TimedOut, errors.QueueFull):
                 work.away += 1
             else:
                 work.seed_of[run.name] = scenario.seed
-                run.patience_s = 300
                 return run
+        raise AssertionError("something else went wrong")
 
 
 def require_good_end(simulation: pb.Simulation, seed: int, *, may_fail: bool = False) -> int:

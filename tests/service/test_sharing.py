@@ -111,7 +111,8 @@ class Leader:
         self.gate = Gate()
         self.begun: list[int] = []
         self._slices = slices
-        engine = an_engine(40, self._on_slice, on_begin=lambda: self.begun.append(1))
+        self.fails_next_time = False
+        engine = an_engine(40, self._on_slice, on_begin=self._on_begin)
         server = servers.server(engine, Limits(workers=2, heartbeat_s=0.01), **of_server)
         self.directory = server.directory
         self.peer = servers.peer(server.address)
@@ -119,6 +120,11 @@ class Leader:
 
     def wait(self) -> None:
         assert self.gate.reached.wait(PATIENCE_S)
+
+    def _on_begin(self) -> None:
+        self.begun.append(1)
+        if self.fails_next_time:
+            raise MemoryError("cannot take 2 GiB")
 
     def _on_slice(self, number: int) -> None:
         if number < self._slices:
@@ -201,6 +207,27 @@ def test_who_reads_along_goes_on_without_a_seam_when_the_one_that_runs_is_cancel
     assert cut.state == CANCELLED
     assert starts(leader.peer, leader.name) == rows[: cut.progress.fault_rows]
     assert len(leader.begun) == logs(leader.directory) == 2
+
+
+def test_rows_that_were_shown_stay_when_the_run_of_its_own_fails(servers: Servers) -> None:
+    """Whoever has read them is not told that there are fewer."""
+    leader = Leader(servers, slices=12)
+    leader.wait()
+    equal = create(leader.peer).name
+    stream = leader.peer.simulations.StreamEvents(
+        pb.StreamEventsRequest(name=equal), timeout=PATIENCE_S
+    )
+    rows = list(next(stream).faults.start_ns)
+    leader.fails_next_time = True
+    threading.Thread(target=lambda: cancel(leader.peer, leader.name)).start()
+    leader.gate.opened.set()
+
+    rows += [start for part in stream for start in part.faults.start_ns]
+
+    failed = get(leader.peer, equal)
+    assert failed.error.reason == "MEMORY"
+    assert failed.progress.fault_rows == len(rows) > 0
+    assert rows == starts_of_run(40)[: len(rows)] == starts(leader.peer, equal)
 
 
 def test_who_reads_along_and_is_cancelled_keeps_the_rows_so_far(servers: Servers) -> None:

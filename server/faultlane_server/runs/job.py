@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from faultlane_server.codes import SimulationState
 from faultlane_server.runs.bell import Bell
@@ -30,6 +30,14 @@ class Order:
     options: RunOptions = NO_OPTIONS
 
 
+class _Rows(NamedTuple):
+    """How far readers were let into a log."""
+
+    paths: Mapping[LogKind, Path]
+    log: int | None
+    progress: Progress
+
+
 class Job:
     """One simulation. `simulation` is replaced, never changed: whoever reads it sees one moment.
 
@@ -53,6 +61,7 @@ class Job:
         self._keep = keep
         self.log_paths: Mapping[LogKind, Path] = {}  # where its rows are, once there are any
         self._along: tuple[Job, ...] = ()  # equal ones that wait, and read its rows meanwhile
+        self._shown: _Rows | None = None  # of another one, whose rows it has had
         self._has_begun = False
         self._lock = threading.RLock()  # so that nothing changes after the end
 
@@ -158,16 +167,24 @@ class Job:
         self.bell.ring()
 
     def _read_nothing(self) -> None:
+        """Wait to run; the rows that were shown are made again, or else are all that there is."""
         with self._lock:
             if not self.simulation.ended:
+                now = _Rows(self.log_paths, self.simulation.log, self.simulation.progress)
+                if self._shown is None or self._shown.progress.faults < now.progress.faults:
+                    self._shown = now
                 self.log_paths = {}
                 self.simulation = replace(self.simulation, progress=Progress(), log=None)
         self.bell.ring()
 
     def _end(self, state: SimulationState, **changes: Any) -> None:
         with self._lock:
-            end_time = self._clock.now()
-            self._become(replace(self.simulation, state=state, end_time=end_time, **changes))
+            ended = replace(self.simulation, state=state, end_time=self._clock.now(), **changes)
+            shown = self._shown
+            if shown and shown.progress.faults > ended.progress.faults and not ended.summary:
+                self.log_paths = shown.paths
+                ended = replace(ended, log=shown.log, progress=shown.progress)
+            self._become(ended)
 
     def _become(self, changed: Simulation) -> None:
         """Have it kept first: what somebody was told is true after a crash too."""
