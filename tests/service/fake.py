@@ -371,6 +371,17 @@ def starts(peer: Peer, name: str, offset: int = 0) -> list[int]:
     return [start for response in responses for start in response.faults.start_ns]
 
 
+def first_starts(peer: Peer, name: str, least: int) -> list[int]:
+    """The same of a run that may go on: what a stream has brought when that is enough."""
+    request = pb2.StreamEventsRequest(name=name)
+    stream = peer.simulations.StreamEvents(request, timeout=PATIENCE_S)
+    found: list[int] = []
+    while len(found) < least:
+        found += next(stream).faults.start_ns
+    stream.cancel()
+    return found
+
+
 def starts_of_run(slices: int, seed: int = 1) -> list[int]:
     """The same, as the fake engine makes them."""
     return [int(start) for start in rows_of_faults(0, slices, seed)["start_ns"]]

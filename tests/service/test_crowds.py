@@ -110,6 +110,38 @@ def test_many_who_cancel_at_once_are_told_the_same_end(servers: Servers) -> None
     assert ends[0].state == CANCELLED
 
 
+def test_a_run_whose_worker_has_no_cpu_is_cancelled_all_the_same(servers: Servers) -> None:
+    """Its rows end where its progress says, though the worker writes more of them later."""
+    gate = Gate()
+
+    def on_slice(number: int) -> None:
+        if number == 20:
+            gate.pass_through()
+        threading.Event().wait(0.01)  # rows are flushed
+
+    server = servers.server(an_engine(on_slice=on_slice, slices=99), Limits(workers=1))
+    peer = servers.peer(server.address)
+    name = create(peer)
+    assert gate.reached.wait(PATIENCE_S)
+    request = pb.CancelSimulationRequest(name=name)
+
+    ended = peer.simulations.CancelSimulation(request, timeout=PATIENCE_S).simulation
+
+    assert ended.state == CANCELLED
+    gate.opened.set()
+    other = pb.CreateSimulationRequest(scenario=a_scenario(seed=2))
+    other_name = peer.simulations.CreateSimulation(other).simulation.name
+    stream = pb.StreamEventsRequest(name=other_name)
+    assert sum(len(part.faults.thread) for part in peer.simulations.StreamEvents(stream)) == 99_000
+    stream = pb.StreamEventsRequest(name=name)
+    rows = [
+        start for part in peer.simulations.StreamEvents(stream) for start in part.faults.start_ns
+    ]
+    assert len(rows) == ended.progress.fault_rows
+    assert rows == rows_of_faults(0, 99)["start_ns"].tolist()[: len(rows)]
+    assert peer.simulations.GetSimulation(pb.GetSimulationRequest(name=name)).simulation == ended
+
+
 @pytest.mark.parametrize("rpc", ["RunSimulation", "StreamEvents"])
 def test_a_client_that_vanishes_leaves_nothing_behind(
     servers: Servers, monkeypatch: pytest.MonkeyPatch, rpc: str

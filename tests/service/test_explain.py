@@ -27,6 +27,8 @@ from tests.service.fake import (
     an_engine,
     delete,
     detail,
+    endless,
+    first_starts,
     get,
     knows_owners,
     rows_of_faults,
@@ -164,16 +166,9 @@ def test_a_simulation_that_has_not_ended_is_not_explained(servers: Servers) -> N
 
 
 def test_a_cancelled_simulation_is_explained_as_far_as_its_log_goes(servers: Servers) -> None:
-    reached = threading.Event()
-
-    def on_slice(number: int) -> None:
-        if number == 2:
-            reached.set()
-        threading.Event().wait(0.002)
-
-    peer = servers.start(an_engine(slices=10**9, on_slice=on_slice), Limits(workers=1))
+    peer = servers.start(an_engine(slices=10**9, on_slice=endless), Limits(workers=1))
     name = create(peer)
-    assert reached.wait(PATIENCE_S)
+    first_starts(peer, name, least=FAULTS_A_SLICE + 1)
     peer.simulations.CancelSimulation(pb.CancelSimulationRequest(name=name), timeout=PATIENCE_S)
 
     assert explained(peer, name, fault=FAULTS_A_SLICE).fault == FAULTS_A_SLICE

@@ -20,6 +20,7 @@ from tests.service.fake import (
     an_engine,
     cancel,
     create,
+    first_starts,
     get,
     run,
     starts,
@@ -94,12 +95,12 @@ def test_what_has_ended_is_there_again(house: House) -> None:
 
 
 def test_a_failure_and_a_cancellation_are_remembered(house: House) -> None:
-    engine, reached = without_end(2)
+    engine, _ = without_end(2)
     peer = house.move_in(engine, Limits(1, rows_max=1500))
     failed = run(peer)
     peer = house.move_in(engine)
     name = create(peer, seed=2).name
-    assert reached.wait(PATIENCE_S)
+    first_starts(peer, name, least=2000)
     cancelled = cancel(peer, name)
 
     peer = house.move_in()

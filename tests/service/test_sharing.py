@@ -14,12 +14,12 @@ from faultlane_server.store import Register, RegisterNotWritten
 from tests.service.fake import (
     PATIENCE_S,
     Gate,
-    Peer,
     Servers,
     an_engine,
     cancel,
     create,
     delete,
+    first_starts,
     get,
     knows_owners,
     run,
@@ -133,18 +133,6 @@ class Leader:
             self.gate.pass_through()
 
 
-def first_rows(peer: Peer, name: str, least: int) -> list[int]:
-    """What a stream has brought when that is enough; the stream is ended then."""
-    stream = peer.simulations.StreamEvents(pb.StreamEventsRequest(name=name), timeout=PATIENCE_S)
-    rows: list[int] = []
-    for part in stream:
-        rows += part.faults.start_ns
-        if len(rows) >= least:
-            break
-    stream.cancel()
-    return rows
-
-
 def test_equal_ones_read_along_with_the_one_that_runs(servers: Servers) -> None:
     """Whether they came before it began or later, they have its rows while it makes them."""
     leader = Leader(servers, slices=12)
@@ -153,7 +141,7 @@ def test_equal_ones_read_along_with_the_one_that_runs(servers: Servers) -> None:
     late = create(leader.peer).name
 
     for name in (early, late):
-        rows = first_rows(leader.peer, name, least=1000)
+        rows = first_starts(leader.peer, name, least=1000)
         assert rows == starts_of_run(40)[: len(rows)]
         assert get(leader.peer, name).state == SimulationState.SIMULATION_STATE_QUEUED
         assert get(leader.peer, name).progress == get(leader.peer, leader.name).progress

@@ -41,7 +41,9 @@ class _SimulationStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Simul
     SIMULATION_STATE_FAILED: _SimulationState.ValueType  # 4
     """It could not be brought to an end; `error` says why."""
     SIMULATION_STATE_CANCELLED: _SimulationState.ValueType  # 5
-    """It was cancelled. Its logs end where it was."""
+    """It was cancelled. Its logs end where it was, or up to some moments before on
+    a machine that is short of CPUs.
+    """
 
 class SimulationState(_SimulationState, metaclass=_SimulationStateEnumTypeWrapper):
     """How far a simulation is."""
@@ -60,7 +62,9 @@ SIMULATION_STATE_SUCCEEDED: SimulationState.ValueType  # 3
 SIMULATION_STATE_FAILED: SimulationState.ValueType  # 4
 """It could not be brought to an end; `error` says why."""
 SIMULATION_STATE_CANCELLED: SimulationState.ValueType  # 5
-"""It was cancelled. Its logs end where it was."""
+"""It was cancelled. Its logs end where it was, or up to some moments before on
+a machine that is short of CPUs.
+"""
 Global___SimulationState: _TypeAlias = SimulationState  # noqa: Y015
 
 class _StopReason:

@@ -44,6 +44,7 @@ from faultlane_server.store import Query, RegisterNotWritten
 RETRY_AFTER_S_MIN = 1.0
 RETRY_AFTER_S_MAX = 60.0
 DISK_RETRY_AFTER_S = 60.0
+CANCEL_S = 0.05  # after which a run that was cancelled has ended, whatever its worker does
 
 logger = logging.getLogger(__name__)
 
@@ -156,6 +157,19 @@ class Runs:
             if job not in self._running:
                 self._jobs.pop(job.simulation.name, None)
             self._changed.notify_all()
+
+    async def cancelled(self, job: Job) -> Simulation:
+        """Wait until a simulation that is cancelled has ended, and not for long.
+
+        If its slice does not end, since there are no CPUs for it, its rows end with those that
+        are known of.
+        """
+        try:
+            async with asyncio.timeout(CANCEL_S):
+                return await self.ended(job)
+        except TimeoutError:
+            await asyncio.to_thread(job.end_cancelled)
+            return job.simulation
 
     def abandon(self, job: Job) -> None:
         """End a simulation whose only reader has gone, unless it has ended or the server ends."""

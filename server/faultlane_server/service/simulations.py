@@ -88,7 +88,7 @@ class SimulationServicer:
     ) -> pb.CancelSimulationResponse:
         job = self._job(request)
         await asyncio.to_thread(self._runs.cancel, job)
-        simulation = await self._runs.ended(job)
+        simulation = await self._runs.cancelled(job)
         return pb.CancelSimulationResponse(simulation=simulation_to_wire(simulation))
 
     async def ExplainFault(self, request: pb.ExplainFaultRequest) -> pb.ExplainFaultResponse:
