@@ -18,7 +18,7 @@ from tests.reliability.slow_client import SlowClient
 from tests.service.fake import a_scenario
 
 SLOW = 100
-SLICES = 1000  # a thousand rows each: 130 MB
+SLICES = 1000  # a thousand rows each: 220 MB
 BYTES_EACH = 20
 ROUNDS = 7
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LOG_FORMAT = 3  # since 3 a log has an index beside it
-BLOCK_ROWS_MAX = 4096  # half a megabyte: a message of as many rows as is usual is one block
+BLOCK_ROWS_MAX = 4096  # 0.9 MB of faults: a message of as many rows as is usual is one block
 PIECE_BYTES = 4096  # what a checksum is folded to
 
 FILE_MAGIC = b"FLTLNLOG"
