@@ -10,9 +10,9 @@ from typing import Any, Self
 import grpc
 
 from faultlane import v1 as pb
+from faultlane.access import Access
 from faultlane.backoff import CUT, Backoff
 from faultlane.calls import (
-    CHANNEL_OPTIONS,
     CHOICES,
     EXPLAIN_TIMEOUT_S,
     TIMEOUT_S,
@@ -50,10 +50,11 @@ class AsyncClient:
         self._catalog: Any = CatalogServiceStub(channel)
 
     @classmethod
-    def connect(cls, address: str) -> Self:
-        """Make a client for the server at `host:port`; the first call opens the connection."""
+    def connect(cls, address: str, access: Access | None = None) -> Self:
+        """Make a client for the server at `host:port`; `access` and errors as in `Client`."""
         keep_memory()
-        return cls(grpc.aio.insecure_channel(address, CHANNEL_OPTIONS))
+        access = Access.from_environment() if access is None else access
+        return cls(access.aio_channel(address))
 
     async def close(self) -> None:
         """Close the connection: calls under way end with an error."""

@@ -11,8 +11,8 @@ from typing import Protocol, Self
 import grpc
 
 from faultlane import v1 as pb
+from faultlane.access import Access
 from faultlane.calls import (
-    CHANNEL_OPTIONS,
     CHOICES,
     EXPLAIN_TIMEOUT_S,
     TIMEOUT_S,
@@ -65,10 +65,28 @@ class Client:
         self._catalog = CatalogServiceStub(channel)
 
     @classmethod
-    def connect(cls, address: str, *, on_close: Callable[[], None] = lambda: None) -> Self:
-        """Make a client for the server at `host:port`; the first call opens the connection."""
+    def connect(
+        cls,
+        address: str,
+        access: Access | None = None,
+        *,
+        on_close: Callable[[], None] = lambda: None,
+    ) -> Self:
+        """Make a client for the server at `host:port`; the first call opens the connection.
+
+        Parameters
+        ----------
+        access
+            A token, certificates, TLS; None takes what `Access.from_environment` finds.
+
+        Raises
+        ------
+        InvalidRequest
+            If what is to be shown cannot be read, or a token would be sent in plain text.
+        """
         keep_memory()
-        return cls(grpc.insecure_channel(address, CHANNEL_OPTIONS), on_close=on_close)
+        access = Access.from_environment() if access is None else access
+        return cls(access.channel(address), on_close=on_close)
 
     def close(self) -> None:
         """Close the connection: calls under way end with an error."""

@@ -1,5 +1,6 @@
 """A server inside this process, for notebooks, tests and the command line."""
 
+from faultlane.access import Access
 from faultlane.client import Client
 from faultlane.errors import MissingExtra
 
@@ -25,7 +26,7 @@ def local(workers: int | None = None) -> Client:
         raise MissingExtra(f"no server here ({error}): pip install 'faultlane[server]'") from error
     server = LocalServer(workers=workers)
     try:
-        return Client.connect(server.start(), on_close=server.close)
+        return Client.connect(server.start(), Access(), on_close=server.close)
     except BaseException:  # an interrupt too: it may take minutes to start
         server.close()
         raise

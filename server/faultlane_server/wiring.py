@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import resource
 import signal
 import tempfile
 from contextlib import AbstractContextManager, nullcontext
@@ -9,17 +10,29 @@ from pathlib import Path
 from typing import Any
 
 from faultlane_server.config import Settings
-from faultlane_server.runs import DataDirError, Limits, compiled_engine, default_workers
-from faultlane_server.service.server import CannotListen, Options, Server
+from faultlane_server.runs import (
+    DataDirError,
+    Limits,
+    compiled_engine,
+    default_workers,
+    within_files,
+)
+from faultlane_server.service.server import CannotListen, Options, Security, Server
+from faultlane_server.service.tls import BadCertificates, TlsFiles
+from faultlane_server.service.tokens import BadTokens, TokenFile
 from faultlane_server.telemetry import set_up_logging
 
-__all__ = ["CannotListen", "DataDirError", "serve"]
+__all__ = ["CannotServe", "serve"]
+
+CannotServe = (CannotListen, DataDirError, BadCertificates, BadTokens)
+
+FILES_MAX = 1 << 17  # enough for all streams and connections that there may be
 
 logger = logging.getLogger(__name__)
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT."""
+    """Serve until SIGTERM or SIGINT; one of `CannotServe` says why that cannot be."""
     set_up_logging()
     with _data_dir(settings) as directory:
         asyncio.run(_serve(settings, Path(directory)))
@@ -30,15 +43,25 @@ async def _serve(settings: Settings, directory: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     is_private = settings.data_dir is None
-    options = Options(settings.address, directory, _limits(settings), is_private=is_private)
+    limits, security = _limits(settings), _security(settings)
+    options = Options(settings.address, directory, limits, is_private=is_private, security=security)
     server = Server(compiled_engine(), options)
     await server.run(stop, _tell_address, lambda: logger.info("ready"))
     logger.info("stopped")
 
 
+def _security(settings: Settings) -> Security:
+    tls = None
+    if settings.tls_cert and settings.tls_key:
+        tls = TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+    tokens = TokenFile(settings.tokens) if settings.tokens else None
+    return Security(tls, tokens, settings.reflection, settings.channelz)
+
+
 def _limits(settings: Settings) -> Limits:
     """Return the limits with what the settings say of them."""
-    limits = Limits(default_workers())
+    workers = settings.limits.get("workers")
+    limits = within_files(Limits(int(workers or default_workers())), _files_max())
     for path, value in settings.limits.items():
         if value is not None:
             limits = _with(limits, path.split("."), value)
@@ -48,6 +71,14 @@ def _limits(settings: Settings) -> Limits:
 def _with(limits: Any, path: list[str], value: float) -> Any:
     name, *rest = path
     return limits._replace(**{name: _with(getattr(limits, name), rest, value) if rest else value})
+
+
+def _files_max() -> int:
+    """Let as many files be open as we need and the system allows; return how many that are."""
+    _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = FILES_MAX if allowed == resource.RLIM_INFINITY else min(allowed, FILES_MAX)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, allowed))
+    return most
 
 
 def _tell_address(address: str) -> None:

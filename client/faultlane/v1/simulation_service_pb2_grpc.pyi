@@ -34,6 +34,20 @@ class SimulationServiceStub:
     reader never slows a run.
 
     Every error carries a google.rpc.ErrorInfo with the domain `faultlane`.
+
+    A server may want a token, in the metadata `authorization: Bearer TOKEN`. Then
+    every call has these errors as well:
+
+    * `UNAUTHENTICATED`: there is no token (`NO_TOKEN`), or the server does not
+      know it (`WRONG_TOKEN`). A stream ends so if its token is taken back.
+    * `PERMISSION_DENIED`: the role of the token is not enough (`ROLE`). Those that
+      make, end or explain a simulation need `submit`, the others `read`.
+      Simulations of others are `NOT_FOUND`, but for the role `admin`.
+    * `RESOURCE_EXHAUSTED`: more calls than this token may make in a minute
+      (`TOO_MANY_CALLS`). A google.rpc.RetryInfo says when to try again.
+
+    And every call can end with `DEADLINE_EXCEEDED` (`REQUEST_TOO_SLOW`), if its
+    request is not there 30 s after its begin.
     """
 
     @_typing.overload
@@ -84,7 +98,8 @@ class SimulationServiceStub:
     * `UNAVAILABLE`: the server shuts down.
     """
     ListSimulations: _grpc.UnaryUnaryMultiCallable[_simulation_service_pb2.ListSimulationsRequest, _simulation_service_pb2.ListSimulationsResponse]
-    """Lists the simulations of the caller, the newest first.
+    """Lists the simulations of the caller, or for the role `admin` those of
+    everybody, the newest first.
 
     Errors:
 
@@ -175,6 +190,20 @@ class SimulationServiceAsyncStub(SimulationServiceStub):
     reader never slows a run.
 
     Every error carries a google.rpc.ErrorInfo with the domain `faultlane`.
+
+    A server may want a token, in the metadata `authorization: Bearer TOKEN`. Then
+    every call has these errors as well:
+
+    * `UNAUTHENTICATED`: there is no token (`NO_TOKEN`), or the server does not
+      know it (`WRONG_TOKEN`). A stream ends so if its token is taken back.
+    * `PERMISSION_DENIED`: the role of the token is not enough (`ROLE`). Those that
+      make, end or explain a simulation need `submit`, the others `read`.
+      Simulations of others are `NOT_FOUND`, but for the role `admin`.
+    * `RESOURCE_EXHAUSTED`: more calls than this token may make in a minute
+      (`TOO_MANY_CALLS`). A google.rpc.RetryInfo says when to try again.
+
+    And every call can end with `DEADLINE_EXCEEDED` (`REQUEST_TOO_SLOW`), if its
+    request is not there 30 s after its begin.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -222,7 +251,8 @@ class SimulationServiceAsyncStub(SimulationServiceStub):
     * `UNAVAILABLE`: the server shuts down.
     """
     ListSimulations: _aio.UnaryUnaryMultiCallable[_simulation_service_pb2.ListSimulationsRequest, _simulation_service_pb2.ListSimulationsResponse]  # type: ignore[assignment]
-    """Lists the simulations of the caller, the newest first.
+    """Lists the simulations of the caller, or for the role `admin` those of
+    everybody, the newest first.
 
     Errors:
 
@@ -312,6 +342,20 @@ class SimulationServiceServicer(metaclass=_abc_1.ABCMeta):
     reader never slows a run.
 
     Every error carries a google.rpc.ErrorInfo with the domain `faultlane`.
+
+    A server may want a token, in the metadata `authorization: Bearer TOKEN`. Then
+    every call has these errors as well:
+
+    * `UNAUTHENTICATED`: there is no token (`NO_TOKEN`), or the server does not
+      know it (`WRONG_TOKEN`). A stream ends so if its token is taken back.
+    * `PERMISSION_DENIED`: the role of the token is not enough (`ROLE`). Those that
+      make, end or explain a simulation need `submit`, the others `read`.
+      Simulations of others are `NOT_FOUND`, but for the role `admin`.
+    * `RESOURCE_EXHAUSTED`: more calls than this token may make in a minute
+      (`TOO_MANY_CALLS`). A google.rpc.RetryInfo says when to try again.
+
+    And every call can end with `DEADLINE_EXCEEDED` (`REQUEST_TOO_SLOW`), if its
+    request is not there 30 s after its begin.
     """
 
     @_abc_1.abstractmethod
@@ -387,7 +431,8 @@ class SimulationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _simulation_service_pb2.ListSimulationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_simulation_service_pb2.ListSimulationsResponse, _abc.Awaitable[_simulation_service_pb2.ListSimulationsResponse]]:
-        """Lists the simulations of the caller, the newest first.
+        """Lists the simulations of the caller, or for the role `admin` those of
+        everybody, the newest first.
 
         Errors:
 

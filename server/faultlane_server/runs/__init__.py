@@ -34,8 +34,10 @@ from faultlane_server.runs.limits import (
     DiskLimits,
     Limits,
     OwnerLimits,
+    Quota,
     RunLimits,
     default_workers,
+    within_files,
 )
 from faultlane_server.runs.recorder import LOG_COLUMNS, LogKind
 from faultlane_server.runs.runs import Runs
@@ -72,6 +74,7 @@ __all__ = [
     "Part",
     "Query",
     "QueueFull",
+    "Quota",
     "RegisterNotWritten",
     "RequestIdTaken",
     "RowFilter",
@@ -91,4 +94,5 @@ __all__ = [
     "default_workers",
     "digest_of",
     "estimate_of",
+    "within_files",
 ]

@@ -16,7 +16,7 @@ from faultlane_server.runs import (
     compiled_engine,
     default_workers,
 )
-from faultlane_server.service.server import Options, Server
+from faultlane_server.service.server import Options, Security, Server
 
 
 class LocalServer:
@@ -32,10 +32,12 @@ class LocalServer:
         limits: Limits | None = None,
         directory: Path | None = None,
         clock: Clock | None = None,
+        security: Security | None = None,
     ) -> None:
         self._engine = engine
         self._kept_in = directory
         self._clock = clock
+        self._security = security or Security()
         self._limits = limits or Limits(workers or default_workers())
         self._address: Future[str] = Future()
         self._loaded: Future[None] = Future()
@@ -100,6 +102,7 @@ class LocalServer:
                 self._limits,
                 self._clock,
                 is_private=self._kept_in is None,
+                security=self._security,
             )
             server = Server(self._engine or compiled_engine(), options)
             await server.run(

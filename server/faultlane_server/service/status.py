@@ -33,7 +33,14 @@ from faultlane_server.runs import (
     TooManyStreams,
 )
 from faultlane_server.scenario import Violation
-from faultlane_server.service.errors import InvalidRequest, NoSuchPreset
+from faultlane_server.service.errors import (
+    InvalidRequest,
+    NoSuchPreset,
+    NotAllowed,
+    RequestTooSlow,
+    TooManyCalls,
+    Unauthenticated,
+)
 from faultlane_server.store import CorruptLog, WrongLogFormat
 
 DOMAIN = "faultlane"
@@ -49,7 +56,7 @@ logger = logging.getLogger(__name__)
 
 class _Rule(NamedTuple):
     code: grpc.StatusCode
-    reason: str
+    reason: str  # empty: the error has one
     details: Callable[[Any], Sequence[Message]]
     metadata: Callable[[Any], Mapping[str, str]] = lambda _: {}  # of the ErrorInfo
 
@@ -74,7 +81,13 @@ def _not_ended(error: NotEnded) -> list[Message]:
     return [_resource("faultlane.v1.Simulation", error.name)]
 
 
-def _later(error: QueueFull | TooManyStreams | TooManyExplained | DiskFull) -> list[Message]:
+def _roles(error: NotAllowed) -> dict[str, str]:
+    return {"role": error.role, "needs": error.needs}
+
+
+def _later(
+    error: QueueFull | TooManyStreams | TooManyExplained | TooManyCalls | DiskFull,
+) -> list[Message]:
     return [_retry_after(error.retry_after_s)]
 
 
@@ -125,7 +138,14 @@ STATUS_OF: dict[type[Exception], _Rule] = {
     NotReady: _Rule(grpc.StatusCode.UNAVAILABLE, "NOT_READY", _not_ready),
     ShuttingDown: _Rule(grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN", _no_details),
     CorruptLog: _Rule(grpc.StatusCode.DATA_LOSS, "CORRUPT_LOG", _no_details),
+    RequestTooSlow: _Rule(grpc.StatusCode.DEADLINE_EXCEEDED, "REQUEST_TOO_SLOW", _no_details),
+    Unauthenticated: _Rule(grpc.StatusCode.UNAUTHENTICATED, "", _no_details),
+    NotAllowed: _Rule(grpc.StatusCode.PERMISSION_DENIED, "ROLE", _no_details, _roles),
+    TooManyCalls: _Rule(grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_CALLS", _later),
 }
+
+# What tells a client that it should have a token, as in HTTP.
+ASK_FOR_TOKEN = ("www-authenticate", 'Bearer realm="faultlane"')
 
 
 @asynccontextmanager
@@ -135,9 +155,12 @@ async def errors_as_status(context: Context) -> AsyncIterator[None]:
         yield
     except Exception as error:
         code, status = status_of(error)
-        await context.abort(
-            code, status.message, (("grpc-status-details-bin", status.SerializeToString()),)
-        )
+        trailers: list[tuple[str, str | bytes]] = [
+            ("grpc-status-details-bin", status.SerializeToString())
+        ]
+        if code is grpc.StatusCode.UNAUTHENTICATED:
+            trailers.append(ASK_FOR_TOKEN)
+        await context.abort(code, status.message, tuple(trailers))
 
 
 def status_of(error: Exception) -> tuple[grpc.StatusCode, Status]:
@@ -145,7 +168,8 @@ def status_of(error: Exception) -> tuple[grpc.StatusCode, Status]:
     rule = STATUS_OF.get(type(error))
     if rule is None:
         return grpc.StatusCode.INTERNAL, _internal(error)
-    info = details.ErrorInfo(reason=rule.reason, domain=DOMAIN, metadata=rule.metadata(error))
+    reason = rule.reason or getattr(error, "reason", "")
+    info = details.ErrorInfo(reason=reason, domain=DOMAIN, metadata=rule.metadata(error))
     return rule.code, _status(rule.code, str(error), [info, *rule.details(error)])
 
 
