@@ -51,9 +51,7 @@ class Authority:
         )
         self._count += 1
         return Pair(
-            self._written(
-                f"{self._count}.pem", _pem_of(builder.sign(self._key, hashes.SHA256()))
-            ),
+            self._written(f"{self._count}.pem", _pem_of(builder.sign(self._key, hashes.SHA256()))),
             self._written(f"{self._count}.key", _pem_of_key(key)),
         )
 

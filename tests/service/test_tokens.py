@@ -126,7 +126,8 @@ def test_a_file_is_read_again_when_it_has_changed(tmp_path: Path) -> None:
 
     assert tokens.now.find(first)
     found = tokens.now.find(second)
-    assert found and (found.name, found.role) == ("bob", Role.READ)
+    assert found is not None
+    assert (found.name, found.role) == ("bob", Role.READ)
 
     replace(path, line_of("bob", Role.READ, second))
     assert tokens.now.find(first) is None

@@ -95,12 +95,12 @@ class _Shown(NamedTuple):
     key: str | None = None
 
 
-_shown = ContextVar("_shown", default=_Shown())
+_shown: ContextVar[_Shown] = ContextVar("_shown")
 
 
 def _access() -> Access:
     """Return what the command line says, and for the rest the environment."""
-    said, known = _shown.get(), Access.from_environment()
+    said, known = _shown.get(_Shown()), Access.from_environment()
     return Access(
         token=read_token(said.token_file) if said.token_file else known.token,
         tls=said.tls or known.tls,

@@ -39,20 +39,7 @@ _NAMES = (_SIMULATIONS.full_name, _CATALOG.full_name)
 
 CALLS_MAX = 8192  # at once, health checks too: more than all owners together have a use for
 HANDSHAKE_S_MAX = 10.0
-
-_OPTIONS = [
-    ("grpc.so_reuseport", 0),  # else two servers share a port and nobody notices
-    ("grpc.max_receive_message_length", REQUEST_BYTES_MAX),
-    # A connection that begins nothing, or nothing any more, is closed; one whose other end is
-    # gone is found out. Who pings more often than every ten seconds is sent away.
-    ("grpc.server_handshake_timeout_ms", int(HANDSHAKE_S_MAX * 1000)),
-    ("grpc.max_connection_idle_ms", 10 * 60 * 1000),
-    ("grpc.keepalive_time_ms", 60 * 1000),
-    ("grpc.keepalive_timeout_ms", 20 * 1000),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10 * 1000),
-    ("grpc.max_concurrent_streams", 2048),  # of one connection; owners have limits of their own
-    ("grpc.max_metadata_size", 16 << 10),
-]
+IDLE_S_MAX = 600.0
 
 
 class Security(NamedTuple):
@@ -98,7 +85,7 @@ class Server:
         self._health = health.aio.HealthServicer()
         access = Access(security.tokens)
         self._server = grpc.aio.server(
-            options=[*_OPTIONS, *_channel_options(options)],
+            options=_channel_options(options),
             interceptors=[Guard(access)],
             maximum_concurrent_rpcs=CALLS_MAX,
         )
@@ -171,8 +158,23 @@ class Server:
 
 def _channel_options(options: Options) -> list[tuple[str, int]]:
     return [
-        ("grpc.max_allowed_incoming_connections", options.limits.connections_max),
+        ("grpc.so_reuseport", 0),  # else two servers share a port and nobody notices
+        ("grpc.max_receive_message_length", REQUEST_BYTES_MAX),
+        ("grpc.max_metadata_size", 16 << 10),
         ("grpc.enable_channelz", int(options.security.channelz)),
+        # A connection that begins nothing, or nothing any more, is closed; one whose other end
+        # is gone is found out. Who pings more often than every ten seconds is sent away.
+        ("grpc.max_allowed_incoming_connections", options.limits.connections_max),
+        ("grpc.server_handshake_timeout_ms", int(HANDSHAKE_S_MAX * 1000)),
+        ("grpc.max_connection_idle_ms", int(IDLE_S_MAX * 1000)),
+        ("grpc.keepalive_time_ms", 60 * 1000),
+        ("grpc.keepalive_timeout_ms", 20 * 1000),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10 * 1000),
+        # Of one connection: more than owners may have, so that they are told and not held up.
+        ("grpc.max_concurrent_streams", 2048),
+        # That begin at the same moment: beyond, gRPC ends calls without saying why.
+        ("grpc.server.max_pending_requests", CALLS_MAX),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * CALLS_MAX),
     ]
 
 
