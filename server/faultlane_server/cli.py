@@ -94,6 +94,28 @@ def serve(
             help="Tell of all connections, by grpc.channelz; with tokens, only the role admin.",
         ),
     ] = False,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            envvar="FAULTLANE_METRICS_PORT",
+            min=0,
+            max=65535,
+            show_default="no metrics",
+            help="Serve metrics for Prometheus on this port, with TLS if the server has it; they"
+            " tell how much all owners do together, and want no token.",
+        ),
+    ] = None,
+    metrics_host: Annotated[
+        str, typer.Option(envvar="FAULTLANE_METRICS_HOST", help="Address for that port.")
+    ] = "127.0.0.1",
+    traces: Annotated[
+        bool,
+        typer.Option(
+            "--traces",
+            envvar="FAULTLANE_TRACES",
+            help="Send traces by OTLP, as the variables OTEL_* say; needs the extra otel.",
+        ),
+    ] = False,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -294,6 +316,9 @@ def serve(
             tokens,
             reflection,
             channelz,
+            metrics_host,
+            metrics_port,
+            traces,
             data_dir,
             {
                 "workers": workers,

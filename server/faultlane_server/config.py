@@ -24,6 +24,9 @@ class Settings:
     tokens: Path | None  # None: clients need no token
     reflection: bool
     channelz: bool
+    metrics_host: str
+    metrics_port: int | None  # None: no metrics
+    traces: bool
     data_dir: Path | None  # None: a private one, removed at the end
     limits: Mapping[str, float | None]  # by path in `runs.Limits`; None leaves its default
 
@@ -37,12 +40,16 @@ class Settings:
             yield "--tls-cert and --tls-key: want both or none, got one"
         if self.tls_client_ca and not self.tls_cert:
             yield "--tls-client-ca: want --tls-cert and --tls-key with it, got neither"
-        if self.host not in LOOPBACK and not (self.tls_cert or self.insecure):
-            yield (
-                f"host: want a loopback address, got {self.host!r}: what is sent is not encrypted;"
-                " give --tls-cert and --tls-key, or say --insecure if everyone who can reach the"
-                " address may read along"
-            )
+        hosts = {"host": self.host}
+        if self.metrics_port is not None:
+            hosts["metrics-host"] = self.metrics_host
+        for name, host in hosts.items():
+            if host not in LOOPBACK and not (self.tls_cert or self.insecure):
+                yield (
+                    f"--{name}: want a loopback address, got {host!r}: what is sent is not"
+                    " encrypted; give --tls-cert and --tls-key, or say --insecure if everyone who"
+                    " can reach the address may read along"
+                )
 
     @property
     def address(self) -> str:

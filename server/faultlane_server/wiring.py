@@ -5,26 +5,46 @@ import logging
 import resource
 import signal
 import tempfile
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from faultlane_server.config import Settings
 from faultlane_server.runs import (
     DataDirError,
+    Figures,
     Limits,
+    RunEnd,
     compiled_engine,
     default_workers,
     within_files,
 )
+from faultlane_server.service.calls import Observer
 from faultlane_server.service.server import CannotListen, Options, Security, Server
 from faultlane_server.service.tls import BadCertificates, TlsFiles
 from faultlane_server.service.tokens import BadTokens, TokenFile
-from faultlane_server.telemetry import set_up_logging
+from faultlane_server.telemetry import (
+    CallLog,
+    CannotServeMetrics,
+    CannotTrace,
+    Metrics,
+    MetricsPort,
+    Traces,
+    exporting_provider,
+    set_up_logging,
+)
 
 __all__ = ["CannotServe", "serve"]
 
-CannotServe = (CannotListen, DataDirError, BadCertificates, BadTokens)
+CannotServe = (
+    CannotListen,
+    DataDirError,
+    BadCertificates,
+    BadTokens,
+    CannotServeMetrics,
+    CannotTrace,
+)
 
 FILES_MAX = 1 << 17  # enough for all streams and connections that there may be
 
@@ -42,12 +62,56 @@ async def _serve(settings: Settings, directory: Path) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    is_private = settings.data_dir is None
-    limits, security = _limits(settings), _security(settings)
-    options = Options(settings.address, directory, limits, is_private=is_private, security=security)
-    server = Server(compiled_engine(), options)
-    await server.run(stop, _tell_address, lambda: logger.info("ready"))
+    engine, limits, security = compiled_engine(), _limits(settings), _security(settings)
+    watch = _Watch(settings, security.tls, engine.model_version)
+    options = Options(
+        settings.address,
+        directory,
+        limits,
+        is_private=settings.data_dir is None,
+        security=security,
+        observers=watch.observers,
+        on_run_end=watch.run_ended,
+    )
+    server = Server(engine, options)
+    with watch.watching(server.runs.figures):
+        await server.run(stop, _tell_address, lambda: logger.info("ready"))
     logger.info("stopped")
+
+
+class _Watch:
+    """Whoever observes the server, as the settings want it."""
+
+    def __init__(self, settings: Settings, tls: TlsFiles | None, model_version: int) -> None:
+        self._settings = settings
+        self._tls = tls
+        self._figures: Callable[[], Figures] = lambda: Figures(0, 0, 0, 0, 0)
+        self._metrics = Metrics(model_version, lambda: self._figures())
+        self._provider = exporting_provider() if settings.traces else None
+        self._traces = [Traces(self._provider)] if self._provider else []
+
+    @property
+    def observers(self) -> Sequence[Observer]:
+        return CallLog(), self._metrics, *self._traces
+
+    def run_ended(self, end: RunEnd) -> None:
+        self._metrics.run_ended(end)
+        for traces in self._traces:
+            traces.run_ended(end)
+
+    @contextmanager
+    def watching(self, figures: Callable[[], Figures]) -> Iterator[None]:
+        """Let metrics be read meanwhile; what is left of the traces is sent at the end."""
+        self._figures = figures
+        with ExitStack() as stack:
+            if self._provider:
+                stack.callback(self._provider.shutdown)
+            if self._settings.metrics_port is not None:
+                at = self._settings.metrics_host, self._settings.metrics_port
+                port = MetricsPort(self._metrics, *at, self._tls)
+                stack.callback(port.close)
+                logger.info("metrics", extra={"address": port.address})
+            yield
 
 
 def _security(settings: Settings) -> Security:

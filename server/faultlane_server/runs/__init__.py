@@ -27,6 +27,7 @@ from faultlane_server.runs.errors import (
 )
 from faultlane_server.runs.estimate import Estimate, estimate_of
 from faultlane_server.runs.explaining import Explained, Which
+from faultlane_server.runs.figures import Figures, RunEnd
 from faultlane_server.runs.filter import RowFilter
 from faultlane_server.runs.follow import Part, Window
 from faultlane_server.runs.job import Job, Order
@@ -58,6 +59,7 @@ __all__ = [
     "Estimate",
     "Excess",
     "Explained",
+    "Figures",
     "Job",
     "Limits",
     "LogExpired",
@@ -78,6 +80,7 @@ __all__ = [
     "RegisterNotWritten",
     "RequestIdTaken",
     "RowFilter",
+    "RunEnd",
     "RunError",
     "RunLimits",
     "RunOptions",

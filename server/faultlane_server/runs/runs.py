@@ -30,6 +30,7 @@ from faultlane_server.runs.errors import (
 )
 from faultlane_server.runs.estimate import require_small_enough
 from faultlane_server.runs.explaining import Explained, Which, explain_fault
+from faultlane_server.runs.figures import Figures, RunEnd
 from faultlane_server.runs.follow import Part, Window, follow, watch
 from faultlane_server.runs.job import Job, Order, ScenarioReader
 from faultlane_server.runs.limits import Limits, Quota
@@ -77,6 +78,7 @@ class Runs:
         *,
         durable: bool = True,
         quota_of: Callable[[str], Quota] | None = None,
+        on_end: Callable[[RunEnd], None] | None = None,
     ) -> None:
         self.engine = engine
         self.limits = limits
@@ -98,6 +100,8 @@ class Runs:
         self._explainers = ThreadPoolExecutor(limits.workers, "explainer")
         self._streams = Streams(limits.streams_max, lambda owner: self._quota_of(owner).streams_max)
         self._run_s_mean = 0.0
+        self._faults = 0  # of runs that are over
+        self._on_end = on_end or (lambda _: None)
         self._changed = threading.Condition()  # guards all of the above
         self._admission = threading.Lock()  # one order after another, however slow the disk is
         self._draining = threading.Event()
@@ -221,6 +225,17 @@ class Runs:
         kept = self.get(job.simulation.name, job.simulation.owner)  # it may have gone meanwhile
         return explain_fault(kept, self.engine, which, is_cancelled)
 
+    def figures(self) -> Figures:
+        """Tell how busy the server is."""
+        with self._changed:
+            return Figures(
+                queued=len(self._queue),
+                running=len(self._running),
+                streams=self._streams.count,
+                explained=self._explained,
+                faults=self._faults + sum(job.faults_simulated for job in self._running),
+            )
+
     def drain(self) -> None:
         """Take nothing more, and let what runs stop where it is: a later server goes on with it."""
         self._draining.set()
@@ -324,11 +339,14 @@ class Runs:
         while job := self._next_job():
             begin_s = self._clock.steady_s()
             work(job, shop)
+            run_s = self._clock.steady_s() - begin_s
+            self._on_end(RunEnd(job.simulation, job.has_begun, run_s))
             with self._changed:
                 self._running.discard(job)
+                self._faults += job.faults_simulated
                 if job.simulation.ended:
                     self._jobs.pop(job.simulation.name, None)
-                self._learn(self._clock.steady_s() - begin_s)
+                self._learn(run_s)
                 self._changed.notify_all()
 
     def _next_job(self) -> Job | None:

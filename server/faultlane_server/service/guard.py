@@ -6,9 +6,10 @@ from typing import Any
 import grpc
 
 from faultlane_server.service.access import Access
+from faultlane_server.service.calls import Context
 from faultlane_server.service.errors import RequestError
 from faultlane_server.service.handlers import bytes_of_request
-from faultlane_server.service.status import Context, errors_as_status
+from faultlane_server.service.status import errors_as_status
 
 WITH_TOKEN = ("/grpc.reflection.", "/grpc.channelz.")  # health is for everybody
 OURS = "/faultlane."  # `handlers` sees to these

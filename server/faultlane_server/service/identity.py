@@ -7,7 +7,7 @@ owner.
 
 from contextvars import ContextVar
 
-from faultlane_server.service.status import Context
+from faultlane_server.service.calls import Context
 from faultlane_server.service.tokens import EVERYBODY, Role, Token
 
 # Of a certificate, the first one that it has.

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from importlib.metadata import version
 from pathlib import Path
@@ -15,12 +15,13 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from faultlane.v1 import catalog_service_pb2, simulation_service_pb2
-from faultlane_server.runs import Clock, Engine, Limits, Runs
+from faultlane_server.runs import Clock, Engine, Limits, RunEnd, Runs
 from faultlane_server.scenario import LIMITS
 from faultlane_server.service.access import Access
+from faultlane_server.service.calls import Observer
 from faultlane_server.service.catalog import CatalogServicer
 from faultlane_server.service.guard import Guard
-from faultlane_server.service.handlers import handlers_of
+from faultlane_server.service.handlers import Door, handlers_of
 from faultlane_server.service.quotas import quota_of
 from faultlane_server.service.requests import BATCH_ROWS_MAX, PAGE_SIZE_MAX
 from faultlane_server.service.simulations import SimulationServicer
@@ -60,6 +61,8 @@ class Options(NamedTuple):
     clock: Clock | None = None  # None: the machine's
     is_private: bool = False  # removed at the end: nothing in it has to outlive a loss of power
     security: Security = Security()
+    observers: Sequence[Observer] = ()
+    on_run_end: Callable[[RunEnd], None] | None = None
 
 
 class CannotListen(Exception):
@@ -80,10 +83,12 @@ class Server:
             options.clock,
             durable=not options.is_private,
             quota_of=quota_of(options.limits, security.tokens),
+            on_end=options.on_run_end,
         )
         self._options = options
         self._health = health.aio.HealthServicer()
         access = Access(security.tokens)
+        door = Door(access, options.observers)
         self._server = grpc.aio.server(
             options=_channel_options(options),
             interceptors=[Guard(access)],
@@ -91,8 +96,8 @@ class Server:
         )
         self._server.add_generic_rpc_handlers(
             (
-                handlers_of(SimulationServicer(self.runs), _SIMULATIONS, access),
-                handlers_of(CatalogServicer(_info(self.runs)), _CATALOG, access),
+                handlers_of(SimulationServicer(self.runs), _SIMULATIONS, door),
+                handlers_of(CatalogServicer(_info(self.runs)), _CATALOG, door),
             )
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

@@ -4,7 +4,7 @@ import logging
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -33,6 +33,7 @@ from faultlane_server.runs import (
     TooManyStreams,
 )
 from faultlane_server.scenario import Violation
+from faultlane_server.service.calls import CALL_ID, Context, current
 from faultlane_server.service.errors import (
     InvalidRequest,
     NoSuchPreset,
@@ -48,8 +49,6 @@ STATUS_BYTES_MAX = 6000  # larger trailers are lost on the way
 MESSAGE_CHARACTERS_MAX = 500
 RETRY_LOADING_S = 1.0
 RETRY_STORAGE_S = 10.0
-
-Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 logger = logging.getLogger(__name__)
 
@@ -158,6 +157,8 @@ async def errors_as_status(context: Context) -> AsyncIterator[None]:
         trailers: list[tuple[str, str | bytes]] = [
             ("grpc-status-details-bin", status.SerializeToString())
         ]
+        if call := current():
+            trailers.append((CALL_ID, call.id))
         if code is grpc.StatusCode.UNAUTHENTICATED:
             trailers.append(ASK_FOR_TOKEN)
         await context.abort(code, status.message, tuple(trailers))
@@ -190,7 +191,9 @@ def bad_request(violations: Sequence[Violation]) -> details.BadRequest:
 
 def _internal(error: Exception) -> Status:
     incident = uuid.uuid4().hex
-    logger.error("internal error, incident %s", incident, exc_info=error)
+    call = current()
+    extra = {"call": call.id, "simulation": call.simulation} if call else {}
+    logger.error("internal error, incident %s", incident, exc_info=error, extra=extra)
     info = details.ErrorInfo(reason="INTERNAL", domain=DOMAIN, metadata={"incident": incident})
     message = f"a bug of the server: please report it with the incident id {incident}"
     return _status(grpc.StatusCode.INTERNAL, message, [info])
