@@ -57,7 +57,9 @@ def a_value(field: Any, chance: random.Random) -> Any:
             return chance.choice([*range(7), 99, -1])
         case FieldDescriptor.TYPE_UINT32:
             return a_number(2**32 - 1, chance)
-        case FieldDescriptor.TYPE_SINT64:
+        case FieldDescriptor.TYPE_SINT32 | FieldDescriptor.TYPE_INT32:
+            return chance.choice([-1, 1]) * a_number(2**31 - 1, chance)
+        case FieldDescriptor.TYPE_SINT64 | FieldDescriptor.TYPE_INT64:
             return chance.choice([-1, 1]) * a_number(2**63 - 1, chance)
     return a_number(2**64 - 1, chance)
 
