@@ -73,7 +73,7 @@ class Container:
             for answer in stub.Watch(health_pb2.HealthCheckRequest(), timeout=STARTING_S_MAX):
                 if answer.status == health_pb2.HealthCheckResponse.SERVING:
                     return time.monotonic() - self.began_s
-        raise AssertionError(podman("logs", self.name))
+        raise AssertionError(self.logs())
 
     def inside(self, *command: str) -> str:
         """Run a command in it."""
@@ -91,11 +91,19 @@ class Container:
         podman("stop", "--time", str(STOPPING_S), self.name)
         return int(podman("inspect", self.name, "--format", "{{.State.ExitCode}}"))
 
+    def logs(self) -> str:
+        """What it has said, on both ways out."""
+        command = [*PODMAN, "logs", self.name]
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True
+        )
+        return done.stdout
+
     def client(self) -> Client:
         return Client.connect(self.address, Access())
 
     def _address_told(self) -> str:
-        logs = podman("logs", self.name).splitlines()
+        logs = self.logs().splitlines()
         lead = "faultlane-server listening on "
         return next((line.removeprefix(lead) for line in logs if line.startswith(lead)), "")
 
@@ -103,7 +111,7 @@ class Container:
         deadline_s = time.monotonic() + STARTING_S_MAX
         while not (found := look()):
             state = json.loads(podman("inspect", self.name))[0]["State"]
-            assert state["Running"], podman("logs", self.name)
+            assert state["Running"], self.logs()
             assert time.monotonic() < deadline_s, "it does not listen"
             time.sleep(0.05)
         return str(found)

@@ -12,7 +12,15 @@ import pytest
 
 from faultlane import v1 as pb
 from tests.bench.streaming import AGAIN, FAULTS, SCENARIO
-from tests.container.podman import USER, Container, built_image, is_possible, podman, running
+from tests.container.podman import (
+    HARDENED,
+    USER,
+    Container,
+    built_image,
+    is_possible,
+    podman,
+    running,
+)
 
 pytestmark = [
     pytest.mark.container,
@@ -68,7 +76,7 @@ print(here.is_relative_to("/tmp"), names[0] == names[1], len(names[0]) > 100)
 """
 
     assert container.inside("python", "-c", script) == "True True True"
-    assert "compil" not in podman("logs", container.name)
+    assert "compil" not in container.logs()
 
 
 def test_its_user_is_nobody_and_can_write_nothing_but_data(container: Container) -> None:
@@ -109,7 +117,7 @@ def test_stopping_it_drains_it_and_the_next_one_goes_on(image: str, tmp_path: Pa
         with first.client() as client:
             name = client.submit(scenario).name
         assert first.stop() == 0
-        assert "stopped" in podman("logs", first.name)
+        assert "stopped" in first.logs()
     assert {os.stat(path).st_uid for path in tmp_path.rglob("*")} == {USER}
 
     with running(image, tmp_path) as second, second.client() as client:
@@ -123,4 +131,4 @@ def test_stopping_it_drains_it_and_the_next_one_goes_on(image: str, tmp_path: Pa
 
 def test_it_refuses_to_be_reached_in_plain_text_unless_told(image: str) -> None:
     with pytest.raises(AssertionError, match="--insecure"):
-        podman("run", "--rm", "--network", "host", image, "serve", "--host", "0.0.0.0")
+        podman("run", "--rm", *HARDENED, image, "serve", "--host", "0.0.0.0")
