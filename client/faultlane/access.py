@@ -32,6 +32,18 @@ class Access:
         that everybody trusts.
     cert, key
         Files of the certificate that the server asks for and its private key, in PEM.
+
+    Examples
+    --------
+    >>> access = Access(token="faultlane_...", ca="ca.pem")
+    >>> access
+    Access(tls=False, ca='ca.pem', cert=None, key=None)
+
+    A token is for whom it was given to:
+
+    >>> Client.connect("faultlane.example:50051", Access(token="faultlane_..."))
+    Traceback (most recent call last):
+    faultlane.errors.InvalidRequest: server: want TLS where a token is sent, ...
     """
 
     token: str | None = field(default=None, repr=False)

@@ -42,7 +42,16 @@ from faultlane.v1.simulation_service_pb2_grpc import SimulationServiceStub
 
 
 class AsyncClient:
-    """A connection to a server, in one event loop. Methods and errors are those of `Client`."""
+    """A connection to a server, in one event loop. Methods and errors are those of `Client`.
+
+    Examples
+    --------
+    >>> async def policies() -> list[str]:
+    ...     async with AsyncClient.connect(address) as client:
+    ...         return [policy.id for policy in await client.list_policies()]
+    >>> "rfc" in asyncio.run(policies())
+    True
+    """
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._channel = channel
@@ -320,6 +329,14 @@ class AsyncRun(RunState):
     """One run of a scenario, as `AsyncClient.submit` and `AsyncClient.run` return it.
 
     It does what `Run` does; `summary` is a method here, since it waits.
+
+    Examples
+    --------
+    >>> async def faults_of(scenario: pb.Scenario) -> int:
+    ...     async with AsyncClient.connect(address) as client, await client.run(scenario) as run:
+    ...         return sum([len(faults) async for faults in run.events()])
+    >>> asyncio.run(faults_of(scenario)) > 0
+    True
     """
 
     def __init__(

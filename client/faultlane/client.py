@@ -54,6 +54,27 @@ class Client:
         The channel to call through; `close` closes it.
     on_close
         Called after the channel was closed.
+
+    Examples
+    --------
+    >>> with Client.connect(address) as client:
+    ...     scenario = client.get_preset("first-look").scenario
+    ...     run = client.submit(scenario, options=pb.RunOptions(labels={"for": "me"}))
+    ...     simulation = run.wait()
+    ...     [found] = client.list_simulations(labels={"for": "me"})
+    >>> found.name == simulation.name
+    True
+    >>> pb.SimulationState.Name(found.state)
+    'SIMULATION_STATE_SUCCEEDED'
+
+    What a run would need, and what is wrong with it, can be asked without running it:
+
+    >>> with Client.connect(address) as client:
+    ...     print(client.estimate(scenario).threads)
+    ...     scenario.machine.cpus = 9999
+    ...     client.estimate(scenario)
+    Traceback (most recent call last):
+    faultlane.errors.InvalidScenario: machine.cpus: want 1 to 512, got 9999
     """
 
     def __init__(

@@ -42,7 +42,16 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 100
 
 
 class FaultlaneError(Exception):
-    """Anything that goes wrong in a call, and the only error itself that no other name fits."""
+    """Anything that goes wrong in a call, and the only error itself that no other name fits.
+
+    Examples
+    --------
+    >>> try:
+    ...     client.get_simulation("simulations/nobody")
+    ... except FaultlaneError as error:
+    ...     print(f"{type(error).__name__}: {error}")
+    NoSuchSimulation: there is no simulation simulations/nobody
+    """
 
 
 class Violation(NamedTuple):
@@ -73,6 +82,14 @@ class InvalidScenario(InvalidRequest):
     """Fields of a scenario have values that make no sense: all of them, not the first.
 
     Their paths begin in the scenario, as those of `set_field` do.
+
+    Examples
+    --------
+    >>> try:
+    ...     client.submit(pb.Scenario())
+    ... except InvalidScenario as error:
+    ...     print([violation.field for violation in error.violations])
+    ['workload', 'machine', 'kernel', 'horizon_ns']
     """
 
     def __init__(self, violations: Sequence[Violation]) -> None:

@@ -19,6 +19,12 @@ def local(workers: int | None = None) -> Client:
     ------
     MissingExtra
         If the server is not installed.
+
+    Examples
+    --------
+    >>> with local(workers=1) as client:
+    ...     client.get_server_info().workers
+    1
     """
     try:
         from faultlane_server.service.local import LocalServer
