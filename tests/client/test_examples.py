@@ -47,7 +47,6 @@ def names(
         yield {
             **{name: getattr(faultlane, name) for name in NAMES},
             "asyncio": asyncio,
-            "np": np,
             "pb": pb,
             "Path": Path,
             "address": address,
