@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,12 +17,15 @@ from google.rpc import error_details_pb2 as details
 from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from typer.testing import CliRunner
 
 import faultlane
 from faultlane import Access, AsyncClient, Client, errors
 from faultlane import v1 as messages
+from faultlane.cli.app import app as client_app
 from faultlane.v1 import catalog_service_pb2, simulation_service_pb2
 from faultlane.v1 import simulation_service_pb2 as pb
+from faultlane_server.cli import app as server_app
 from faultlane_server.config import BadSettings, Settings
 from faultlane_server.runs import Limits
 from faultlane_server.service.access import NEEDS
@@ -48,6 +52,7 @@ from tests.service.fake import (
     starts,
     wait,
 )
+from tests.serving import COMMAND
 
 SERVICES = [
     simulation_service_pb2.DESCRIPTOR.services_by_name["SimulationService"],
@@ -657,6 +662,88 @@ def test_a_local_server_is_told_no_secret(monkeypatch: pytest.MonkeyPatch) -> No
     faultlane.local()
 
     assert seen == [Access()]
+
+
+# The commands.
+
+
+def test_the_command_shows_a_token_from_a_file_or_from_the_environment(
+    guarded: Callable[..., Guarded], tmp_path: Path
+) -> None:
+    server = guarded()
+    file = tmp_path / "token"
+    file.write_text(server.secrets["alice reads"])
+    on = ["--server", server.address]
+    environment = {
+        "FAULTLANE_SERVER": server.address,
+        "FAULTLANE_TOKEN": server.secrets["alice reads"],
+    }
+
+    by_file = CliRunner().invoke(client_app, ["--token-file", str(file), "policies", *on])
+    by_environment = CliRunner().invoke(client_app, ["policies"], env=environment)
+    without = CliRunner().invoke(client_app, ["policies", *on])
+    not_allowed = CliRunner().invoke(
+        client_app, ["--token-file", str(file), "run", "first-look", *on]
+    )
+    no_file = CliRunner().invoke(client_app, ["--token-file", "/nowhere", "policies", *on])
+
+    assert by_file.exit_code == by_environment.exit_code == 0
+    assert "rfc" in by_file.output
+    assert "rfc" in by_environment.output
+    assert (without.exit_code, not_allowed.exit_code, no_file.exit_code) == (7, 7, 2)
+    assert "want a token" in without.output
+    assert "role submit" in not_allowed.output
+    assert "/nowhere" in no_file.output
+
+
+def test_the_command_speaks_tls_and_shows_a_certificate(
+    servers: Servers, authority: Authority
+) -> None:
+    address = tls_server(servers, authority, asks=True)
+    own = authority.pair("alice")
+    shown = ["--ca", str(authority.cert), "--cert", str(own.cert), "--key", str(own.key)]
+
+    outcome = CliRunner().invoke(client_app, [*shown, "policies", "--server", address])
+
+    assert outcome.exit_code == 0, outcome.output
+    assert "rfc" in outcome.output
+
+
+def test_the_health_check_speaks_tls(servers: Servers, authority: Authority) -> None:
+    address = tls_server(servers, authority, asks=True)
+    own = authority.pair("probe")
+    environment = {
+        "FAULTLANE_HEALTH_CA": str(authority.cert),
+        "FAULTLANE_HEALTH_CERT": str(own.cert),
+        "FAULTLANE_HEALTH_KEY": str(own.key),
+        "FAULTLANE_HEALTH_SERVER_NAME": "localhost",
+    }
+    call = ["health", "--address", address]
+
+    healthy = CliRunner().invoke(server_app, call, env=environment)
+    unheard = CliRunner().invoke(server_app, call)
+    no_file = CliRunner().invoke(server_app, [*call, "--ca", "/nowhere"])
+
+    assert (healthy.exit_code, healthy.output) == (0, "SERVING\n")
+    for outcome in (unheard, no_file):
+        assert outcome.exit_code == 1
+        assert outcome.output.startswith("UNREACHABLE: ")
+
+
+def test_a_server_that_cannot_use_its_files_says_so(authority: Authority, tmp_path: Path) -> None:
+    one, other = authority.pair("one"), authority.pair("other")
+    nonsense = tmp_path / "tokens"
+    nonsense.write_text("nonsense")
+    for said, want in (
+        (["--tokens", str(nonsense)], "line 1: role: want read, submit or admin"),
+        (["--tokens", "/nowhere"], "cannot be read"),
+        (["--tls-cert", str(one.cert), "--tls-key", str(other.key)], "want a certificate, its key"),
+    ):
+        done = subprocess.run([*COMMAND, *said], capture_output=True, text=True, check=False)
+
+        assert done.returncode == 1
+        assert want in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 # Settings.
