@@ -32,5 +32,6 @@ EXPOSE 50051
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=10s --start-period=30s CMD ["faultlane-server", "health"]
 ENTRYPOINT ["faultlane-server"]
-# --insecure: plain text, without passwords. Publish the port only where all may read along.
+# --insecure: plain text, without tokens. Publish the port only where all may read along, or give
+# other arguments: --tls-cert, --tls-key and --tokens.
 CMD ["serve", "--host", "0.0.0.0", "--port", "50051", "--insecure", "--data-dir", "/var/lib/faultlane"]

@@ -1,10 +1,11 @@
 """faultlane: how long page faults wait, and what another retry design would change.
 
 `Client.connect(address)`, `AsyncClient.connect(address)` or `local()` gives a client; its
-`run(scenario)` gives a run whose faults arrive as numpy columns. `faultlane.v1` has the messages,
-`faultlane.errors` what can go wrong.
+`run(scenario)` gives a run whose faults arrive as numpy columns. `Access` is for servers that want
+a token or speak TLS. `faultlane.v1` has the messages, `faultlane.errors` what can go wrong.
 """
 
+from faultlane.access import Access
 from faultlane.aio import AsyncClient, AsyncRun
 from faultlane.client import Client
 from faultlane.errors import FaultlaneError, InvalidScenario
@@ -14,6 +15,7 @@ from faultlane.run import Run
 from faultlane.scenario import read_scenario, scenario_from, set_field, set_fields
 
 __all__ = [
+    "Access",
     "AsyncClient",
     "AsyncRun",
     "Client",

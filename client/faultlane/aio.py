@@ -10,9 +10,9 @@ from typing import Any, Self
 import grpc
 
 from faultlane import v1 as pb
+from faultlane.access import Access
 from faultlane.backoff import CUT, Backoff
 from faultlane.calls import (
-    CHANNEL_OPTIONS,
     CHOICES,
     EXPLAIN_TIMEOUT_S,
     TIMEOUT_S,
@@ -42,7 +42,16 @@ from faultlane.v1.simulation_service_pb2_grpc import SimulationServiceStub
 
 
 class AsyncClient:
-    """A connection to a server, in one event loop. Methods and errors are those of `Client`."""
+    """A connection to a server, in one event loop. Methods and errors are those of `Client`.
+
+    Examples
+    --------
+    >>> async def policies() -> list[str]:
+    ...     async with AsyncClient.connect(address) as client:
+    ...         return [policy.id for policy in await client.list_policies()]
+    >>> "rfc" in asyncio.run(policies())
+    True
+    """
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._channel = channel
@@ -50,10 +59,11 @@ class AsyncClient:
         self._catalog: Any = CatalogServiceStub(channel)
 
     @classmethod
-    def connect(cls, address: str) -> Self:
-        """Make a client for the server at `host:port`; the first call opens the connection."""
+    def connect(cls, address: str, access: Access | None = None) -> Self:
+        """Make a client for the server at `host:port`; `access` and errors as in `Client`."""
         keep_memory()
-        return cls(grpc.aio.insecure_channel(address, CHANNEL_OPTIONS))
+        access = Access.from_environment() if access is None else access
+        return cls(access.aio_channel(address))
 
     async def close(self) -> None:
         """Close the connection: calls under way end with an error."""
@@ -319,6 +329,14 @@ class AsyncRun(RunState):
     """One run of a scenario, as `AsyncClient.submit` and `AsyncClient.run` return it.
 
     It does what `Run` does; `summary` is a method here, since it waits.
+
+    Examples
+    --------
+    >>> async def faults_of(scenario: pb.Scenario) -> int:
+    ...     async with AsyncClient.connect(address) as client, await client.run(scenario) as run:
+    ...         return sum([len(faults) async for faults in run.events()])
+    >>> asyncio.run(faults_of(scenario)) > 0
+    True
     """
 
     def __init__(

@@ -11,8 +11,8 @@ from typing import Protocol, Self
 import grpc
 
 from faultlane import v1 as pb
+from faultlane.access import Access
 from faultlane.calls import (
-    CHANNEL_OPTIONS,
     CHOICES,
     EXPLAIN_TIMEOUT_S,
     TIMEOUT_S,
@@ -54,6 +54,27 @@ class Client:
         The channel to call through; `close` closes it.
     on_close
         Called after the channel was closed.
+
+    Examples
+    --------
+    >>> with Client.connect(address) as client:
+    ...     scenario = client.get_preset("first-look").scenario
+    ...     run = client.submit(scenario, options=pb.RunOptions(labels={"for": "me"}))
+    ...     simulation = run.wait()
+    ...     [found] = client.list_simulations(labels={"for": "me"})
+    >>> found.name == simulation.name
+    True
+    >>> pb.SimulationState.Name(found.state)
+    'SIMULATION_STATE_SUCCEEDED'
+
+    What a run would need, and what is wrong with it, can be asked without running it:
+
+    >>> with Client.connect(address) as client:
+    ...     print(client.estimate(scenario).threads)
+    ...     scenario.machine.cpus = 9999
+    ...     client.estimate(scenario)
+    Traceback (most recent call last):
+    faultlane.errors.InvalidScenario: machine.cpus: want 1 to 512, got 9999
     """
 
     def __init__(
@@ -65,10 +86,28 @@ class Client:
         self._catalog = CatalogServiceStub(channel)
 
     @classmethod
-    def connect(cls, address: str, *, on_close: Callable[[], None] = lambda: None) -> Self:
-        """Make a client for the server at `host:port`; the first call opens the connection."""
+    def connect(
+        cls,
+        address: str,
+        access: Access | None = None,
+        *,
+        on_close: Callable[[], None] = lambda: None,
+    ) -> Self:
+        """Make a client for the server at `host:port`; the first call opens the connection.
+
+        Parameters
+        ----------
+        access
+            A token, certificates, TLS; None takes what `Access.from_environment` finds.
+
+        Raises
+        ------
+        InvalidRequest
+            If what is to be shown cannot be read, or a token would be sent in plain text.
+        """
         keep_memory()
-        return cls(grpc.insecure_channel(address, CHANNEL_OPTIONS), on_close=on_close)
+        access = Access.from_environment() if access is None else access
+        return cls(access.channel(address), on_close=on_close)
 
     def close(self) -> None:
         """Close the connection: calls under way end with an error."""

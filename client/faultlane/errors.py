@@ -13,6 +13,8 @@
   + NotEnded              what is to be deleted is queued or runs: cancel it first
   + QueueFull             the server has no room for it: try again later
   + TooLarge              the scenario needs more than one run may have: make it smaller
+  + Unauthenticated       the server wants a token, or another one: see `faultlane.Access`
+  + NotAllowed            the token is not good for this: ask for one with another role
   + Unavailable           the server did not answer: look at the address
   + TimedOut              the answer did not come in time: allow more time
   + StreamCut             the stream ended before the run did: read on from where it stopped
@@ -40,7 +42,16 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 100
 
 
 class FaultlaneError(Exception):
-    """Anything that goes wrong in a call, and the only error itself that no other name fits."""
+    """Anything that goes wrong in a call, and the only error itself that no other name fits.
+
+    Examples
+    --------
+    >>> try:
+    ...     client.get_simulation("simulations/nobody")
+    ... except FaultlaneError as error:
+    ...     print(f"{type(error).__name__}: {error}")
+    NoSuchSimulation: there is no simulation simulations/nobody
+    """
 
 
 class Violation(NamedTuple):
@@ -71,6 +82,14 @@ class InvalidScenario(InvalidRequest):
     """Fields of a scenario have values that make no sense: all of them, not the first.
 
     Their paths begin in the scenario, as those of `set_field` do.
+
+    Examples
+    --------
+    >>> try:
+    ...     client.submit(pb.Scenario())
+    ... except InvalidScenario as error:
+    ...     print([violation.field for violation in error.violations])
+    ['workload', 'machine', 'kernel', 'horizon_ns']
     """
 
     def __init__(self, violations: Sequence[Violation]) -> None:
@@ -124,7 +143,7 @@ class TooLarge(FaultlaneError):
 
 
 class QueueFull(FaultlaneError):
-    """The server has no room: in its queue, on its disk, or for one more stream or explanation.
+    """The server has no room: in its queue, on its disk, or for another stream, call, explanation.
 
     `retry_after_s`, if known, says when to come back.
     """
@@ -132,6 +151,14 @@ class QueueFull(FaultlaneError):
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class Unauthenticated(FaultlaneError):
+    """The server wants a token and was given none, or none that it knows."""
+
+
+class NotAllowed(FaultlaneError):
+    """The role of the token is not enough for the call."""
 
 
 class Unavailable(FaultlaneError):
@@ -223,6 +250,8 @@ _CLOSED = "Channel closed"  # by ourselves
 
 _PLAIN: dict[grpc.StatusCode, type[FaultlaneError]] = {
     grpc.StatusCode.ALREADY_EXISTS: AlreadyExists,
+    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
+    grpc.StatusCode.PERMISSION_DENIED: NotAllowed,
     grpc.StatusCode.UNAVAILABLE: Unavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: TimedOut,
 }

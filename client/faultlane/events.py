@@ -87,7 +87,18 @@ class _Events:
 
 @dataclass(frozen=True, eq=False)
 class FaultEvents(_Events):
-    """Some faults."""
+    """Some faults.
+
+    Examples
+    --------
+    >>> with client.run(scenario) as run:
+    ...     faults = FaultEvents.concat(run.events())
+    >>> slowest = faults[faults.duration_ns.argsort()[-3:]]
+    >>> len(slowest), slowest.duration_ns.dtype
+    (3, dtype('uint64'))
+    >>> list(faults[:10].to_pandas().columns[:3])
+    ['thread', 'touch', 'process']
+    """
 
     MESSAGE: ClassVar[type[Message]] = pb.FaultBatch
 
@@ -131,7 +142,15 @@ class FaultEvents(_Events):
 
 @dataclass(frozen=True, eq=False)
 class OperationEvents(_Events):
-    """Some operations on the address space and on files."""
+    """Some operations on the address space and on files.
+
+    Examples
+    --------
+    >>> with client.run(scenario) as run:
+    ...     operations = OperationEvents.concat(run.operations())
+    >>> operations.to_polars().shape == (len(operations), len(operations.columns()))
+    True
+    """
 
     MESSAGE: ClassVar[type[Message]] = pb.OperationBatch
 
@@ -166,6 +185,11 @@ def write_parquet(batches: Iterable[_Events], path: str | PathLike[str]) -> None
     """Write batches, at least one, into one Parquet file as they come, one after another.
 
     Needs the extra `arrow`.
+
+    Examples
+    --------
+    >>> with client.run(scenario) as run:
+    ...     write_parquet(run.events(), "faults.parquet")
     """
     parquet = _module("pyarrow.parquet", "arrow")
     tables = (batch.to_arrow() for batch in batches)

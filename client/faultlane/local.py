@@ -1,5 +1,6 @@
 """A server inside this process, for notebooks, tests and the command line."""
 
+from faultlane.access import Access
 from faultlane.client import Client
 from faultlane.errors import MissingExtra
 
@@ -18,6 +19,12 @@ def local(workers: int | None = None) -> Client:
     ------
     MissingExtra
         If the server is not installed.
+
+    Examples
+    --------
+    >>> with local(workers=1) as client:
+    ...     client.get_server_info().workers
+    1
     """
     try:
         from faultlane_server.service.local import LocalServer
@@ -25,7 +32,7 @@ def local(workers: int | None = None) -> Client:
         raise MissingExtra(f"no server here ({error}): pip install 'faultlane[server]'") from error
     server = LocalServer(workers=workers)
     try:
-        return Client.connect(server.start(), on_close=server.close)
+        return Client.connect(server.start(), Access(), on_close=server.close)
     except BaseException:  # an interrupt too: it may take minutes to start
         server.close()
         raise

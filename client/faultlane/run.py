@@ -121,6 +121,23 @@ class Run(RunState):
     stopped. After a cut they read on from the row where they were, as long as the server is not
     away for longer than `patience_s`. As a context manager, a run that is left by an exception is
     cancelled; any other run goes on by itself.
+
+    Examples
+    --------
+    >>> with client.run(scenario) as run:
+    ...     slow = sum(len(faults[faults.duration_ns > 10**6]) for faults in run.events())
+    ...     mapped = sum(map(len, run.operations()))
+    >>> run.ended and slow > 0 and mapped > 0
+    True
+    >>> run.summary.fingerprint == client.submit(scenario).summary.fingerprint
+    True
+
+    A run can be left alone, and another program can read it later, from any row:
+
+    >>> name = client.submit(scenario).name
+    >>> messages = client.stream_events(name, offset=1000, limit=10)
+    >>> sum(len(message.faults.start_ns) for message in messages)
+    10
     """
 
     def __init__(

@@ -30,6 +30,18 @@ def read_scenario(path: str | Path) -> pb.Scenario:
         If the file cannot be read.
     InvalidScenario
         If it does not hold a scenario; `.violations` has everything that is wrong, and where.
+
+    Examples
+    --------
+    >>> Path("mine.yaml").write_text("horizon_ns: 4ms")
+    15
+    >>> read_scenario("mine.yaml").horizon_ns
+    4000000
+    >>> Path("mine.yaml").write_text("horizon: 4ms")
+    12
+    >>> read_scenario("mine.yaml")
+    Traceback (most recent call last):
+    faultlane.errors.InvalidScenario: mine.yaml:1: horizon: want ...
     """
     path = Path(path)
     try:
@@ -52,6 +64,12 @@ def scenario_from(plain: Any) -> pb.Scenario:
     ------
     InvalidScenario
         If they do not fit the message; `.violations` has everything that is wrong.
+
+    Examples
+    --------
+    >>> made = scenario_from({"machine": {"arch": "arm64", "page_size_bytes": "16KiB"}})
+    >>> made.machine.page_size_bytes
+    16384
     """
     scenario = pb.Scenario()
     reader = Reader()
@@ -61,7 +79,15 @@ def scenario_from(plain: Any) -> pb.Scenario:
 
 
 def set_field(scenario: pb.Scenario, path: str, text: str) -> None:
-    """Set one field; see `set_fields`."""
+    """Set one field; see `set_fields`.
+
+    Examples
+    --------
+    >>> made = pb.Scenario()
+    >>> set_field(made, "kernel.policy_id", "rfc")
+    >>> made.kernel.policy_id
+    'rfc'
+    """
     set_fields(scenario, [(path, text)])
 
 
@@ -76,6 +102,16 @@ def set_fields(scenario: pb.Scenario, assignments: Iterable[tuple[str, str]]) ->
     ------
     InvalidScenario
         If paths or values make no sense; `.violations` has all of them.
+
+    Examples
+    --------
+    >>> made = pb.Scenario()
+    >>> set_fields(made, [("machine.cpus", "8"), ("horizon_ns", "1s")])
+    >>> made.machine.cpus, made.horizon_ns
+    (8, 1000000000)
+    >>> set_fields(made, [("machine.cpu", "8"), ("horizon_ns", "soon")])
+    Traceback (most recent call last):
+    faultlane.errors.InvalidScenario: machine.cpu: want ...; horizon_ns: want ...
     """
     reader = Reader()
     for path, text in assignments:

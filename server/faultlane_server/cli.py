@@ -50,6 +50,72 @@ def serve(
             help="Allow an address beyond loopback, in plain text.",
         ),
     ] = False,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="FAULTLANE_TLS_CERT",
+            show_default="plain text",
+            help="Certificate of the server, with those it was signed with, in PEM. It is read"
+            " again when it has changed, as are the other files.",
+        ),
+    ] = None,
+    tls_key: Annotated[
+        Path | None,
+        typer.Option(envvar="FAULTLANE_TLS_KEY", help="Its private key, in PEM."),
+    ] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="FAULTLANE_TLS_CLIENT_CA",
+            show_default="clients need no certificate",
+            help="Whose certificates clients must show, in PEM. Without tokens the name in it is"
+            " the owner of what its client asks for.",
+        ),
+    ] = None,
+    tokens: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="FAULTLANE_TOKENS",
+            show_default="clients need no token",
+            help="File of the tokens that clients must have: see faultlane-server token.",
+        ),
+    ] = None,
+    reflection: Annotated[
+        bool,
+        typer.Option(
+            envvar="FAULTLANE_REFLECTION",
+            help="Tell clients which services and messages there are.",
+        ),
+    ] = True,
+    channelz: Annotated[
+        bool,
+        typer.Option(
+            envvar="FAULTLANE_CHANNELZ",
+            help="Tell of all connections, by grpc.channelz; with tokens, only the role admin.",
+        ),
+    ] = False,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            envvar="FAULTLANE_METRICS_PORT",
+            min=0,
+            max=65535,
+            show_default="no metrics",
+            help="Serve metrics for Prometheus on this port, with TLS if the server has it; they"
+            " tell how much all owners do together, and want no token.",
+        ),
+    ] = None,
+    metrics_host: Annotated[
+        str, typer.Option(envvar="FAULTLANE_METRICS_HOST", help="Address for that port.")
+    ] = "127.0.0.1",
+    traces: Annotated[
+        bool,
+        typer.Option(
+            "--traces",
+            envvar="FAULTLANE_TRACES",
+            help="Send traces by OTLP, as the variables OTEL_* say; needs the extra otel.",
+        ),
+    ] = False,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -67,6 +133,24 @@ def serve(
             min=1,
             show_default="256",
             help="Simulations that may wait.",
+        ),
+    ] = None,
+    streams_max: Annotated[
+        int | None,
+        typer.Option(
+            envvar="FAULTLANE_STREAMS_MAX",
+            min=1,
+            show_default="16384, or as files may be open",
+            help="Streams at once.",
+        ),
+    ] = None,
+    connections_max: Annotated[
+        int | None,
+        typer.Option(
+            envvar="FAULTLANE_CONNECTIONS_MAX",
+            min=1,
+            show_default="4096, or as files may be open",
+            help="Connections at once.",
         ),
     ] = None,
     explained_max: Annotated[
@@ -226,10 +310,21 @@ def serve(
             host,
             port,
             insecure,
+            tls_cert,
+            tls_key,
+            tls_client_ca,
+            tokens,
+            reflection,
+            channelz,
+            metrics_host,
+            metrics_port,
+            traces,
             data_dir,
             {
                 "workers": workers,
                 "queued_max": queued_max,
+                "streams_max": streams_max,
+                "connections_max": connections_max,
                 "explained_max": explained_max,
                 "rows_max": rows_max,
                 "run.threads_max": run_threads_max,
@@ -256,7 +351,39 @@ def serve(
 
     try:
         wiring.serve(settings)
-    except (wiring.CannotListen, wiring.DataDirError) as error:
+    except wiring.CannotServe as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(1) from error
+
+
+@app.command()
+def token(
+    name: Annotated[str, typer.Argument(help="Whose simulations it is for.")],
+    tokens: Annotated[
+        Path, typer.Option(envvar="FAULTLANE_TOKENS", help="File to add it to, or to make.")
+    ],
+    role: Annotated[
+        str,
+        typer.Option(
+            metavar="read|submit|admin",
+            help="read: the catalogue, and the simulations of the name; submit: to make, end and"
+            " explain them too; admin: the same with everybody's.",
+        ),
+    ] = "submit",
+) -> None:
+    """Make a token, and print it: once, since the file has nothing but its hash.
+
+    A server that uses the file needs no restart. To take a token back, delete its line. After the
+    hash a line may have quotas for all tokens of its name, such as queued_max=8 running_max=2
+    streams_max=64 disk_mib_max=1024 calls_per_minute_max=600.
+    """
+    from faultlane_server.service.tokens import BadTokens, Role, add_token
+
+    if role.upper() not in Role.__members__:
+        raise typer.BadParameter(f"want read, submit or admin, got {role!r}", param_hint="--role")
+    try:
+        typer.echo(add_token(tokens, name, Role[role.upper()]))
+    except (BadTokens, OSError) as error:
         typer.echo(error, err=True)
         raise typer.Exit(1) from error
 
@@ -265,11 +392,40 @@ def serve(
 def health(
     address: Annotated[str, typer.Option(help="Where the server listens.")] = "127.0.0.1:50051",
     timeout_s: Annotated[float, typer.Option(min=0, help="Seconds to wait for an answer.")] = 2.0,
+    ca: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="FAULTLANE_HEALTH_CA",
+            show_default="plain text",
+            help="What the certificate of the server is signed with, or itself, in PEM.",
+        ),
+    ] = None,
+    cert: Annotated[
+        Path | None,
+        typer.Option(envvar="FAULTLANE_HEALTH_CERT", help="Certificate to show, in PEM."),
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option(envvar="FAULTLANE_HEALTH_KEY", help="Its private key, in PEM.")
+    ] = None,
+    server_name: Annotated[
+        str | None,
+        typer.Option(
+            envvar="FAULTLANE_HEALTH_SERVER_NAME",
+            show_default="the host of the address",
+            help="The name in the certificate of the server.",
+        ),
+    ] = None,
 ) -> None:
     """Say how a server is; exit with 0 if it can run simulations and with 1 if not."""
-    from faultlane_server.service.probe import health_of
+    from faultlane_server.service.probe import ProbeTls, health_of
 
-    found = health_of(address, timeout_s)
+    if bool(cert) != bool(key) or (ca is None and (cert or server_name)):
+        raise typer.BadParameter("want --ca with --server-name and --cert, and --cert with --key")
+    try:
+        tls = ProbeTls(ca, cert, key, server_name) if ca else None
+        found = health_of(address, timeout_s, tls)
+    except OSError as error:
+        found = f"UNREACHABLE: {error}"
     typer.echo(found)
     raise typer.Exit(0 if found == "SERVING" else 1)
 

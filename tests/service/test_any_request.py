@@ -5,8 +5,7 @@ from typing import Any
 
 import grpc
 import pytest
-from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
-from google.protobuf.message import Message
+from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,63 +16,9 @@ from faultlane_server.runs import Limits, digest_of
 from faultlane_server.scenario import Scenario, Violation
 from faultlane_server.service.errors import InvalidRequest
 from faultlane_server.service.translate import scenario_from_wire
+from tests.fuzz.mutate import change_something
 from tests.service.fake import PATIENCE_S, Peer, Servers, a_scenario, an_engine, run
 from tests.service.test_bad_scenarios import a_plain_scenario, message
-
-WORDS = ["", "map", "data", "disk", "x86", "rfc", "\0", "ä" * 200, "spaces and more"]
-WORDS += ["shm", "vdso", "copy", "app", "readers", "6.3", "mmap_lock_only"]
-NUMBERS = [0, 1, 2, 4095, 4096, 1 << 20, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**63, 2**64 - 1]
-
-
-def change_something(message: Message, chance: random.Random) -> None:
-    """Go down to some message and put something into some field of it."""
-    parts = [
-        part
-        for field, value in message.ListFields()
-        if field.message_type and not field.message_type.GetOptions().map_entry
-        for part in (value if field.is_repeated else [value])
-    ]
-    if parts and chance.random() < 0.8:
-        change_something(chance.choice(parts), chance)
-    elif message.DESCRIPTOR.fields:
-        put_something(message, chance.choice(message.DESCRIPTOR.fields), chance)
-
-
-def put_something(message: Message, field: Any, chance: random.Random) -> None:
-    if chance.random() < 0.2:
-        message.ClearField(field.name)
-    elif field.message_type and field.message_type.GetOptions().map_entry:
-        value = field.message_type.fields_by_name["value"]
-        name = chance.choice(["trap", "switch", "nonsense"])
-        getattr(message, field.name)[name] = a_value(value, chance)
-    elif field.message_type and field.is_repeated:
-        for _ in range(chance.choice([1, 3])):
-            change_something(getattr(message, field.name).add(), chance)
-    elif field.message_type:
-        getattr(message, field.name).SetInParent()
-    elif field.is_repeated:
-        getattr(message, field.name).extend(a_value(field, chance) for _ in range(3))
-    else:
-        setattr(message, field.name, a_value(field, chance))
-
-
-def a_value(field: Any, chance: random.Random) -> Any:
-    match field.type:
-        case FieldDescriptor.TYPE_STRING:
-            return chance.choice(WORDS)
-        case FieldDescriptor.TYPE_BOOL:
-            return chance.random() < 0.5
-        case FieldDescriptor.TYPE_ENUM:
-            return chance.choice([*range(7), 99, -1])
-        case FieldDescriptor.TYPE_UINT32:
-            return a_number(2**32 - 1, chance)
-        case FieldDescriptor.TYPE_SINT64:
-            return chance.choice([-1, 1]) * a_number(2**63 - 1, chance)
-    return a_number(2**64 - 1, chance)
-
-
-def a_number(most: int, chance: random.Random) -> int:
-    return chance.choice([number for number in NUMBERS if number <= most])
 
 
 def answer_to(scenario: pb.Scenario) -> Scenario | tuple[Violation, ...]:

@@ -76,8 +76,12 @@ def test_it_logs_one_json_object_a_line() -> None:
         assert process.stderr is not None
         lines = [json.loads(line) for line in process.stderr]
 
-    assert [line["event"] for line in lines] == ["ready", "simulation ended", "stopped"]
-    assert lines[1]["state"] == "SUCCEEDED"
+    events = [line["event"] for line in lines]
+    assert (events[0], events[-1]) == ("ready", "stopped")
+    assert sorted(events[1:-1]) == ["call ended", "simulation ended"]
+    ended = {line["event"]: line for line in lines}
+    assert ended["simulation ended"]["state"] == "SUCCEEDED"
+    assert ended["call ended"]["simulation"] == ended["simulation ended"]["simulation"]
     assert {line["level"] for line in lines} == {"info"}
 
 

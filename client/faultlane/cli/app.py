@@ -18,6 +18,7 @@ from faultlane.cli.options import (
     change,
     connected,
     find,
+    show,
 )
 from faultlane.cli.plain import comparison_plain, message_plain, run_plain, to_json
 from faultlane.cli.terminal import RunProgress, explaining
@@ -36,6 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.callback()(show)
 catalog.add_to(app)
 
 

@@ -19,11 +19,13 @@ class Exit(IntEnum):
     DEADLOCK = 4
     NO_PROGRESS = 5
     FAILED = 6
+    NOT_ALLOWED = 7
 
 
 EXIT_HELP = """\
 Exit codes: 0 ok; 2 bad input, each violation on a line of its own; 3 no server, or it has no room;
-4 the run ended in a deadlock; 5 a fault made no progress; 6 the run failed.
+4 the run ended in a deadlock; 5 a fault made no progress; 6 the run failed; 7 the server wants
+another token.
 """
 
 _EXIT_OF: dict[type[errors.FaultlaneError], Exit] = {
@@ -38,6 +40,8 @@ _EXIT_OF: dict[type[errors.FaultlaneError], Exit] = {
     errors.Unavailable: Exit.UNAVAILABLE,
     errors.TimedOut: Exit.UNAVAILABLE,
     errors.StreamCut: Exit.UNAVAILABLE,
+    errors.Unauthenticated: Exit.NOT_ALLOWED,
+    errors.NotAllowed: Exit.NOT_ALLOWED,
 }
 
 _EXIT_AT: dict[int, Exit] = {

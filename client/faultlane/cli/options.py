@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
 from faultlane import v1 as pb
+from faultlane.access import Access, read_token
 from faultlane.cli.terminal import starting
 from faultlane.client import Client
 from faultlane.errors import NoSuchPreset
@@ -22,7 +24,11 @@ Source = Annotated[
 ]
 Server = Annotated[
     str | None,
-    typer.Option(metavar="HOST:PORT", help="The server; without it, one starts in this process."),
+    typer.Option(
+        metavar="HOST:PORT",
+        envvar="FAULTLANE_SERVER",
+        help="The server; without it, one starts in this process.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and nothing else.")]
 Changes = Annotated[
@@ -40,12 +46,68 @@ def connected(server: str | None) -> Iterator[Client]:
     if server == "":
         raise typer.BadParameter("want HOST:PORT, got ''", param_hint="--server")
     if server is not None:
-        client = Client.connect(server)
+        client = Client.connect(server, _access())
     else:
         with starting():
             client = local()
     with client:
         yield client
+
+
+def show(
+    token_file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="The token for the server; or FAULTLANE_TOKEN_FILE, or FAULTLANE_TOKEN.",
+        ),
+    ] = None,
+    tls: Annotated[
+        bool, typer.Option("--tls", help="Speak TLS with the server; or FAULTLANE_TLS=1.")
+    ] = False,
+    ca: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Speak TLS, and trust these certificates alone, in PEM; or FAULTLANE_CA.",
+        ),
+    ] = None,
+    cert: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="The certificate to show, in PEM; or FAULTLANE_CERT."),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Its private key, in PEM; or FAULTLANE_KEY."),
+    ] = None,
+) -> None:
+    """Remember what is to be shown to a server, for the command that comes after."""
+    _shown.set(_Shown(token_file, tls, ca, cert, key))
+
+
+class _Shown(NamedTuple):
+    """What the command line says of `Access`."""
+
+    token_file: str | None = None
+    tls: bool = False
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+
+
+_shown: ContextVar[_Shown] = ContextVar("_shown")
+
+
+def _access() -> Access:
+    """Return what the command line says, and for the rest the environment."""
+    said, known = _shown.get(_Shown()), Access.from_environment()
+    return Access(
+        token=read_token(said.token_file) if said.token_file else known.token,
+        tls=said.tls or known.tls,
+        ca=said.ca or known.ca,
+        cert=said.cert or known.cert,
+        key=said.key or known.key,
+    )
 
 
 def find(client: Client, source: str) -> pb.Preset:

@@ -117,6 +117,7 @@ class Simulation(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     LOG_EXPIRED_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`simulations/{id}`."""
     state: Global___SimulationState.ValueType
@@ -129,6 +130,11 @@ class Simulation(_message.Message):
     """Whether the server has let its logs go, as it does after some time or when
     there are too many. The counts in `progress` stay; to read a row is
     `OUT_OF_RANGE`.
+    """
+    owner: _builtins.str
+    """Whose it is: the name of the token that asked for it, or else the name in
+    the client's certificate. `everybody` where the server asks nobody who it
+    is.
     """
     @_builtins.property
     def scenario(self) -> _scenario_pb2.Scenario:
@@ -177,10 +183,11 @@ class Simulation(_message.Message):
         error: Global___RunError | None = ...,
         options: Global___RunOptions | None = ...,
         log_expired: _builtins.bool = ...,
+        owner: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "error", b"error", "options", b"options", "progress", b"progress", "scenario", b"scenario", "start_time", b"start_time", "summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "digest", b"digest", "end_time", b"end_time", "error", b"error", "log_expired", b"log_expired", "name", b"name", "options", b"options", "progress", b"progress", "scenario", b"scenario", "start_time", b"start_time", "state", b"state", "summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "digest", b"digest", "end_time", b"end_time", "error", b"error", "log_expired", b"log_expired", "name", b"name", "options", b"options", "owner", b"owner", "progress", b"progress", "scenario", b"scenario", "start_time", b"start_time", "state", b"state", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -364,7 +364,8 @@ class ListSimulationsRequest(_message.Message):
     """How many at most, 1 to 1000. 0 means 50. A page may be shorter."""
     page_token: _builtins.str
     """The `next_page_token` of the page before, or empty for the first page. The
-    other fields must be those of the page before.
+    other fields must be those of the page before. It is good as long as the
+    server lives.
     """
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_simulation_pb2.SimulationState.ValueType]:

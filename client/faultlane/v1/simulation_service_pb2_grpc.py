@@ -35,6 +35,20 @@ class SimulationServiceStub(object):
     Every error carries a google.rpc.ErrorInfo with the domain `faultlane`. A call
     that arrives while the server begins to shut down may be `CANCELLED` by gRPC
     itself, without one: that is as good as `UNAVAILABLE`.
+
+    A server may want a token, in the metadata `authorization: Bearer TOKEN`. Then
+    every call has these errors as well:
+
+    * `UNAUTHENTICATED`: there is no token (`NO_TOKEN`), or the server does not
+    know it (`WRONG_TOKEN`). A stream ends so if its token is taken back.
+    * `PERMISSION_DENIED`: the role of the token is not enough (`ROLE`). Those that
+    make, end or explain a simulation need `submit`, the others `read`.
+    Simulations of others are `NOT_FOUND`, but for the role `admin`.
+    * `RESOURCE_EXHAUSTED`: more calls than this token may make in a minute
+    (`TOO_MANY_CALLS`). A google.rpc.RetryInfo says when to try again.
+
+    And every call can end with `DEADLINE_EXCEEDED` (`REQUEST_TOO_SLOW`), if its
+    request is not there 30 s after its begin.
     """
 
     def __init__(self, channel):
@@ -105,6 +119,20 @@ class SimulationServiceServicer(object):
     Every error carries a google.rpc.ErrorInfo with the domain `faultlane`. A call
     that arrives while the server begins to shut down may be `CANCELLED` by gRPC
     itself, without one: that is as good as `UNAVAILABLE`.
+
+    A server may want a token, in the metadata `authorization: Bearer TOKEN`. Then
+    every call has these errors as well:
+
+    * `UNAUTHENTICATED`: there is no token (`NO_TOKEN`), or the server does not
+    know it (`WRONG_TOKEN`). A stream ends so if its token is taken back.
+    * `PERMISSION_DENIED`: the role of the token is not enough (`ROLE`). Those that
+    make, end or explain a simulation need `submit`, the others `read`.
+    Simulations of others are `NOT_FOUND`, but for the role `admin`.
+    * `RESOURCE_EXHAUSTED`: more calls than this token may make in a minute
+    (`TOO_MANY_CALLS`). A google.rpc.RetryInfo says when to try again.
+
+    And every call can end with `DEADLINE_EXCEEDED` (`REQUEST_TOO_SLOW`), if its
+    request is not there 30 s after its begin.
     """
 
     def CreateSimulation(self, request, context):
@@ -167,7 +195,8 @@ class SimulationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListSimulations(self, request, context):
-        """Lists the simulations of the caller, the newest first.
+        """Lists the simulations of the caller, or for the role `admin` those of
+        everybody, the newest first.
 
         Errors:
 
@@ -343,6 +372,20 @@ class SimulationService(object):
     Every error carries a google.rpc.ErrorInfo with the domain `faultlane`. A call
     that arrives while the server begins to shut down may be `CANCELLED` by gRPC
     itself, without one: that is as good as `UNAVAILABLE`.
+
+    A server may want a token, in the metadata `authorization: Bearer TOKEN`. Then
+    every call has these errors as well:
+
+    * `UNAUTHENTICATED`: there is no token (`NO_TOKEN`), or the server does not
+    know it (`WRONG_TOKEN`). A stream ends so if its token is taken back.
+    * `PERMISSION_DENIED`: the role of the token is not enough (`ROLE`). Those that
+    make, end or explain a simulation need `submit`, the others `read`.
+    Simulations of others are `NOT_FOUND`, but for the role `admin`.
+    * `RESOURCE_EXHAUSTED`: more calls than this token may make in a minute
+    (`TOO_MANY_CALLS`). A google.rpc.RetryInfo says when to try again.
+
+    And every call can end with `DEADLINE_EXCEEDED` (`REQUEST_TOO_SLOW`), if its
+    request is not there 30 s after its begin.
     """
 
     @staticmethod

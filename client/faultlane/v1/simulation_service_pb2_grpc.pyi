@@ -36,6 +36,20 @@ class SimulationServiceStub:
     Every error carries a google.rpc.ErrorInfo with the domain `faultlane`. A call
     that arrives while the server begins to shut down may be `CANCELLED` by gRPC
     itself, without one: that is as good as `UNAVAILABLE`.
+
+    A server may want a token, in the metadata `authorization: Bearer TOKEN`. Then
+    every call has these errors as well:
+
+    * `UNAUTHENTICATED`: there is no token (`NO_TOKEN`), or the server does not
+      know it (`WRONG_TOKEN`). A stream ends so if its token is taken back.
+    * `PERMISSION_DENIED`: the role of the token is not enough (`ROLE`). Those that
+      make, end or explain a simulation need `submit`, the others `read`.
+      Simulations of others are `NOT_FOUND`, but for the role `admin`.
+    * `RESOURCE_EXHAUSTED`: more calls than this token may make in a minute
+      (`TOO_MANY_CALLS`). A google.rpc.RetryInfo says when to try again.
+
+    And every call can end with `DEADLINE_EXCEEDED` (`REQUEST_TOO_SLOW`), if its
+    request is not there 30 s after its begin.
     """
 
     @_typing.overload
@@ -86,7 +100,8 @@ class SimulationServiceStub:
     * `UNAVAILABLE`: the server shuts down.
     """
     ListSimulations: _grpc.UnaryUnaryMultiCallable[_simulation_service_pb2.ListSimulationsRequest, _simulation_service_pb2.ListSimulationsResponse]
-    """Lists the simulations of the caller, the newest first.
+    """Lists the simulations of the caller, or for the role `admin` those of
+    everybody, the newest first.
 
     Errors:
 
@@ -179,6 +194,20 @@ class SimulationServiceAsyncStub(SimulationServiceStub):
     Every error carries a google.rpc.ErrorInfo with the domain `faultlane`. A call
     that arrives while the server begins to shut down may be `CANCELLED` by gRPC
     itself, without one: that is as good as `UNAVAILABLE`.
+
+    A server may want a token, in the metadata `authorization: Bearer TOKEN`. Then
+    every call has these errors as well:
+
+    * `UNAUTHENTICATED`: there is no token (`NO_TOKEN`), or the server does not
+      know it (`WRONG_TOKEN`). A stream ends so if its token is taken back.
+    * `PERMISSION_DENIED`: the role of the token is not enough (`ROLE`). Those that
+      make, end or explain a simulation need `submit`, the others `read`.
+      Simulations of others are `NOT_FOUND`, but for the role `admin`.
+    * `RESOURCE_EXHAUSTED`: more calls than this token may make in a minute
+      (`TOO_MANY_CALLS`). A google.rpc.RetryInfo says when to try again.
+
+    And every call can end with `DEADLINE_EXCEEDED` (`REQUEST_TOO_SLOW`), if its
+    request is not there 30 s after its begin.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -226,7 +255,8 @@ class SimulationServiceAsyncStub(SimulationServiceStub):
     * `UNAVAILABLE`: the server shuts down.
     """
     ListSimulations: _aio.UnaryUnaryMultiCallable[_simulation_service_pb2.ListSimulationsRequest, _simulation_service_pb2.ListSimulationsResponse]  # type: ignore[assignment]
-    """Lists the simulations of the caller, the newest first.
+    """Lists the simulations of the caller, or for the role `admin` those of
+    everybody, the newest first.
 
     Errors:
 
@@ -318,6 +348,20 @@ class SimulationServiceServicer(metaclass=_abc_1.ABCMeta):
     Every error carries a google.rpc.ErrorInfo with the domain `faultlane`. A call
     that arrives while the server begins to shut down may be `CANCELLED` by gRPC
     itself, without one: that is as good as `UNAVAILABLE`.
+
+    A server may want a token, in the metadata `authorization: Bearer TOKEN`. Then
+    every call has these errors as well:
+
+    * `UNAUTHENTICATED`: there is no token (`NO_TOKEN`), or the server does not
+      know it (`WRONG_TOKEN`). A stream ends so if its token is taken back.
+    * `PERMISSION_DENIED`: the role of the token is not enough (`ROLE`). Those that
+      make, end or explain a simulation need `submit`, the others `read`.
+      Simulations of others are `NOT_FOUND`, but for the role `admin`.
+    * `RESOURCE_EXHAUSTED`: more calls than this token may make in a minute
+      (`TOO_MANY_CALLS`). A google.rpc.RetryInfo says when to try again.
+
+    And every call can end with `DEADLINE_EXCEEDED` (`REQUEST_TOO_SLOW`), if its
+    request is not there 30 s after its begin.
     """
 
     @_abc_1.abstractmethod
@@ -393,7 +437,8 @@ class SimulationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _simulation_service_pb2.ListSimulationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_simulation_service_pb2.ListSimulationsResponse, _abc.Awaitable[_simulation_service_pb2.ListSimulationsResponse]]:
-        """Lists the simulations of the caller, the newest first.
+        """Lists the simulations of the caller, or for the role `admin` those of
+        everybody, the newest first.
 
         Errors:
 

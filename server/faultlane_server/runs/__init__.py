@@ -27,6 +27,7 @@ from faultlane_server.runs.errors import (
 )
 from faultlane_server.runs.estimate import Estimate, estimate_of
 from faultlane_server.runs.explaining import Explained, Which
+from faultlane_server.runs.figures import Figures, RunEnd
 from faultlane_server.runs.filter import RowFilter
 from faultlane_server.runs.follow import Part, Window
 from faultlane_server.runs.job import Job, Order
@@ -34,8 +35,10 @@ from faultlane_server.runs.limits import (
     DiskLimits,
     Limits,
     OwnerLimits,
+    Quota,
     RunLimits,
     default_workers,
+    within_files,
 )
 from faultlane_server.runs.recorder import LOG_COLUMNS, LogKind
 from faultlane_server.runs.runs import Runs
@@ -56,6 +59,7 @@ __all__ = [
     "Estimate",
     "Excess",
     "Explained",
+    "Figures",
     "Job",
     "Limits",
     "LogExpired",
@@ -72,9 +76,11 @@ __all__ = [
     "Part",
     "Query",
     "QueueFull",
+    "Quota",
     "RegisterNotWritten",
     "RequestIdTaken",
     "RowFilter",
+    "RunEnd",
     "RunError",
     "RunLimits",
     "RunOptions",
@@ -91,4 +97,5 @@ __all__ = [
     "default_workers",
     "digest_of",
     "estimate_of",
+    "within_files",
 ]

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,8 +40,17 @@ class _Content:
 class Archive:
     """Everything that outlives the process."""
 
-    def __init__(self, path: Path, limits: DiskLimits, clock: Clock, *, durable: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        limits: DiskLimits,
+        clock: Clock,
+        *,
+        durable: bool,
+        bytes_max_of: Callable[[str], int],
+    ) -> None:
         self.limits = limits
+        self._bytes_max_of = bytes_max_of  # how long the logs of an owner may be
         self.durable = durable  # whether it is to outlive a loss of power
         self._clock = clock
         self._data_dir = DataDir(path)
@@ -203,11 +212,11 @@ class Archive:
         used = self._register.bytes() + self._register.log_bytes()
         used += sum(length for _, length in writing)
         if used >= limits.bytes_max:
-            return f"simulations and logs take {used} bytes, of {limits.bytes_max} that they may"
+            return f"simulations and logs take the {limits.bytes_max} bytes that they may"
         of_owner = sum(length for whose, length in writing if whose == owner)
         used = self._register.log_bytes(owner) + of_owner
-        if used >= limits.owner_bytes_max:
-            return f"your logs take {used} bytes, of {limits.owner_bytes_max} that they may"
+        if used >= (most := self._bytes_max_of(owner)):
+            return f"your logs take {used} bytes, of {most} that they may"
         try:
             free = self._data_dir.free_bytes()
         except OSError as error:

@@ -11,7 +11,7 @@
   + ModelChanged       it was asked of another version of the model
   + TooLarge           the scenario needs more than a run may have here
   + QueueFull          too many simulations wait
-  + TooManyStreams     the owner reads too much at once
+  + TooManyStreams     the owner, or all together, read too much at once
   + TooManyExplained   too many faults are being explained
   + DiskFull           there is no room for another log
   + NotReady           the kernels are not loaded yet
@@ -120,10 +120,10 @@ class QueueFull(RunsError):
 
 
 class TooManyStreams(RunsError):
-    """The owner has as many streams open as one may have."""
+    """As many streams are open as one owner may have, or the server."""
 
     def __init__(self, streams: int, retry_after_s: float) -> None:
-        super().__init__(f"{streams} streams are open, which is as many as one may have")
+        super().__init__(f"{streams} streams are open, which is as many as there may be")
         self.retry_after_s = retry_after_s
 
 

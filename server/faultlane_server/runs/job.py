@@ -65,6 +65,16 @@ class Job:
         self._has_begun = False
         self._lock = threading.RLock()  # so that nothing changes after the end
 
+    @property
+    def faults_simulated(self) -> int:
+        """How many faults were simulated for it: none if it ended as an equal one had."""
+        return self.simulation.progress.faults if self._has_begun else 0
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether slices of it were simulated."""
+        return self._has_begun
+
     def scenario(self) -> Scenario:
         """Return what is to be simulated; it may have to be read out of the caller's words."""
         return self._scenario or self._read_scenario(self.simulation.scenario_as_asked)

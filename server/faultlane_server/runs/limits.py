@@ -9,6 +9,10 @@ from faultlane_server.scenario import LIMITS
 GIB = 1 << 30
 DAY_S = 24 * 3600.0
 
+FILES_OF_SERVER = 128  # the register, the event loops, modules that are loaded
+FILES_OF_RUN = 8  # that is being simulated or explained: two logs with their indexes
+FILES_OF_STREAM = 4  # of RunSimulation, which reads both logs
+
 
 def default_workers() -> int:
     """One CPU is left to gRPC and to whoever reads."""
@@ -54,6 +58,15 @@ class DiskLimits(NamedTuple):
     retain_simulations: int = 10_000  # beyond, the oldest ended simulations are forgotten
 
 
+class Quota(NamedTuple):
+    """All that one owner may have, on a server that may give more or less to others."""
+
+    queued_max: int
+    running_max: int
+    streams_max: int
+    log_bytes_max: int
+
+
 class Limits(NamedTuple):
     """How much a server takes on."""
 
@@ -66,8 +79,25 @@ class Limits(NamedTuple):
     owner: OwnerLimits = OwnerLimits()
     disk: DiskLimits = DiskLimits()
     sweep_s: float = 60.0  # how often it is looked for logs that may go
+    streams_max: int = 16384  # of all owners
+    connections_max: int = 4096
 
     @classmethod
     def of_machine(cls, workers: int) -> "Limits":
         """Return the limits for so many workers on this machine."""
         return cls(workers, run=RunLimits(memory_bytes_max=default_memory_bytes(workers)))
+
+    @property
+    def quota(self) -> Quota:
+        """What an owner may have of whom nothing else is said."""
+        return Quota(*self.owner, self.disk.owner_bytes_max)
+
+
+def within_files(limits: Limits, files_max: int) -> Limits:
+    """Return the limits with as many connections and streams as there may be open files."""
+    connections_max = min(limits.connections_max, max(files_max // 4, 1))
+    left = files_max - connections_max - FILES_OF_SERVER - FILES_OF_RUN * limits.workers
+    return limits._replace(
+        connections_max=connections_max,
+        streams_max=min(limits.streams_max, max(left // FILES_OF_STREAM, 1)),
+    )

@@ -30,9 +30,10 @@ from faultlane_server.runs.errors import (
 )
 from faultlane_server.runs.estimate import require_small_enough
 from faultlane_server.runs.explaining import Explained, Which, explain_fault
+from faultlane_server.runs.figures import Figures, RunEnd
 from faultlane_server.runs.follow import Part, Window, follow, watch
 from faultlane_server.runs.job import Job, Order, ScenarioReader
-from faultlane_server.runs.limits import Limits
+from faultlane_server.runs.limits import Limits, Quota
 from faultlane_server.runs.queue import FairQueue
 from faultlane_server.runs.recorder import LogKind
 from faultlane_server.runs.simulation import Simulation
@@ -77,11 +78,20 @@ class Runs:
         clock: Clock | None = None,
         *,
         durable: bool = True,
+        quota_of: Callable[[str], Quota] | None = None,
+        on_end: Callable[[RunEnd], None] | None = None,
     ) -> None:
         self.engine = engine
         self.limits = limits
+        self._quota_of = quota_of or (lambda _: limits.quota)
         self._clock = clock or Clock()
-        self._archive = Archive(directory, limits.disk, self._clock, durable=durable)
+        self._archive = Archive(
+            directory,
+            limits.disk,
+            self._clock,
+            durable=durable,
+            bytes_max_of=lambda owner: self._quota_of(owner).log_bytes_max,
+        )
         self._read_scenario = read_scenario
         self._phase = _Phase.LOADING
         self._jobs: dict[str, Job] = {}  # that have not ended
@@ -89,9 +99,11 @@ class Runs:
         self._running: set[Job] = set()
         self._explained = 0  # faults that are being explained, or wait for it
         self._explainers = ThreadPoolExecutor(limits.workers, "explainer", come_last)
-        self._streams = Streams(limits.owner.streams_max)
+        self._streams = Streams(limits.streams_max, lambda owner: self._quota_of(owner).streams_max)
         self._turn = asyncio.Lock()  # of streams, to read a part
         self._run_s_mean = 0.0
+        self._faults = 0  # of runs that are over
+        self._on_end = on_end or (lambda _: None)
         self._changed = threading.Condition()  # guards all of the above
         self._admission = threading.Lock()  # one order after another, however slow the disk is
         self._draining = threading.Event()
@@ -128,13 +140,13 @@ class Runs:
             known = self._job_of_request(order, digest)
             return Accepted(known, known.simulation) if known else self._take(order, simulation)
 
-    def get(self, name: str, owner: str) -> Job:
-        """Return a simulation of an owner."""
+    def get(self, name: str, owner: str | None) -> Job:
+        """Return a simulation of an owner; None stands for any."""
         job = self._jobs.get(name)
         if job is None:
             kept = self._archive.get(name)
             job = self._job(kept) if kept else None
-        if job is None or job.simulation.owner != owner:
+        if job is None or owner not in (None, job.simulation.owner):
             raise NoSuchSimulation(name)
         return job
 
@@ -176,7 +188,7 @@ class Runs:
         if not (job.simulation.ended or self._draining.is_set()):
             self.cancel(job)
 
-    def delete(self, name: str, owner: str) -> None:
+    def delete(self, name: str, owner: str | None) -> None:
         """Forget a simulation that has ended; its rows too, unless others have them."""
         job = self.get(name, owner)
         if not job.simulation.ended:
@@ -184,10 +196,10 @@ class Runs:
         self._archive.remove(name)
 
     async def follow(
-        self, job: Job, windows: Mapping[LogKind, Window]
+        self, job: Job, windows: Mapping[LogKind, Window], reader: str
     ) -> AsyncGenerator[Part | None]:
         """Yield the rows in the windows until the simulation has ended; None is a heartbeat."""
-        with self._streams.one_of(job.simulation.owner):
+        with self._streams.one_of(reader):
             parts = follow(
                 job, windows, self._require_not_draining, self.limits.heartbeat_s, self._turn
             )
@@ -195,9 +207,9 @@ class Runs:
                 async for part in parts:
                     yield part
 
-    async def watch(self, job: Job) -> AsyncGenerator[Simulation]:
+    async def watch(self, job: Job, reader: str) -> AsyncGenerator[Simulation]:
         """Yield the simulation as it changes, until it has ended."""
-        with self._streams.one_of(job.simulation.owner):
+        with self._streams.one_of(reader):
             states = watch(job, self._require_not_draining, self.limits.heartbeat_s)
             async with aclosing(states):
                 async for simulation in states:
@@ -229,6 +241,17 @@ class Runs:
             raise Cancelled
         kept = self.get(job.simulation.name, job.simulation.owner)  # it may have gone meanwhile
         return explain_fault(kept, self.engine, which, is_cancelled)
+
+    def figures(self) -> Figures:
+        """Tell how busy the server is."""
+        with self._changed:
+            return Figures(
+                queued=len(self._queue),
+                running=len(self._running),
+                streams=self._streams.count,
+                explained=self._explained,
+                faults=self._faults + sum(job.faults_simulated for job in self._running),
+            )
 
     def drain(self) -> None:
         """Take nothing more, and let what runs stop where it is: a later server goes on with it."""
@@ -290,7 +313,7 @@ class Runs:
             queued, of_owner = len(self._queue), self._queue.queued_by(owner)
             if queued >= self.limits.queued_max:
                 raise QueueFull(queued, self._retry_after_s(queued))
-            if of_owner >= self.limits.owner.queued_max:
+            if of_owner >= self._quota_of(owner).queued_max:
                 raise QueueFull(of_owner, self._retry_after_s(of_owner))
         if lack := self._archive.why_no_room(owner):
             raise DiskFull(lack, DISK_RETRY_AFTER_S)
@@ -339,12 +362,15 @@ class Runs:
             begin_s = self._clock.steady_s()
             work(job, shop)
             self._end_along(job)
+            run_s = self._clock.steady_s() - begin_s
+            self._on_end(RunEnd(job.simulation, job.has_begun, run_s))
             with self._changed:
                 self._running.discard(job)
                 job.let_go()
+                self._faults += job.faults_simulated
                 if job.simulation.ended:
                     self._jobs.pop(job.simulation.name, None)
-                self._learn(self._clock.steady_s() - begin_s)
+                self._learn(run_s)
                 self._changed.notify_all()
 
     def _end_along(self, job: Job) -> None:
@@ -379,7 +405,7 @@ class Runs:
             digest = ""
         running = [each.simulation for each in self._running]
         of_owner = sum(each.owner == owner for each in running)
-        return of_owner < self.limits.owner.running_max and all(
+        return of_owner < self._quota_of(owner).running_max and all(
             each.digest != digest for each in running
         )
 

@@ -3,6 +3,7 @@
 import asyncio
 import tempfile
 import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
@@ -12,11 +13,13 @@ from faultlane_server.runs import (
     Clock,
     Engine,
     Limits,
+    RunEnd,
     ShuttingDown,
     compiled_engine,
     default_workers,
 )
-from faultlane_server.service.server import Options, Server
+from faultlane_server.service.calls import Observer
+from faultlane_server.service.server import Options, Security, Server
 
 
 class LocalServer:
@@ -32,10 +35,16 @@ class LocalServer:
         limits: Limits | None = None,
         directory: Path | None = None,
         clock: Clock | None = None,
+        security: Security | None = None,
+        observers: Sequence[Observer] = (),
+        on_run_end: Callable[[RunEnd], None] | None = None,
     ) -> None:
         self._engine = engine
         self._kept_in = directory
         self._clock = clock
+        self._security = security or Security()
+        self._observers = observers
+        self._on_run_end = on_run_end
         self._limits = limits or Limits.of_machine(workers or default_workers())
         self._address: Future[str] = Future()
         self._loaded: Future[None] = Future()
@@ -100,8 +109,12 @@ class LocalServer:
                 self._limits,
                 self._clock,
                 is_private=self._kept_in is None,
+                security=self._security,
+                observers=self._observers,
+                on_run_end=self._on_run_end,
             )
             server = Server(self._engine or compiled_engine(), options)
+            self.runs = server.runs
             await server.run(
                 self._stop, self._address.set_result, lambda: self._loaded.set_result(None)
             )

@@ -7,7 +7,7 @@ from typing import Any
 
 from faultlane.v1 import simulation_service_pb2 as pb
 from faultlane_server.runs import Job, LogKind, Runs, estimate_of
-from faultlane_server.service.identity import owner
+from faultlane_server.service.identity import owner, reach
 from faultlane_server.service.pages import page_of, query_of
 from faultlane_server.service.requests import (
     NamedRequest,
@@ -62,7 +62,7 @@ class SimulationServicer:
         )
 
     async def WatchSimulation(self, request: pb.WatchSimulationRequest) -> Responses:
-        async with aclosing(self._runs.watch(self._job(request))) as simulations:
+        async with aclosing(self._runs.watch(self._job(request), owner())) as simulations:
             async for simulation in simulations:
                 message = simulation_to_wire(simulation)
                 message.ClearField("scenario")
@@ -71,7 +71,7 @@ class SimulationServicer:
     async def ListSimulations(
         self, request: pb.ListSimulationsRequest
     ) -> pb.ListSimulationsResponse:
-        query = query_of(request, owner())
+        query = query_of(request, reach())
         return page_of(await asyncio.to_thread(self._runs.find, query), query)
 
     async def StreamEvents(self, request: pb.StreamEventsRequest) -> Responses:
@@ -98,16 +98,16 @@ class SimulationServicer:
     async def DeleteSimulation(
         self, request: pb.DeleteSimulationRequest
     ) -> pb.DeleteSimulationResponse:
-        await asyncio.to_thread(self._runs.delete, name_of(request), owner())
+        await asyncio.to_thread(self._runs.delete, name_of(request), reach())
         return pb.DeleteSimulationResponse()
 
     def _job(self, request: NamedRequest) -> Job:
-        return self._runs.get(name_of(request), owner())
+        return self._runs.get(name_of(request), reach())
 
     async def _run(self, request: pb.RunSimulationRequest, job: Job) -> Responses:
         windows = dict.fromkeys(LogKind, whole_log(request))
         response = pb.RunSimulationResponse()
-        async with aclosing(self._runs.follow(job, windows)) as parts:
+        async with aclosing(self._runs.follow(job, windows, owner())) as parts:
             async for part in parts:
                 if part and part.kind is LogKind.FAULTS:
                     response.next_fault_offset = part.next_offset
@@ -124,9 +124,9 @@ class SimulationServicer:
         response: pb.StreamEventsResponse | pb.StreamOperationsResponse,
     ) -> Responses:
         window = window_of(request)
-        job = self._runs.get(request.name, owner())
+        job = self._runs.get(request.name, reach())
         response.next_offset = window.offset
-        async with aclosing(self._runs.follow(job, {kind: window})) as parts:
+        async with aclosing(self._runs.follow(job, {kind: window}, owner())) as parts:
             async for part in parts:
                 response.next_offset = part.next_offset if part else response.next_offset
                 yield response_bytes(part, response)

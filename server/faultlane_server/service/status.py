@@ -4,7 +4,7 @@ import logging
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -33,7 +33,15 @@ from faultlane_server.runs import (
     TooManyStreams,
 )
 from faultlane_server.scenario import Violation
-from faultlane_server.service.errors import InvalidRequest, NoSuchPreset
+from faultlane_server.service.calls import CALL_ID, Context, current
+from faultlane_server.service.errors import (
+    InvalidRequest,
+    NoSuchPreset,
+    NotAllowed,
+    RequestTooSlow,
+    TooManyCalls,
+    Unauthenticated,
+)
 from faultlane_server.store import CorruptLog, WrongLogFormat
 
 DOMAIN = "faultlane"
@@ -42,14 +50,12 @@ MESSAGE_CHARACTERS_MAX = 500
 RETRY_LOADING_S = 1.0
 RETRY_STORAGE_S = 10.0
 
-Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
-
 logger = logging.getLogger(__name__)
 
 
 class _Rule(NamedTuple):
     code: grpc.StatusCode
-    reason: str
+    reason: str  # empty: the error has one
     details: Callable[[Any], Sequence[Message]]
     metadata: Callable[[Any], Mapping[str, str]] = lambda _: {}  # of the ErrorInfo
 
@@ -74,7 +80,13 @@ def _not_ended(error: NotEnded) -> list[Message]:
     return [_resource("faultlane.v1.Simulation", error.name)]
 
 
-def _later(error: QueueFull | TooManyStreams | TooManyExplained | DiskFull) -> list[Message]:
+def _roles(error: NotAllowed) -> dict[str, str]:
+    return {"role": error.role, "needs": error.needs}
+
+
+def _later(
+    error: QueueFull | TooManyStreams | TooManyExplained | TooManyCalls | DiskFull,
+) -> list[Message]:
     return [_retry_after(error.retry_after_s)]
 
 
@@ -125,7 +137,14 @@ STATUS_OF: dict[type[Exception], _Rule] = {
     NotReady: _Rule(grpc.StatusCode.UNAVAILABLE, "NOT_READY", _not_ready),
     ShuttingDown: _Rule(grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN", _no_details),
     CorruptLog: _Rule(grpc.StatusCode.DATA_LOSS, "CORRUPT_LOG", _no_details),
+    RequestTooSlow: _Rule(grpc.StatusCode.DEADLINE_EXCEEDED, "REQUEST_TOO_SLOW", _no_details),
+    Unauthenticated: _Rule(grpc.StatusCode.UNAUTHENTICATED, "", _no_details),
+    NotAllowed: _Rule(grpc.StatusCode.PERMISSION_DENIED, "ROLE", _no_details, _roles),
+    TooManyCalls: _Rule(grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_CALLS", _later),
 }
+
+# What tells a client that it should have a token, as in HTTP.
+ASK_FOR_TOKEN = ("www-authenticate", 'Bearer realm="faultlane"')
 
 
 @asynccontextmanager
@@ -135,9 +154,14 @@ async def errors_as_status(context: Context) -> AsyncIterator[None]:
         yield
     except Exception as error:
         code, status = status_of(error)
-        await context.abort(
-            code, status.message, (("grpc-status-details-bin", status.SerializeToString()),)
-        )
+        trailers: list[tuple[str, str | bytes]] = [
+            ("grpc-status-details-bin", status.SerializeToString())
+        ]
+        if call := current():
+            trailers.append((CALL_ID, call.id))
+        if code is grpc.StatusCode.UNAUTHENTICATED:
+            trailers.append(ASK_FOR_TOKEN)
+        await context.abort(code, status.message, tuple(trailers))
 
 
 def status_of(error: Exception) -> tuple[grpc.StatusCode, Status]:
@@ -145,7 +169,8 @@ def status_of(error: Exception) -> tuple[grpc.StatusCode, Status]:
     rule = STATUS_OF.get(type(error))
     if rule is None:
         return grpc.StatusCode.INTERNAL, _internal(error)
-    info = details.ErrorInfo(reason=rule.reason, domain=DOMAIN, metadata=rule.metadata(error))
+    reason = rule.reason or getattr(error, "reason", "")
+    info = details.ErrorInfo(reason=reason, domain=DOMAIN, metadata=rule.metadata(error))
     return rule.code, _status(rule.code, str(error), [info, *rule.details(error)])
 
 
@@ -166,7 +191,9 @@ def bad_request(violations: Sequence[Violation]) -> details.BadRequest:
 
 def _internal(error: Exception) -> Status:
     incident = uuid.uuid4().hex
-    logger.error("internal error, incident %s", incident, exc_info=error)
+    call = current()
+    extra = {"call": call.id, "simulation": call.simulation} if call else {}
+    logger.error("internal error, incident %s", incident, exc_info=error, extra=extra)
     info = details.ErrorInfo(reason="INTERNAL", domain=DOMAIN, metadata={"incident": incident})
     message = f"a bug of the server: please report it with the incident id {incident}"
     return _status(grpc.StatusCode.INTERNAL, message, [info])

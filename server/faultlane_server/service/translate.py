@@ -55,6 +55,7 @@ def simulation_to_wire(simulation: Simulation) -> simulation_pb2.Simulation:
             **asdict(simulation.progress), horizon_ns=simulation.horizon_ns
         ),
         log_expired=simulation.log_expired,
+        owner=simulation.owner,
     )
     message.options.CopyFrom(simulation_pb2.RunOptions(**asdict(simulation.options)))
     if simulation.summary:

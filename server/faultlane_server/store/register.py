@@ -74,7 +74,7 @@ class LogRecord:
 class Query:
     """Which simulations somebody asks for; the newest come first."""
 
-    owner: str
+    owner: str | None  # None: anybody
     states: Sequence[int] = ()  # empty: all
     labels: Mapping[str, str] = field(default_factory=dict)  # all of them
     before: int | None = None  # only those with a smaller number
@@ -139,8 +139,8 @@ class Register:
 
     def find(self, query: Query) -> list[Record]:
         """Return simulations, the newest first."""
-        conditions = ["owner = ?"]
-        values: list[Any] = [query.owner]
+        conditions = ["(owner = ? OR ?)"]
+        values: list[Any] = [query.owner, query.owner is None]
         if query.states:
             conditions.append(f"state IN ({', '.join('?' * len(query.states))})")
             values += query.states
