@@ -201,6 +201,37 @@ def test_devices_of_a_machine_replace_those_of_the_scenario(
     assert runs(server)[0].machine == pb.Machine(cpus=8, devices=[pb.Device(name="ssd")])
 
 
+TWO_MACHINES = pb.ListMachinesResponse(
+    machines=[
+        pb.MachineProfile(name="neutral"),
+        pb.MachineProfile(
+            name="mine",
+            description="a machine",
+            costs=[pb.Cost(name="trap", ns=150, source="assumed: so", description="entry")],
+        ),
+    ]
+)
+
+
+def test_one_machine_is_told_with_every_cost(server: FakeServer) -> None:
+    server.says["ListMachines"] = TWO_MACHINES
+
+    done = faultlane(server, "machines", "mine")
+
+    assert done.stdout.splitlines() == ["mine: a machine", "  trap  150 ns  assumed: so  entry"]
+    [told] = json.loads(faultlane(server, "machines", "mine", "--json").stdout)
+    assert told["name"] == "mine"
+
+
+def test_a_machine_that_is_not_there_is_bad_input(server: FakeServer) -> None:
+    server.says["ListMachines"] = TWO_MACHINES
+
+    done = faultlane(server, "machines", "yours")
+
+    assert done.exit_code == 2
+    assert "want one of neutral, mine, got 'yours'" in " ".join(done.stderr.split())
+
+
 def test_a_machine_that_is_no_file_is_a_profile(server: FakeServer) -> None:
     assert faultlane(server, "run", "first-look", "--machine", "icount-guest").exit_code == 0
 
@@ -547,7 +578,10 @@ CATALOG: list[tuple[str, str, Any, list[str]]] = [
                 )
             ]
         ),
-        ["neutral: no machine in particular", "  trap  150 ns  assumed  entry"],
+        [
+            "profile  measured  published  derived  assumed  what it is",
+            "neutral  0         0          0        1        no machine in particular",
+        ],
     ),
     (
         "kernels",
