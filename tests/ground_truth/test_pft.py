@@ -64,12 +64,10 @@ def faults_per_us(column: Column, threads: int) -> float:
         touch = Touch(vma, Sequential(divided=True), Access.WRITE, FAULTS)
         return ThreadGroup(name, its_threads, (touch,))
 
-    if column.one_vma:
-        vmas, groups = (vma("all", threads * FAULTS),), (group("threads", threads, "all"),)
-    else:
-        names = [f"of{number}" for number in range(threads)]
-        vmas = tuple(vma(name, FAULTS) for name in names)
-        groups = tuple(group(name, 1, name) for name in names)
+    names = ["all"] if column.one_vma else [f"of{number}" for number in range(threads)]
+    each = threads // len(names)
+    vmas = tuple(vma(name, each * FAULTS) for name in names)
+    groups = tuple(group(name, each, name) for name in names)
     ended = run(
         check(
             Scenario(
