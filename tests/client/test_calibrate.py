@@ -30,7 +30,7 @@ from faultlane.calibrate.primitives import (
     store,
 )
 from faultlane.calibrate.stopwatch import Step, measured
-from faultlane.calibrate.system import LIBC, READ_WRITE, call_all, mapped
+from faultlane.calibrate.system import ALLOWED_CPUS, LIBC, READ_WRITE, call_all, mapped
 from faultlane.cli.app import app
 from faultlane.scenario import read_machine
 
@@ -65,7 +65,7 @@ def a_calibration(**ns: float) -> Calibration:
     return Calibration({name: a_measurement(name, value) for name, value in ns.items()}, 16, {})
 
 
-def test_a_step_is_timed_batch_by_batch_without_the_first_one_and_by_its_turns():
+def test_a_step_is_timed_round_by_round_without_the_first_one_and_by_its_turns():
     clock = FakeClock()
 
     times = Stopwatch(clock, 3).time(Step("work", clock.takes(9000, 100, 300, 200), turns=10))
@@ -82,7 +82,7 @@ def test_steps_are_taken_in_turn():
     assert order == ["a", "b"] * 3
 
 
-def test_when_patience_ends_there_are_fewer_batches():
+def test_when_patience_ends_there_are_fewer_rounds():
     clock, wall = FakeClock(), FakeClock(read_ns=10)
 
     times = Stopwatch(clock, 300, wall, patience_ns=50).time(Step("work", clock.takes(7)))
@@ -99,22 +99,29 @@ def test_reading_the_clock_is_in_what_is_timed_and_so_in_the_overhead_too():
     assert measured("work", times["work"], times["overhead"], "overhead").ns == 800
 
 
-def test_a_measurement_is_the_median_less_the_median_of_the_overhead():
+def test_a_measurement_is_the_median_of_what_is_left_in_each_round():
     samples = [100.0 + number for number in range(99)] + [10**9]
+    overhead = [20.0] * 99 + [10.0]
 
-    got = measured("work", samples, [10, 20, 10**6], "nothing much")
+    got = measured("work", samples, overhead, "nothing much")
 
     assert got.ns == 149.5 - 20
     assert (round(got.low_ns), round(got.high_ns)) == (90, 169)
-    assert (got.batches, got.less) == (100, "nothing much")
+    assert (got.rounds, got.less) == (100, "nothing much")
 
 
-@pytest.mark.parametrize(
-    ("samples", "off"), [([5.0] * 50, 5.0), ([-300.0] * 40 + [400.0] * 60, 0.0), ([1.0, 9.0], 2.0)]
-)
-def test_what_may_be_chance_is_not_told(samples, off):
+def test_what_makes_a_round_slow_does_not_count_if_it_slows_the_overhead_as_well():
+    slow = [0.0, 500.0, 7.0, 3000.0] * 25
+
+    got = measured("work", [300 + each for each in slow], [100 + each for each in slow], "a call")
+
+    assert (got.ns, got.low_ns, got.high_ns) == (200, 200, 200)
+
+
+@pytest.mark.parametrize("left", [[0.0] * 50, [-300.0] * 40 + [400.0] * 60, [1.0, -1.0]])
+def test_what_may_be_chance_is_not_told(left):
     with pytest.raises(Unmeasurable, match="may be chance"):
-        measured("work", samples, [off], "overhead")
+        measured("work", left, [0.0] * len(left), "overhead")
 
 
 def test_what_is_left_of_a_primitive_is_divided_as_in_neutral():
@@ -174,10 +181,32 @@ def test_a_primitive_that_fails_does_not_keep_the_others_from_being_measured(mon
     assert calibration.missing == {"a": "[Errno 1] not for you"}
 
 
-def watches(batches: int) -> Watches:
-    return Watches(
-        Stopwatch(time.thread_time_ns, batches), Stopwatch(time.perf_counter_ns, batches)
-    )
+def watches(rounds: int) -> Watches:
+    return Watches(Stopwatch(time.thread_time_ns, rounds), Stopwatch(time.perf_counter_ns, rounds))
+
+
+def test_on_a_busy_machine_nothing_is_said_of_what_takes_an_idle_cpu(monkeypatch):
+    monkeypatch.setattr("os.getloadavg", lambda: (1000.0, 0.0, 0.0))
+
+    calibration = calibrate(watches(2), Size(rounds=2, pages=16, calls=1, trips=1, pairs=2))
+
+    assert {"wake_other_cpu", "shared_vma"}.isdisjoint(calibration.measured)
+    assert {
+        "wake-ups on another CPU",
+        "a lock word that two CPUs share",
+    } <= calibration.missing.keys()
+
+
+def test_a_byte_goes_to_another_cpu_and_back_where_there_is_one(monkeypatch):
+    monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0))
+    size = Size(rounds=20, pages=16, calls=1, trips=1, pairs=2)
+
+    if len(ALLOWED_CPUS) > 1:
+        [there] = PRIMITIVES["wake-ups on another CPU"](watches(20), size)
+        assert there.ns > 0
+    else:
+        with pytest.raises(Unmeasurable, match="only run on one CPU"):
+            PRIMITIVES["wake-ups on another CPU"](watches(20), size)
 
 
 def test_pages_that_are_touched_for_the_first_time_are_as_many_faults():
@@ -201,7 +230,7 @@ def test_a_call_that_does_nothing_takes_as_many_arguments():
 
 
 def test_everything_that_is_measured_leads_to_costs():
-    size = Size(batches=60, pages=64, calls=8, trips=1, pairs=2)
+    size = Size(rounds=60, pages=64, calls=8, trips=1, pairs=2)
     calibration = calibrate(watches(60), size)
 
     known = {"file_around"} | CHARGES.keys()

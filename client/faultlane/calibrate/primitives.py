@@ -25,6 +25,7 @@ from faultlane.calibrate.stopwatch import (
     measured,
 )
 from faultlane.calibrate.system import (
+    ALLOWED_CPUS,
     ANONYMOUS,
     FIXED_NOREPLACE,
     LIBC,
@@ -39,8 +40,8 @@ from faultlane.calibrate.system import (
     Mapping,
     cached_file,
     call_all,
-    cpus,
     hole,
+    is_busy,
     mapped,
     minor_faults,
     pinned,
@@ -55,15 +56,15 @@ STRAY_FAULTS_MAX = 8  # in a batch: of the interpreter itself
 class Size(NamedTuple):
     """How much is measured."""
 
-    batches: int
+    rounds: int
     pages: int  # in a batch of faults
     calls: int  # in a batch of system calls
     trips: int  # in a batch of wake-ups, there and back
     pairs: int  # of runs of two threads at once
 
 
-LONG = Size(batches=300, pages=128, calls=32, trips=4, pairs=100)
-QUICK = Size(batches=100, pages=128, calls=32, trips=4, pairs=40)
+LONG = Size(rounds=2000, pages=128, calls=32, trips=4, pairs=300)
+QUICK = Size(rounds=100, pages=128, calls=32, trips=4, pairs=40)
 
 
 class Calibration(NamedTuple):
@@ -81,7 +82,7 @@ def calibrate(
     found: dict[str, Measured] = {}
     missing: dict[str, str] = {}
     around_pages = 0
-    with pinned(cpus()[0]):
+    with pinned(ALLOWED_CPUS[0]):
         for what, measure in PRIMITIVES.items():
             progress(what)
             try:
@@ -108,15 +109,19 @@ def _call(
     stopwatch: Stopwatch, name: str, call: Call, arguments: Sequence[tuple[int, ...]]
 ) -> Measured:
     require_success(name, call_all(call, arguments))
-    step = Step(name, lambda: call_all(call, arguments), len(arguments))
-    return measured(name, stopwatch.time(step)[name], *_calling(stopwatch, arguments))
+    times = stopwatch.time(
+        Step(name, lambda: call_all(call, arguments), len(arguments)), _nothing("no", arguments)
+    )
+    return measured(name, times[name], times["no"], NOTHING)
 
 
-def _calling(stopwatch: Stopwatch, arguments: Sequence[tuple[int, ...]]) -> tuple[list[float], str]:
-    """What calls take that do nothing: the overhead of Python."""
+NOTHING = "a call that does nothing"
+
+
+def _nothing(name: str, arguments: Sequence[tuple[int, ...]]) -> Step:
+    """Calls that do nothing: the overhead of Python."""
     nothing = LIBC.nothing(len(arguments[0]))
-    step = Step("nothing", lambda: call_all(nothing, arguments), len(arguments))
-    return stopwatch.time(step)["nothing"], "a call that does nothing"
+    return Step(name, lambda: call_all(nothing, arguments), len(arguments))
 
 
 def _mmap_lock(watches: Watches, size: Size) -> list[Measured]:
@@ -149,9 +154,10 @@ def _mappings(watches: Watches, size: Size) -> list[Measured]:
         ("munmap", LIBC.munmap, [(at, 2 * PAGE) for at in places]),
     ]
     times = watches.cpu.time(
-        *(Step(name, _succeeding(name, call, each), len(each)) for name, call, each in life)
+        *(Step(name, _succeeding(name, call, each), len(each)) for name, call, each in life),
+        *(_nothing(f"no {name}", each) for name, _, each in life),
     )
-    return [measured(name, times[name], *_calling(watches.cpu, each)) for name, _, each in life]
+    return [measured(name, times[name], times[f"no {name}"], NOTHING) for name, _, _ in life]
 
 
 def _succeeding(
@@ -244,7 +250,7 @@ while True:
 
 def _wake_ups(watches: Watches, size: Size) -> list[Measured]:
     """Time a byte that goes to another process and back, on one CPU."""
-    return [_trip(watches.wall, size, "wake_same_cpu", cpus()[0])]
+    return [_trip(watches.wall, size, "wake_same_cpu", ALLOWED_CPUS[0])]
 
 
 def _wake_ups_elsewhere(watches: Watches, size: Size) -> list[Measured]:
@@ -277,13 +283,12 @@ def _pass(into: int, out: int, times: int) -> None:
 
 
 def _another_cpu() -> int:
-    """A CPU that this process may use, but does not."""
+    """A CPU that this process may use, and that is idle."""
     if len(ALLOWED_CPUS) < 2:
         raise Unmeasurable("this process may only run on one CPU")
+    if is_busy():
+        raise Unmeasurable("it takes a second CPU that is idle, and this machine is busy")
     return ALLOWED_CPUS[1]
-
-
-ALLOWED_CPUS = cpus()
 
 
 def _lock_words(watches: Watches, size: Size) -> list[Measured]:

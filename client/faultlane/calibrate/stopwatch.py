@@ -11,7 +11,7 @@ from time import monotonic_ns
 from typing import NamedTuple
 
 PATIENCE_NS = 2_000_000_000  # with one measurement: some twenty of them take under a minute
-BATCHES_LEAST = 2
+ROUNDS_LEAST = 2
 
 Clock = Callable[[], int]  # nanoseconds, from any moment on
 
@@ -21,13 +21,13 @@ class Unmeasurable(Exception):
 
 
 class Measured(NamedTuple):
-    """How long a primitive takes: the median of all batches, and what most of them are within."""
+    """How long a primitive takes: the median of all rounds, and what most of them are within."""
 
     name: str
     ns: float
-    low_ns: float  # a tenth of the batches took less
-    high_ns: float  # a tenth of the batches took more
-    batches: int
+    low_ns: float  # a tenth of the rounds took less
+    high_ns: float  # a tenth of the rounds took more
+    rounds: int
     less: str  # what was taken off
 
 
@@ -43,23 +43,23 @@ class Stopwatch:
     """Times batches of work by a clock."""
 
     def __init__(
-        self, clock: Clock, batches: int, wall: Clock = monotonic_ns, patience_ns: int = PATIENCE_NS
+        self, clock: Clock, rounds: int, wall: Clock = monotonic_ns, patience_ns: int = PATIENCE_NS
     ) -> None:
-        assert batches >= BATCHES_LEAST, "a spread takes two batches"
+        assert rounds >= ROUNDS_LEAST, "a spread takes two rounds"
         self.clock = clock
-        self._batches = batches
+        self._rounds = rounds
         self._wall = wall
         self._patience_ns = patience_ns
 
     def time(self, *steps: Step) -> dict[str, list[float]]:
         """Take the steps in turn, again and again, and return what a turn of each takes in ns.
 
-        The first round warms up, and does not count. When patience ends there are fewer batches.
+        The first round warms up, and does not count. When patience ends there are fewer rounds.
         """
         samples: dict[str, list[float]] = {step.name: [] for step in steps}
         end_ns = self._wall() + self._patience_ns
-        for batch in range(self._batches + 1):
-            if batch > BATCHES_LEAST and self._wall() > end_ns:
+        for number in range(self._rounds + 1):
+            if number > ROUNDS_LEAST and self._wall() > end_ns:
                 break
             for step in steps:
                 begin_ns = self.clock()
@@ -78,28 +78,23 @@ class Watches(NamedTuple):
 def measured(
     name: str, samples: Sequence[float], overhead: Sequence[float] = (), less: str = "nothing"
 ) -> Measured:
-    """Take the median of an overhead off samples, and sum them up.
+    """Take an overhead off samples, each off the one of its round, and sum them up.
+
+    A round is short, so that what makes a CPU slower is in both.
 
     Raises
     ------
     Unmeasurable
-        If what is left may be chance: if the overhead is not below the bound of the sign test,
-        three standard deviations from the middle of the samples (Conover, Practical Nonparametric
-        Statistics, 3.2).
+        If what is left may be chance: if the bound of the sign test, three standard deviations from
+        the middle of the differences, is not above 0 (Conover, Practical Nonparametric Statistics,
+        3.2).
     """
-    off = median(overhead) if overhead else 0.0
-    in_order = sorted(samples)
-    tenths = quantiles(in_order, n=10, method="inclusive")
-    if in_order[max(0, floor(len(in_order) / 2 - 1.5 * sqrt(len(in_order))))] <= off:
+    off = overhead or [0.0] * len(samples)
+    left = sorted(sample - each for sample, each in zip(samples, off, strict=True))
+    tenths = quantiles(left, n=10, method="inclusive")
+    if left[max(0, floor(len(left) / 2 - 1.5 * sqrt(len(left))))] <= 0:
         raise Unmeasurable(
-            f"{median(samples) - off:.0f} ns more than {less}, which may be chance: single"
-            f" measurements are {tenths[0] - off:.0f} to {tenths[-1] - off:.0f} ns"
+            f"{median(left):.0f} ns more than {less}, which may be chance: single measurements are"
+            f" {tenths[0]:.0f} to {tenths[-1]:.0f} ns"
         )
-    return Measured(
-        name,
-        ns=median(samples) - off,
-        low_ns=tenths[0] - off,
-        high_ns=tenths[-1] - off,
-        batches=len(samples),
-        less=less,
-    )
+    return Measured(name, median(left), tenths[0], tenths[-1], len(left), less)

@@ -57,6 +57,7 @@ class Libc:
 
 
 LIBC = Libc()
+ALLOWED_CPUS = sorted(os.sched_getaffinity(0))  # for this process
 
 
 def call_all(call: Call, arguments: Sequence[tuple[int, ...]]) -> list[int]:
@@ -131,9 +132,9 @@ def minor_faults() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
-def cpus() -> list[int]:
-    """The CPUs that this process may run on."""
-    return sorted(os.sched_getaffinity(0))
+def is_busy() -> bool:
+    """Whether so many others are at work that CPUs of ours may not be idle when they could be."""
+    return os.getloadavg()[0] >= len(ALLOWED_CPUS) / 2
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from faultlane.calibrate.costs import Costs
 from faultlane.calibrate.primitives import Calibration
-from faultlane.calibrate.system import PAGE
+from faultlane.calibrate.system import ALLOWED_CPUS, PAGE, is_busy
 from faultlane.report.format import text_table
 
 BASE = "neutral"
@@ -34,25 +34,25 @@ def _processor() -> str:
 
 def busy() -> str:
     """A warning if others are at work as well, or nothing."""
-    load, cpus = os.getloadavg()[0], len(os.sched_getaffinity(0))
-    if load < cpus / 2:
+    if not is_busy():
         return ""
+    load, cpus = os.getloadavg()[0], len(ALLOWED_CPUS)
     return (
-        f"this machine is busy, with a load of {load:.1f} on {cpus} CPUs: what is measured is"
-        " longer than when it is idle, wake-ups above all"
+        f"this machine is busy, with a load of {load:.1f} on {cpus} CPUs: what is measured takes"
+        " longer than when it is idle"
     )
 
 
 def calibration_report(calibration: Calibration, costs: Costs) -> list[str]:
     """What was measured and what follows, in lines."""
-    head = ["primitive", "median", "10 %", "90 %", "batches", "taken off"]
+    head = ["primitive", "median", "10 %", "90 %", "rounds", "taken off"]
     rows = [
         [
             each.name,
             f"{each.ns:.0f} ns",
             f"{each.low_ns:.0f} ns",
             f"{each.high_ns:.0f} ns",
-            str(each.batches),
+            str(each.rounds),
             each.less,
         ]
         for each in calibration.measured.values()

@@ -43,8 +43,8 @@ def calibrate(
         file.open("a").close()  # before anything takes time
         size = room.QUICK if quick else room.LONG
         watches = room.Watches(
-            cpu=room.Stopwatch(time.thread_time_ns, size.batches),
-            wall=room.Stopwatch(time.perf_counter_ns, size.batches),
+            cpu=room.Stopwatch(time.thread_time_ns, size.rounds),
+            wall=room.Stopwatch(time.perf_counter_ns, size.rounds),
         )
         if warning := room.busy():
             typer.echo(warning, err=True)
