@@ -722,6 +722,7 @@ NOT_EXPLAINED = [
     (["first-look", "--slowest", "--most-retried"], "got several"),
     (["first-look", "--slowest", "--fault", "0"], "got several"),
     (["first-look", "--fault", "-1"], "Invalid value for '--fault'"),
+    ([NAME, "--machine", "neutral"], "are for scenarios that are run"),
     ([NAME, "--policy", "rfc"], "are for scenarios that are run"),
     ([NAME, "--seed", "0"], "are for scenarios that are run"),
     ([NAME, "--set", "seed=1"], "are for scenarios that are run"),
