@@ -12,7 +12,14 @@ from faultlane.errors import FaultlaneError, InvalidScenario
 from faultlane.events import FaultEvents, OperationEvents, write_parquet
 from faultlane.local import local
 from faultlane.run import Run
-from faultlane.scenario import read_scenario, scenario_from, set_field, set_fields
+from faultlane.scenario import (
+    read_machine,
+    read_scenario,
+    scenario_from,
+    set_field,
+    set_fields,
+    set_machine,
+)
 
 __all__ = [
     "Access",
@@ -25,9 +32,11 @@ __all__ = [
     "OperationEvents",
     "Run",
     "local",
+    "read_machine",
     "read_scenario",
     "scenario_from",
     "set_field",
     "set_fields",
+    "set_machine",
     "write_parquet",
 ]

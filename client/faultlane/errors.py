@@ -22,6 +22,7 @@
   + RunFailed             the run could not be brought to an end: see the reason
   + RunCancelled          the run was cancelled, so it has no summary
   + MissingExtra          a part of faultlane is not installed: install the extra
+  + CannotMeasure         the costs of this machine cannot be measured: see the reason
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -195,6 +196,10 @@ class RunCancelled(FaultlaneError):
 
 class MissingExtra(FaultlaneError):
     """A part of faultlane that was asked for is not installed."""
+
+
+class CannotMeasure(FaultlaneError):
+    """The costs of this machine cannot be measured."""
 
 
 @contextmanager

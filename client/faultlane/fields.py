@@ -57,7 +57,8 @@ class Reader:
     def fill(self, message: Message, plain: Any, path: str) -> None:
         """Set the fields of a message from a dictionary."""
         if not isinstance(plain, Mapping):
-            self._refuse(path or "scenario", _any_field_of(_descriptor(message)), plain)
+            descriptor = _descriptor(message)
+            self._refuse(path or descriptor.name.lower(), _any_field_of(descriptor), plain)
             return
         for name, value in plain.items():
             with self._refusing(where := field_path(path, str(name))):

@@ -7,7 +7,7 @@ enum may leave out the enum's name (`RANDOM` or `random` for `ADVICE_RANDOM`).
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from faultlane import json_text
 from faultlane import v1 as pb
@@ -15,8 +15,10 @@ from faultlane.errors import InvalidScenario, MissingExtra, Violation
 from faultlane.fields import Reader
 from faultlane.places import Lines, Unreadable
 
+Message = TypeVar("Message", pb.Scenario, pb.Machine)
+
 # A document, and what tells where some of its fields stand.
-_Read: TypeAlias = tuple[Any, Callable[[Iterable[str]], Lines]]
+_Document: TypeAlias = tuple[Any, Callable[[Iterable[str]], Lines]]
 
 FILE_BYTES_MAX = 16 << 20  # what a server takes in one request
 
@@ -43,18 +45,20 @@ def read_scenario(path: str | Path) -> pb.Scenario:
     Traceback (most recent call last):
     faultlane.errors.InvalidScenario: mine.yaml:1: horizon: want ...
     """
-    path = Path(path)
-    try:
-        text = _text_of(path)
-        plain, lines_of = _json(text) if path.suffix == ".json" else _yaml(text)
-    except Unreadable as error:
-        place = f"{path}:{error.line}"
-        raise InvalidScenario([Violation("", error.problem, place)]) from error
-    try:
-        return scenario_from(plain)
-    except InvalidScenario as error:
-        lines = lines_of([violation.field for violation in error.violations])
-        raise InvalidScenario(lines.placed(str(path), error.violations)) from error
+    return _read(Path(path), scenario_from)
+
+
+def read_machine(path: str | Path) -> pb.Machine:
+    """Read a file with fields of a scenario's `machine`, as `faultlane calibrate` writes them.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    InvalidScenario
+        If it does not hold a machine; `.violations` has everything that is wrong, and where.
+    """
+    return _read(Path(path), _machine_from)
 
 
 def scenario_from(plain: Any) -> pb.Scenario:
@@ -71,11 +75,20 @@ def scenario_from(plain: Any) -> pb.Scenario:
     >>> made.machine.page_size_bytes
     16384
     """
-    scenario = pb.Scenario()
-    reader = Reader()
-    reader.fill(scenario, plain, "")
-    reader.finish()
-    return scenario
+    return _filled(pb.Scenario(), plain)
+
+
+def set_machine(scenario: pb.Scenario, machine: pb.Machine) -> None:
+    """Give a scenario the costs of a machine, and whatever else of it is set.
+
+    The profile and the costs that the scenario has itself go, since they are those of another.
+    """
+    merged = scenario.machine
+    merged.ClearField("profile")
+    merged.ClearField("costs_ns")
+    if machine.devices:
+        merged.ClearField("devices")
+    merged.MergeFrom(machine)
 
 
 def set_field(scenario: pb.Scenario, path: str, text: str) -> None:
@@ -131,6 +144,32 @@ def yaml_plain(text: str) -> Any:
     return plain
 
 
+def _read(path: Path, message_from: Callable[[Any], Message]) -> Message:
+    """Read a file, and say of whatever does not fit where it stands."""
+    try:
+        text = _text_of(path)
+        plain, lines_of = _json(text) if path.suffix == ".json" else _yaml(text)
+    except Unreadable as error:
+        place = f"{path}:{error.line}"
+        raise InvalidScenario([Violation("", error.problem, place)]) from error
+    try:
+        return message_from(plain)
+    except InvalidScenario as error:
+        lines = lines_of([violation.field for violation in error.violations])
+        raise InvalidScenario(lines.placed(str(path), error.violations)) from error
+
+
+def _machine_from(plain: Any) -> pb.Machine:
+    return _filled(pb.Machine(), plain)
+
+
+def _filled(message: Message, plain: Any) -> Message:
+    reader = Reader()
+    reader.fill(message, plain, "")
+    reader.finish()
+    return message
+
+
 def _text_of(path: Path) -> str:
     with path.open("rb") as file:
         content = file.read(FILE_BYTES_MAX + 1)
@@ -143,12 +182,12 @@ def _text_of(path: Path) -> str:
         raise Unreadable(line, f"no text in UTF-8: {error.reason}") from error
 
 
-def _json(text: str) -> _Read:
+def _json(text: str) -> _Document:
     """Read JSON; where its fields stand takes longer and is seldom asked."""
     return json_text.load(text), lambda fields: json_text.lines_of(text, fields)
 
 
-def _yaml(text: str) -> _Read:
+def _yaml(text: str) -> _Document:
     try:
         from faultlane import yaml_text
     except ImportError as error:

@@ -173,6 +173,94 @@ def test_run_takes_a_file(server: FakeServer, tmp_path: Path) -> None:
     assert runs(server) == [pb.Scenario(seed=4, horizon_ns=10**6)]
 
 
+def test_costs_of_a_machine_replace_those_of_the_scenario(
+    server: FakeServer, tmp_path: Path
+) -> None:
+    path, costs = tmp_path / "mine.yaml", tmp_path / "machine.yaml"
+    path.write_text("{machine: {arch: x86, profile: icount-guest, costs_ns: {trap: 1, wake: 2}}}")
+    costs.write_text("# measured\nprofile: neutral\ncosts_ns: {trap: 300ns, handle: 1us}\n")
+
+    change = ["--set", "machine.costs_ns.handle=7"]
+    assert faultlane(server, "run", str(path), "--machine", str(costs), *change).exit_code == 0
+
+    [scenario] = runs(server)
+    assert scenario.machine == pb.Machine(
+        arch="x86", profile="neutral", costs_ns={"trap": 300, "handle": 7}
+    )
+
+
+def test_devices_of_a_machine_replace_those_of_the_scenario(
+    server: FakeServer, tmp_path: Path
+) -> None:
+    path, machine = tmp_path / "mine.yaml", tmp_path / "machine.yaml"
+    path.write_text("{machine: {cpus: 2, devices: [{name: disk}, {name: other}]}}")
+    machine.write_text("{cpus: 8, devices: [{name: ssd}]}")
+
+    assert faultlane(server, "compare", str(path), "--machine", str(machine)).exit_code == 0
+
+    assert runs(server)[0].machine == pb.Machine(cpus=8, devices=[pb.Device(name="ssd")])
+
+
+TWO_MACHINES = pb.ListMachinesResponse(
+    machines=[
+        pb.MachineProfile(name="neutral"),
+        pb.MachineProfile(
+            name="mine",
+            description="a machine",
+            costs=[pb.Cost(name="trap", ns=150, source="assumed: so", description="entry")],
+        ),
+    ]
+)
+
+
+def test_one_machine_is_told_with_every_cost(server: FakeServer) -> None:
+    server.says["ListMachines"] = TWO_MACHINES
+
+    done = faultlane(server, "machines", "mine")
+
+    assert done.stdout.splitlines() == ["mine: a machine", "  trap  150 ns  assumed: so  entry"]
+    [told] = json.loads(faultlane(server, "machines", "mine", "--json").stdout)
+    assert told["name"] == "mine"
+
+
+def test_a_machine_that_is_not_there_is_bad_input(server: FakeServer) -> None:
+    server.says["ListMachines"] = TWO_MACHINES
+
+    done = faultlane(server, "machines", "yours")
+
+    assert done.exit_code == 2
+    assert "want one of neutral, mine, got 'yours'" in " ".join(done.stderr.split())
+
+
+def test_a_machine_that_is_no_file_is_a_profile(server: FakeServer) -> None:
+    assert faultlane(server, "run", "first-look", "--machine", "icount-guest").exit_code == 0
+
+    [scenario] = runs(server)
+    assert scenario.machine == pb.Machine(arch="x86", cpus=4, profile="icount-guest")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("costs_ns:\n  trap: 3x\n", ":2: costs_ns.trap: want a whole number, 0 to "),
+        ("machine:\n  cpus: 2\n", ":1: machine: want the fields arch, page_size_bytes, "),
+        ("- 1\n", ":1: machine: want the fields arch, page_size_bytes, "),
+    ],
+)
+def test_a_file_that_is_no_machine_is_bad_input(
+    server: FakeServer, tmp_path: Path, text: str, told: str
+) -> None:
+    path = tmp_path / "machine.yaml"
+    path.write_text(text)
+
+    done = faultlane(server, "run", "first-look", "--machine", str(path))
+
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"{path}{told}")
+
+
 def test_violations_stand_on_lines_of_their_own(server: FakeServer) -> None:
     fields = [
         {"field": "machine.cpus", "description": "want 1 to 512, got 0"},
@@ -490,7 +578,10 @@ CATALOG: list[tuple[str, str, Any, list[str]]] = [
                 )
             ]
         ),
-        ["neutral: no machine in particular", "  trap  150 ns  assumed  entry"],
+        [
+            "profile  measured  published  derived  assumed  what it is",
+            "neutral  0         0          0        1        no machine in particular",
+        ],
     ),
     (
         "kernels",
@@ -631,6 +722,7 @@ NOT_EXPLAINED = [
     (["first-look", "--slowest", "--most-retried"], "got several"),
     (["first-look", "--slowest", "--fault", "0"], "got several"),
     (["first-look", "--fault", "-1"], "Invalid value for '--fault'"),
+    ([NAME, "--machine", "neutral"], "are for scenarios that are run"),
     ([NAME, "--policy", "rfc"], "are for scenarios that are run"),
     ([NAME, "--seed", "0"], "are for scenarios that are run"),
     ([NAME, "--set", "seed=1"], "are for scenarios that are run"),

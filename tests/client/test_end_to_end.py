@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import faultlane
 from faultlane import Client, FaultEvents, OperationEvents
 from faultlane import v1 as pb
 from faultlane.errors import NoSuchFault
+from faultlane.scenario import read_machine
 
 COMMAND = [sys.executable, "-c", "from faultlane.cli import main; main()"]
 
@@ -145,6 +147,35 @@ def test_explain_of_the_first_preset_tells_who_was_in_the_way_under_hold() -> No
     assert "(protectors) holds mmap_lock for write: mprotect sleeps in vma_start_write" in story
     assert "(of shard0) for read: a page fault at" in story
     assert "< disk: in service, reads pages" in story
+
+
+def test_a_run_uses_what_was_measured_of_this_machine(tmp_path: Path) -> None:
+    file = tmp_path / "machine.yaml"
+    subprocess.run([*COMMAND, "calibrate", str(file), "--quick"], check=True, capture_output=True)
+
+    done = subprocess.run(
+        [*COMMAND, "run", "first-look", "--machine", str(file), "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    simulation = json.loads(done.stdout)["simulation"]
+    assert simulation["state"] == "SIMULATION_STATE_SUCCEEDED"
+    assert simulation["scenario"]["machine"]["costs_ns"] == dict(read_machine(file).costs_ns)
+
+
+def test_a_cost_of_no_known_name_is_told_with_its_field(tmp_path: Path) -> None:
+    file = tmp_path / "machine.yaml"
+    file.write_text("costs_ns: {trp: 100}")
+
+    done = subprocess.run(
+        [*COMMAND, "run", "first-look", "--machine", str(file)], capture_output=True, text=True
+    )
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("machine.costs_ns: want one of ")
+    assert "'trp'" in done.stderr
 
 
 def test_run_of_the_first_preset_prints_json_and_nothing_else() -> None:

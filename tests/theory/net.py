@@ -15,7 +15,7 @@ def margin(samples: list[float]) -> float:
     return float(t) * stdev(samples) / sqrt(len(samples))
 
 
-def agrees(samples: list[float], theory: float) -> bool:
+def agrees(samples: list[float], theory: float, margin_max: float = MARGIN_MAX) -> bool:
     """Whether samples could have this mean, as far as they can tell at all."""
-    assert margin(samples) < MARGIN_MAX * theory, "too wide to tell anything: run longer"
+    assert margin(samples) < margin_max * theory, "too wide to tell anything: run longer"
     return abs(mean(samples) - theory) <= margin(samples)

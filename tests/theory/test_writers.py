@@ -27,6 +27,7 @@ from tests.theory.net import agrees
 RUNS = 12
 HOLD_NS = 20_000
 HORIZON_NS = 2_000_000_000
+LONG = 0.0025  # of the theory's value: how wide the net may be
 
 QUEUES = [(2, 20_000), (4, 60_000), (16, 200_000)]
 
@@ -44,7 +45,9 @@ def wait_ns_in_theory(writers: int, sleep_ns: int, hold_ns: int = HOLD_NS) -> fl
     return writers * hold_ns / (1 - idle) - sleep_ns - hold_ns
 
 
-def mean_lock_waits_ns(writers: int, sleep_ns: int, hold_ns: int = HOLD_NS) -> list[float]:
+def mean_lock_waits_ns(
+    writers: int, sleep_ns: int, hold_ns: int = HOLD_NS, horizon_ns: int = HORIZON_NS
+) -> list[float]:
     """Simulate mprotects that change nothing and cost nothing but their hold of mmap_lock."""
     write = Mprotect("data", protection=(Protection.READ,))
     means = []
@@ -58,7 +61,7 @@ def mean_lock_waits_ns(writers: int, sleep_ns: int, hold_ns: int = HOLD_NS) -> l
                 costs_ns={**dict.fromkeys(COSTS, 0), "mprotect": hold_ns},
                 seed=seed,
                 warmup_ns=20 * sleep_ns,
-                horizon_ns=HORIZON_NS,
+                horizon_ns=horizon_ns,
             )
         ).operations
         ended = operations["finished"] == 1
@@ -86,6 +89,21 @@ def test_one_writer_waits_for_nobody():
 @pytest.mark.parametrize(("writers", "sleep_ns"), QUEUES)
 def test_writers_wait_as_long_as_theory_says(writers, sleep_ns):
     assert agrees(mean_lock_waits_ns(writers, sleep_ns), wait_ns_in_theory(writers, sleep_ns))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("writers", "sleep_ns"), QUEUES)
+def test_and_to_a_quarter_of_a_per_cent_if_there_are_many_waits(writers, sleep_ns):
+    waits_ns = mean_lock_waits_ns(writers, sleep_ns, horizon_ns=10 * HORIZON_NS)
+
+    assert agrees(waits_ns, wait_ns_in_theory(writers, sleep_ns), LONG)
+
+
+@pytest.mark.parametrize(("writers", "sleep_ns"), QUEUES[1:])
+def test_the_net_catches_a_writer_that_is_missing(writers, sleep_ns):
+    waits_ns = mean_lock_waits_ns(writers - 1, sleep_ns)
+
+    assert not agrees(waits_ns, wait_ns_in_theory(writers, sleep_ns))
 
 
 @pytest.mark.parametrize(("writers", "sleep_ns"), QUEUES)

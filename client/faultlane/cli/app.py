@@ -6,12 +6,13 @@ import typer
 
 from faultlane import v1 as pb
 from faultlane.calls import Choice
-from faultlane.cli import catalog
+from faultlane.cli import calibrate, catalog
 from faultlane.cli.exits import EXIT_HELP, errors_as_exits, exit_after
 from faultlane.cli.options import (
     SEED_MAX,
     Changes,
     Json,
+    MachineOption,
     Seed,
     Server,
     Source,
@@ -39,12 +40,14 @@ app = typer.Typer(
 )
 app.callback()(show)
 catalog.add_to(app)
+calibrate.add_to(app)
 
 
 @app.command(epilog=EXIT_HELP)
 def run(
     source: Source,
     policy: Annotated[str | None, typer.Option(help="Replaces the scenario's policy.")] = None,
+    machine: MachineOption = None,
     changes: Changes = None,
     seed: Seed = None,
     server: Server = None,
@@ -53,7 +56,7 @@ def run(
     """Run a scenario and tell what became of its faults."""
     with errors_as_exits(), connected(server) as client:
         scenario = find(client, source).scenario
-        change(scenario, changes, seed)
+        change(scenario, machine, changes, seed)
         if policy is not None:
             scenario.kernel.policy_id = policy
         simulation, streamed = _stream(client, scenario)
@@ -83,6 +86,7 @@ def compare_command(
     seeds: Annotated[
         int, typer.Option(min=1, max=1000, help="How many seeds; intervals take at least two.")
     ] = 1,
+    machine: MachineOption = None,
     changes: Changes = None,
     seed: Seed = None,
     server: Server = None,
@@ -91,7 +95,7 @@ def compare_command(
     """Run a scenario under several policies with the same seeds, and tell the differences."""
     with errors_as_exits(), connected(server) as client:
         preset = find(client, source)
-        change(preset.scenario, changes, seed)
+        change(preset.scenario, machine, changes, seed)
         chosen = _names(policies) or list(preset.policies) or LIVE_DESIGNS
         comparison = _compare(client, preset.scenario, chosen, seeds)
         if as_json:
@@ -127,6 +131,7 @@ def explain(
     policy: Annotated[
         str | None, typer.Option(help="Replaces the policy of a scenario that is run.")
     ] = None,
+    machine: MachineOption = None,
     changes: Changes = None,
     seed: Seed = None,
     server: Server = None,
@@ -138,13 +143,13 @@ def explain(
     choice: Choice = "most retried" if most_retried else "slowest"
     is_kept = source.startswith(RUNS)
     if is_kept:
-        _require_a_run_as_it_is(server, policy, changes, seed)
+        _require_a_run_as_it_is(server, policy, machine, changes, seed)
     with errors_as_exits(), connected(server) as client:
         if is_kept:
             simulation = client.get_simulation(source)
         else:
             scenario = find(client, source).scenario
-            change(scenario, changes, seed)
+            change(scenario, machine, changes, seed)
             if policy is not None:
                 scenario.kernel.policy_id = policy
             simulation, _ = _stream(client, scenario)
@@ -161,14 +166,20 @@ RUNS = "simulations/"
 
 
 def _require_a_run_as_it_is(
-    server: str | None, policy: str | None, changes: list[str] | None, seed: int | None
+    server: str | None,
+    policy: str | None,
+    machine: str | None,
+    changes: list[str] | None,
+    seed: int | None,
 ) -> None:
     if server is None:
         raise typer.BadParameter(
             "want HOST:PORT of the server that keeps the run", param_hint="--server"
         )
-    if policy is not None or changes or seed is not None:
-        raise typer.BadParameter("--policy, --set and --seed are for scenarios that are run first")
+    if policy is not None or machine is not None or changes or seed is not None:
+        raise typer.BadParameter(
+            "--policy, --machine, --set and --seed are for scenarios that are run first"
+        )
 
 
 def _stream(client: Client, scenario: pb.Scenario) -> tuple[pb.Simulation, Streamed]:

@@ -1,8 +1,9 @@
 """The commands that tell what a scenario may ask for."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from textwrap import wrap
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 from google.protobuf.message import Message
@@ -40,9 +41,20 @@ def policies(server: Server = None, as_json: Json = False) -> None:
     _tell(server, as_json, Client.list_policies, _policy_lines)
 
 
-def machines(server: Server = None, as_json: Json = False) -> None:
-    """List the machine profiles, with every cost and its source."""
-    _tell(server, as_json, Client.list_machines, _machine_lines)
+def machines(
+    profile: Annotated[
+        str, typer.Argument(help="Tell every cost of this one, and its source.")
+    ] = "",
+    server: Server = None,
+    as_json: Json = False,
+) -> None:
+    """List the machine profiles: how many costs are known, and how. Or tell one of them."""
+
+    def ask(client: Client) -> Sequence[pb.MachineProfile]:
+        listed = client.list_machines()
+        return [_machine_named(profile, listed)] if profile else listed
+
+    _tell(server, as_json, ask, _cost_lines if profile else _machine_lines)
 
 
 def kernels(server: Server = None, as_json: Json = False) -> None:
@@ -131,16 +143,31 @@ def _short(name: str) -> str:
     return name.lower()
 
 
+def _machine_named(name: str, machines: Sequence[pb.MachineProfile]) -> pb.MachineProfile:
+    names = {machine.name: machine for machine in machines}
+    if name not in names:
+        raise typer.BadParameter(f"want one of {', '.join(names)}, got {name!r}")
+    return names[name]
+
+
+SOURCES = ("measured", "published", "derived", "assumed")
+
+
 def _machine_lines(machines: Sequence[pb.MachineProfile]) -> list[str]:
-    lines: list[str] = []
+    rows = [["profile", *SOURCES, "what it is"]]
     for machine in machines:
-        rows = [
-            [cost.name, duration_text(cost.ns), cost.source, cost.description]
-            for cost in machine.costs
-        ]
-        costs = [f"  {line}" for line in text_table(rows)] if rows else []
-        lines += [f"{machine.name}: {machine.description}", *costs]
-    return lines
+        found = Counter(cost.source.partition(":")[0] for cost in machine.costs)
+        counts = [str(found[source]) for source in SOURCES]
+        rows.append([machine.name, *counts, machine.description])
+    return text_table(rows)
+
+
+def _cost_lines(machines: Sequence[pb.MachineProfile]) -> list[str]:
+    [machine] = machines
+    rows = [
+        [cost.name, duration_text(cost.ns), cost.source, cost.description] for cost in machine.costs
+    ]
+    return [f"{machine.name}: {machine.description}", *(f"  {line}" for line in text_table(rows))]
 
 
 def _kernel_lines(kernels: Sequence[pb.KernelGeneration]) -> list[str]:

@@ -36,6 +36,7 @@ _EXIT_OF: dict[type[errors.FaultlaneError], Exit] = {
     errors.LogExpired: Exit.BAD_INPUT,
     errors.CannotExplain: Exit.BAD_INPUT,
     errors.MissingExtra: Exit.BAD_INPUT,
+    errors.CannotMeasure: Exit.BAD_INPUT,
     errors.QueueFull: Exit.UNAVAILABLE,
     errors.Unavailable: Exit.UNAVAILABLE,
     errors.TimedOut: Exit.UNAVAILABLE,

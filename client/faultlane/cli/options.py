@@ -14,7 +14,7 @@ from faultlane.cli.terminal import starting
 from faultlane.client import Client
 from faultlane.errors import NoSuchPreset
 from faultlane.local import local
-from faultlane.scenario import read_scenario, set_fields
+from faultlane.scenario import read_machine, read_scenario, set_fields, set_machine
 
 FILE_ENDINGS = (".yaml", ".yml", ".json")
 SEED_MAX = 2**64 - 1
@@ -34,6 +34,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and no
 Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Change a field of the scenario; repeatable."),
+]
+MachineOption = Annotated[
+    str | None,
+    typer.Option(
+        "--machine",
+        metavar="FILE|PROFILE",
+        help="What things cost: a file of faultlane calibrate, or a profile of faultlane machines.",
+    ),
 ]
 Seed = Annotated[
     int | None, typer.Option(min=0, max=SEED_MAX, help="Replaces the scenario's seed.")
@@ -112,7 +120,7 @@ def _access() -> Access:
 
 def find(client: Client, source: str) -> pb.Preset:
     """The preset of that id, or a file as if it were one without an id."""
-    if source.endswith(FILE_ENDINGS) or Path(source).is_file():
+    if _is_file(source):
         return pb.Preset(scenario=read_scenario(source))
     try:
         return client.get_preset(source)
@@ -121,11 +129,26 @@ def find(client: Client, source: str) -> pb.Preset:
         raise NoSuchPreset(f"{source}: no such file or preset; presets: {known}") from error
 
 
-def change(scenario: pb.Scenario, changes: list[str] | None, seed: int | None) -> None:
-    """Set what the options ask for."""
+def change(
+    scenario: pb.Scenario, machine: str | None, changes: list[str] | None, seed: int | None
+) -> None:
+    """Set what the options ask for, single fields last."""
+    if machine is not None:
+        set_machine(scenario, _machine(machine))
     set_fields(scenario, [_assignment(text) for text in changes or []])
     if seed is not None:
         scenario.seed = seed
+
+
+def _machine(source: str) -> pb.Machine:
+    """A file, or the profile of that name: whether there is one the server knows."""
+    if _is_file(source):
+        return read_machine(source)
+    return pb.Machine(profile=source)
+
+
+def _is_file(source: str) -> bool:
+    return source.endswith(FILE_ENDINGS) or Path(source).is_file()
 
 
 def _assignment(text: str) -> tuple[str, str]:

@@ -1,6 +1,6 @@
 """What a person at a terminal sees on stderr while a run goes on; nobody else sees any of it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -33,6 +33,17 @@ def explaining() -> Iterator[None]:
         return
     with console.status("simulating the run again, up to the fault"):
         yield
+
+
+@contextmanager
+def measuring() -> Iterator[Callable[[str], None]]:
+    """Say what is measured at the moment."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda what: None
+        return
+    with console.status("measuring") as status:
+        yield lambda what: status.update(f"measuring {what}")
 
 
 class RunProgress:

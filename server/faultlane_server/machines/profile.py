@@ -129,3 +129,28 @@ class MachineProfile(NamedTuple):
     name: str
     description: str
     costs: dict[str, Cost]  # an entry for each name in COSTS
+
+
+def based_on(
+    base: MachineProfile,
+    name: str,
+    description: str,
+    costs: dict[str, Cost],
+    tenths: int = 10,
+) -> MachineProfile:
+    """Make a profile with some costs of its own and all others of another.
+
+    Those of the other are `tenths` tenths as high, which is an assumption.
+    """
+    assert costs.keys() <= base.costs.keys(), "a cost of no known name"
+    return MachineProfile(
+        name,
+        description,
+        {each: costs.get(each) or _scaled(cost, tenths, base) for each, cost in base.costs.items()},
+    )
+
+
+def _scaled(cost: Cost, tenths: int, base: MachineProfile) -> Cost:
+    if tenths == 10:
+        return cost
+    return Cost(cost.ns * tenths // 10, f"assumed: {tenths / 10:g} times {base.name}")
