@@ -40,6 +40,9 @@ def burst(world, thread, now_ns, ns, step):
     cpu_ns = ns + runner.owed_ns
     stall_ns = runner.stall_ns
     reclaim_ns = runner.reclaim_owed_ns
+    row = world.cpus[runner.cpu]
+    if now_ns + cpu_ns + stall_ns + reclaim_ns >= row.tick_ns:
+        cpu_ns += _ticks_ns(world.config, row, now_ns, now_ns + cpu_ns + stall_ns + reclaim_ns)
     runner.owed_ns = 0
     runner.stall_ns = 0
     runner.reclaim_owed_ns = 0
@@ -54,6 +57,19 @@ def burst(world, thread, now_ns, ns, step):
     if runner.blamed_first != NOBODY:
         blame.follow(world, thread, now_ns)
     _schedule(world, runner.cpu, now_ns + cpu_ns + stall_ns + reclaim_ns)
+
+
+@compiled
+def _ticks_ns(config, cpu, now_ns, end_ns):
+    """Return what the ticks take that strike a burst; while a CPU is idle it has none."""
+    jiffy_ns = config.jiffy_ns
+    if cpu.tick_ns < now_ns:
+        cpu.tick_ns = (now_ns // jiffy_ns + 1) * jiffy_ns
+    if end_ns < cpu.tick_ns:
+        return 0
+    ticks = (end_ns - cpu.tick_ns) // jiffy_ns + 1
+    cpu.tick_ns += ticks * jiffy_ns
+    return ticks * config.cost.tick_ns
 
 
 @compiled

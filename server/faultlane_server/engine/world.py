@@ -42,6 +42,8 @@ NESTING_MAX = 8
 QUEUE_MAX = 2**19  # sleepers and device channels
 MEMCGS_MAX = 256
 FAULT_MUTEXES_MAX = 8 * CPUS_MAX
+CACHE_NODE_SHIFT = 6  # log2 of the pages of a node of the page cache (XA_CHUNK_SHIFT)
+TABLE_SHIFT_MIN = 9  # log2 of the entries of a page table, for pages of 4 KiB
 BATCH_MAX = 31  # pages in the batch of a CPU (PAGEVEC_SIZE)
 GENERATIONS = 4  # of MGLRU (MAX_NR_GENS)
 LISTS = 16  # of a memcg: more than there are
@@ -640,6 +642,7 @@ Cpu = _record(
     ("slice_until_ns", i64),  # when its thread is looked at before that; 0: as soon as can be
     ("stolen_ns", i64),  # by interrupts since the event was scheduled
     ("free_ns", i64),  # when its last thread is off it
+    ("tick_ns", i64),  # when its next tick is, if it is not idle until then
     ("need_resched", i64),  # 1: somebody else is to run (TIF_NEED_RESCHED)
     ("slice_is_over", i64),  # 1: because its thread has had its slice
     ("is_protected", i64),  # 1: its thread keeps it for its slice, while it is eligible
@@ -1214,6 +1217,7 @@ Config = _record(
     ("slower_than_ns", i64),
     ("page_shift", i64),
     ("table_pages", i64),  # page-table entries in one page table
+    ("table_shift", i64),  # log2 of that
     ("fault_around_pages", i64),
     ("jiffy_ns", i64),
     ("preemption", i64),  # Preemption
@@ -1351,6 +1355,8 @@ World = _in_lines(
     ("fault_rows", FaultRows),
     ("operation_rows", OperationRows),
     ("traces", TraceRow, TRACE_MAX),
+    ("cache_nodes", u8, PAGES_MAX >> CACHE_NODE_SHIFT),  # 1: there is this node of an xarray
+    ("tables", u8, PAGES_MAX >> TABLE_SHIFT_MIN),  # 1: there is this page table
     ("ptes", u16, PAGES_MAX),
     ("folios", Folio, PAGES_MAX),
 )

@@ -176,6 +176,7 @@ def _handle(world, thread, now_ns, spent_ns):
     if pte:
         _handle_entry(world, thread, now_ns, spent_ns, pte)
         return
+    spent_ns += page_table.table_ns(world, pte_of(world, fault))
     fault.kind = _kind_of(fault, vma)
     if fault.kind != FaultKind.ANON:
         file.attempt(world, thread, now_ns, spent_ns)
