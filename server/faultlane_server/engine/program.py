@@ -195,6 +195,7 @@ def _begin_fault(world, thread, instruction, page, now_ns, spent_ns):
     cost = world.config.cost
     sched.begin_account(world, thread, now_ns, spent_ns)
     fault.in_fault = 1
+    fault.operates = 0
     region = instruction.region + fault.index * instruction.own_region
     fault.page = instruction.start + fault.index * instruction.own_pages + page
     fault.page += world.regions[region].shift

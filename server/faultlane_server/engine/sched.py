@@ -17,7 +17,7 @@ construction, and `tally` asserts that they do.
 import numpy as np
 
 from faultlane_server.codes import NOBODY, Preemption, SchedPolicy
-from faultlane_server.engine import blame, fair, run_heap
+from faultlane_server.engine import blame, cold, fair, run_heap
 from faultlane_server.engine.jit import compiled, prefetch
 from faultlane_server.engine.queue import NEVER_NS, Kind, push
 from faultlane_server.engine.tally import count, waited
@@ -40,6 +40,8 @@ def burst(world, thread, now_ns, ns, step):
     cpu_ns = ns + runner.owed_ns
     stall_ns = runner.stall_ns
     reclaim_ns = runner.reclaim_owed_ns
+    if runner.cold_left_ns > 0:
+        cpu_ns += cold.extra_ns(world.config.cost, runner, cpu_ns)
     row = world.cpus[runner.cpu]
     if now_ns + cpu_ns + stall_ns + reclaim_ns >= row.tick_ns:
         cpu_ns += _ticks_ns(world.config, row, now_ns, now_ns + cpu_ns + stall_ns + reclaim_ns)
@@ -670,6 +672,8 @@ def _dispatch(world, cpu, thread, now_ns, delay_ns):
     place.since_ns = now_ns
     place.need_resched = 0
     place.is_protected = 1
+    if world.config.cost.cold_ns > 0:
+        cold.switched(world.config.cost, place, row, now_ns)
     _begin_slice(world, cpu, now_ns)
     _schedule(world, cpu, time_ns)
 

@@ -642,6 +642,7 @@ Cpu = _record(
     ("slice_until_ns", i64),  # when its thread is looked at before that; 0: as soon as can be
     ("stolen_ns", i64),  # by interrupts since the event was scheduled
     ("free_ns", i64),  # when its last thread is off it
+    ("worked_ns", i64, 2),  # when it began to work last: on faults, on operations
     ("tick_ns", i64),  # when its next tick is, if it is not idle until then
     ("need_resched", i64),  # 1: somebody else is to run (TIF_NEED_RESCHED)
     ("slice_is_over", i64),  # 1: because its thread has had its slice
@@ -763,6 +764,8 @@ Thread = _in_lines(
     ("pending_stall_ns", i64),  # how much of it to lock words
     ("pending_reclaim_ns", i64),  # how much of it to reclaim
     ("owed_ns", i64),  # CPU time to be charged with the next burst
+    ("cold_left_ns", i64),  # how much of its work runs cold yet
+    ("cold_ns", i64),  # what all of that costs on top
     ("stall_ns", i64),  # the same for transfers of lock words
     ("reclaim_owed_ns", i64),  # the same for reclaim
     # How it is scheduled.
@@ -790,6 +793,7 @@ Thread = _in_lines(
     # Its fault.
     ("in_fault", i64),
     ("in_operation", i64),
+    ("operates", i64),  # 1: what it did last was an operation, not a fault
     ("begin_ns", i64),  # of the fault or operation
     ("page", i64),  # page number of the address
     ("access", i64),

@@ -35,7 +35,9 @@ ICOUNT_GUEST = MachineProfile(
         "cache_lookup": Cost(250, HIT),
         "readahead": Cost(300, "derived: cold file fault of one thread, less the direct read"),
         "readahead_page": Cost(950, "derived: cold file fault of one thread, less the direct read"),
-        "cache_node": Cost(850, "derived: S1 of one thread, p90 less median; a page in 4 needs a node there"),
+        "cache_node": Cost(
+            850, "derived: S1 of one thread, p90 less median; a page in 4 needs a node there"
+        ),
         "submit": Cost(2200, READ),
         "sync_read": Cost(2450, READ),
         "folio_wait": Cost(500, READ),
@@ -61,6 +63,8 @@ ICOUNT_GUEST = MachineProfile(
         "sleep": Cost(2000, BUSY),
         "switch": Cost(1374, READ),
         "idle_exit": Cost(300, READ),
+        "cold": Cost(0, "derived: an instruction takes 1 ns there, cold or not"),
+        "cold_work": Cost(25000, "assumed"),
         "syscall": Cost(212, "measured: syscall_getppid 278, less the clock reads"),
         "mmap": Cost(3700, PAIR),
         "mmap_file": Cost(1500, "assumed"),

@@ -49,6 +49,8 @@ NEUTRAL = MachineProfile(
         "sleep": _assumed(500),
         "switch": _assumed(1200),
         "idle_exit": _assumed(1500),
+        "cold": Cost(0, "assumed: no measurement of hardware to take it from"),
+        "cold_work": Cost(25000, "assumed"),
         "syscall": _assumed(100),
         "mmap": _assumed(900),
         "mmap_file": _assumed(300),

@@ -39,6 +39,9 @@ COSTS: dict[str, str] = {
     "sleep": "going to sleep: from the decision until the CPU is free",
     "switch": "switching a CPU to another thread",
     "idle_exit": "from the wake-up of an idle CPU until it begins to switch",
+    "cold": "work that a CPU did last 1 ms ago, on top: what cold caches cost, as the square root"
+    " of the time since",
+    "cold_work": "for how long work runs cold: the part of a fault or operation that pays `cold`",
     "syscall": "entering and leaving a system call",
     "mmap": "mmap of new memory, under the write lock",
     "mmap_file": "mmap of a file, on top: its mmap method, and i_mmap",
@@ -128,9 +131,22 @@ class Cost(NamedTuple):
     source: str  # `measured: ...`, `published: ...`, `derived: ...` or `assumed`
 
 
+class Lateness(NamedTuple):
+    """How much later than it was set to a timer strikes, where that is not the cost of anything.
+
+    It is for who makes a scenario of something that timers drive, such as a null block device or
+    a program that sleeps: the simulator's own timers are exact.
+    """
+
+    drift_ppm: int  # of the time that it was set to
+    quantiles: tuple[tuple[int, int], ...]  # of what comes on top: ppm and ns, both rising
+    source: str
+
+
 class MachineProfile(NamedTuple):
     """What everything costs on one machine."""
 
     name: str
     description: str
     costs: dict[str, Cost]  # an entry for each name in COSTS
+    timers: Lateness | None = None  # None: they strike when they are set to
