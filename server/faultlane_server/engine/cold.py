@@ -13,13 +13,17 @@ ROOT_OF_A_MILLISECOND = 1000  # of its nanoseconds
 
 
 @compiled
-def switched(cost, cpu, thread, now_ns):
-    """Note that a CPU begins to work for a thread: how cold it is depends on when it did last."""
+def switched(cost, cpu, thread, now_ns, ns):
+    """Note that a CPU begins to work for a thread; returns how much longer the switch takes.
+
+    How cold the CPU is depends on when it did such work last.
+    """
     kind = thread.operates
     away_ns = min(now_ns - cpu.worked_ns[kind], AWAY_MAX_NS)
     cpu.worked_ns[kind] = now_ns
     thread.cold_left_ns = cost.cold_work_ns
     thread.cold_ns = cost.cold_ns * _root(away_ns) // ROOT_OF_A_MILLISECOND
+    return ns * thread.cold_ns // cost.cold_work_ns
 
 
 @compiled

@@ -660,20 +660,20 @@ def _dispatch(world, cpu, thread, now_ns, delay_ns):
     row = world.threads[thread]
     prefetch(row)
     row.state = ThreadState.RUNNING
-    free_ns = max(now_ns, world.cpus[cpu].free_ns)
-    time_ns = free_ns + delay_ns + world.config.cost.switch_ns
+    place = world.cpus[cpu]
+    switch_ns = delay_ns + world.config.cost.switch_ns
+    if world.config.cost.cold_ns > 0:
+        switch_ns += cold.switched(world.config.cost, place, row, now_ns, switch_ns)
+    time_ns = max(now_ns, place.free_ns) + switch_ns
     row.wait_ns[Cause.RUN_QUEUE] += time_ns - row.since_ns
     row.pending_cause = Cause.RUN_QUEUE
     row.pending_stall_ns = 0
     row.pending_reclaim_ns = 0
-    place = world.cpus[cpu]
     place.thread = thread
     place.stolen_ns = 0
     place.since_ns = now_ns
     place.need_resched = 0
     place.is_protected = 1
-    if world.config.cost.cold_ns > 0:
-        cold.switched(world.config.cost, place, row, now_ns)
     _begin_slice(world, cpu, now_ns)
     _schedule(world, cpu, time_ns)
 

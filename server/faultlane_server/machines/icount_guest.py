@@ -35,9 +35,7 @@ ICOUNT_GUEST = MachineProfile(
         "cache_lookup": Cost(250, HIT),
         "readahead": Cost(300, "derived: cold file fault of one thread, less the direct read"),
         "readahead_page": Cost(950, "derived: cold file fault of one thread, less the direct read"),
-        "cache_node": Cost(
-            850, "derived: S1 of one thread, p90 less median; a page in 4 needs a node there"
-        ),
+        "cache_node": Cost(850, "derived: S1 of one thread, p90 less median: 1 page in 4"),
         "submit": Cost(2200, READ),
         "sync_read": Cost(2450, READ),
         "folio_wait": Cost(500, READ),
