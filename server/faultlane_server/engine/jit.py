@@ -216,6 +216,10 @@ if config.DISABLE_JIT:
     def prefetch_at(column, index):
         """Do nothing: without compilation there is nothing to gain."""
 
+    def lesser(one, one_next, other, other_next):
+        """Return the lesser of two pairs of integers that are not negative."""
+        return min((one, one_next), (other, other_next))
+
 else:
 
     @intrinsic
@@ -240,6 +244,29 @@ else:
             return context.get_dummy_value()
 
         return numba.types.void(column, index), generate
+
+    @intrinsic
+    def lesser(_, one, one_next, other, other_next):
+        """Return the lesser of two pairs of integers that are not negative.
+
+        Which one it is nobody can guess, so there is no branch in it: the pairs are compared as
+        integers of 128 bits.
+        """
+        pair = numba.types.UniTuple(numba.types.int64, 2)
+
+        def generate(context, builder, signature, arguments):
+            first, second = arguments[:2], arguments[2:]
+            is_second = builder.icmp_unsigned("<", _wide(builder, *second), _wide(builder, *first))
+            chosen = [builder.select(is_second, b, a) for a, b in zip(first, second, strict=True)]
+            return context.make_tuple(builder, signature.return_type, chosen)
+
+        return pair(*(numba.types.int64,) * 4), generate
+
+
+def _wide(builder, high, low):
+    """Make one integer of two."""
+    bits = ir.IntType(128)
+    return builder.or_(builder.shl(builder.zext(high, bits), bits(64)), builder.zext(low, bits))
 
 
 def _fetch(builder, pointer, size):
