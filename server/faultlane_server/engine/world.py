@@ -50,6 +50,7 @@ FOLIO_GENERATIONS = 256  # after so many the generation of a folio begins anew
 EVERYBODY = -2  # who is short of pages: the machine
 NOT_SHORT = -1
 ROWS_MAX = 8192  # rows of one log in a slice
+ROWS_APART = 16  # rows between two columns: one row of all columns would share a set of the cache
 TRACE_MAX = 8192
 HISTOGRAM_SUB = 64  # buckets in an octave: a percentile is off by less than 1 %
 HISTOGRAM_BUCKETS = 48 * HISTOGRAM_SUB
@@ -1281,12 +1282,14 @@ TraceRow = _record(
     ("result", i64),
 )
 
-FaultRows = _record(
-    ("rows", i64), *((name, np.dtype(kind), ROWS_MAX) for name, kind in FAULT_COLUMNS.items())
-)
-OperationRows = _record(
-    ("rows", i64), *((name, np.dtype(kind), ROWS_MAX) for name, kind in OPERATION_COLUMNS.items())
-)
+
+def _rows(columns):
+    room = ROWS_MAX + ROWS_APART
+    return _record(("rows", i64), *((name, np.dtype(kind), room) for name, kind in columns.items()))
+
+
+FaultRows = _rows(FAULT_COLUMNS)
+OperationRows = _rows(OPERATION_COLUMNS)
 
 World = _in_lines(
     ("config", Config),
