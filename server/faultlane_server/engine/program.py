@@ -8,7 +8,7 @@ does: the n-th touch of a thread goes to the same place under every policy.
 from faultlane_server.codes import NOBODY, Access
 from faultlane_server.engine import draw, sched, signals
 from faultlane_server.engine.draw import Purpose
-from faultlane_server.engine.jit import compiled
+from faultlane_server.engine.jit import compiled, prefetch_at
 from faultlane_server.engine.memory.page_table import needed
 from faultlane_server.engine.ops import end as end_of_mm
 from faultlane_server.engine.ops import entry
@@ -136,7 +136,7 @@ def _touch(world, thread, instruction, now_ns):
     runner.carried_ns = 0
     ptes = instruction.pte + runner.index * instruction.own_pages
     while runner.left > 0 and spent_ns < HITS_NS_MAX:
-        page = _page(world, thread, instruction)
+        page = _page_of_touch(world, thread, instruction)
         pte = world.ptes[ptes + page]
         if pte & (bits | PTE_NUMA) != bits:
             _begin_fault(world, thread, instruction, page, now_ns, spent_ns)
@@ -217,6 +217,7 @@ def _begin_fault(world, thread, instruction, page, now_ns, spent_ns):
     fault.mmap_reads = 0
     if fault.touch_since_ns < 0:
         fault.touch_since_ns = fault.begin_ns
+        fault.touch_page = page
     count(world, Counter.PERF_PAGE_FAULTS, 1)
     if fault.kernel_mode:
         count(world, Counter.KERNEL_FAULTS, 1)
@@ -239,6 +240,15 @@ def _is_refused_early(world, fault, instruction, page):
     pte = instruction.pte + fault.index * instruction.own_pages + page
     mapped = PTE_PRESENT | PTE_YOUNG
     return world.ptes[pte] & (mapped | PTE_NUMA) == mapped
+
+
+@compiled
+def _page_of_touch(world, thread, instruction):
+    """Return which page of the part the touch goes to, again if it has faulted."""
+    runner = world.threads[thread]
+    if runner.touch_since_ns >= 0:
+        return runner.touch_page
+    return _page(world, thread, instruction)
 
 
 @compiled
@@ -265,13 +275,34 @@ def _page(world, thread, instruction):
 
 
 @compiled
+def look_ahead(world, thread):
+    """Let the page-table entry be fetched that the next touch needs, if that is another walk."""
+    runner = world.threads[thread]
+    at = runner.pc + 1
+    if world.instructions[at].op == Op.LOOP_END:
+        at = world.instructions[at].to + 1
+    instruction = world.instructions[at]
+    if at == runner.pc or instruction.op != Op.TOUCH or instruction.pattern != Pattern.SEQUENTIAL:
+        return
+    done = world.cursors[runner.first_cursor + instruction.cursor]
+    page = runner.index * instruction.own_pages + _sequential(runner, instruction, done)
+    prefetch_at(world.ptes, instruction.pte + page)
+
+
+@compiled
 def _sequential(runner, instruction, done):
     """Walk through the whole part, or through the thread's piece of it."""
     if not instruction.divided:
-        return done % instruction.pages
+        return _around(done, instruction.pages)
     first = runner.index * instruction.pages // instruction.parties
     end = (runner.index + 1) * instruction.pages // instruction.parties
-    return first + done % max(end - first, 1)
+    return first + _around(done, max(end - first, 1))
+
+
+@compiled
+def _around(done, pages):
+    """Return a number modulo another one: mostly it is the less, and there is nothing to divide."""
+    return done if done < pages else done % pages
 
 
 @compiled

@@ -322,6 +322,7 @@ def end(world, thread, now_ns):
     assert fault.invalidate_held == 0, "a fault that ends holds no invalidate_lock"
     if fault.over_high > 0 and memcg.throttle(world, thread, now_ns, Step.FAULT_END):
         return
+    program.look_ahead(world, thread)
     fault_ended(world, thread, now_ns, 1)
     count(world, Counter.FAULTS, 1)
     count_most(world, Counter.ATTEMPTS_MOST, fault.attempts)
