@@ -216,6 +216,9 @@ if config.DISABLE_JIT:
     def prefetch_at(column, index):
         """Do nothing: without compilation there is nothing to gain."""
 
+    def prefetch_row(columns, row):
+        """Do nothing: without compilation there is nothing to gain."""
+
     def lesser(one, one_next, other, other_next):
         """Return the lesser of two pairs of integers that are not negative."""
         return min((one, one_next), (other, other_next))
@@ -244,6 +247,22 @@ else:
             return context.get_dummy_value()
 
         return numba.types.void(column, index), generate
+
+    @intrinsic
+    def prefetch_row(_, columns, row):
+        """Let the processor fetch where a row of a record of columns will be written to."""
+
+        def generate(context, builder, signature, arguments):
+            start = builder.bitcast(arguments[0], cgutils.voidptr_t)
+            for column in columns.fields.values():
+                if isinstance(column.type, numba.types.NestedArray):
+                    step = cgutils.intp_t(column.type.dtype.bitwidth // 8)
+                    offset = builder.mul(arguments[1], step)
+                    offset = builder.add(offset, cgutils.intp_t(column.offset))
+                    _fetch(builder, builder.gep(start, [offset]), 1)
+            return context.get_dummy_value()
+
+        return numba.types.void(columns, row), generate
 
     @intrinsic
     def lesser(_, one, one_next, other, other_next):
