@@ -330,6 +330,7 @@ def _with(compile_, level, library):
             _for_now(JITCPUCodegen, "_library_class", library),
             _for_now(JITCPUCodegen, "set_env", _set_env_of[library is _Part]),
             _for_now(arrayobj, "fix_integer_index", _index_as_it_is),
+            _for_now(numba.types.Record, "__repr__", _say_once),
         ):
             return compile_(_without_literals(signature))
 
@@ -356,6 +357,17 @@ def _for_now(owner, name, value):
 def _index_as_it_is(context, builder, index_type, index, _):
     """Take an index as it is: none of the engine's counts from the end."""
     return context.cast(builder, index, index_type, numba.types.intp)
+
+
+_say = numba.types.Record.__repr__
+_said: dict[int, str] = {}
+
+
+def _say_once(record):
+    """Return what a record says of itself: numba asks often, and the world has much to say."""
+    if record._code not in _said:
+        _said[record._code] = _say(record)
+    return _said[record._code]
 
 
 def _without_literals(signature):
