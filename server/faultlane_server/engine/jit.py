@@ -28,7 +28,7 @@ from numba.np import arrayobj
 PACKAGE = Path(__file__).resolve().parent.parent
 CACHE_VARIABLE = "FAULTLANE_CACHE_DIR"
 CACHE_LINE = 64
-FETCHED_MAX = 15 * CACHE_LINE  # of a record: what most steps look at stands in front
+FETCHED_MAX = 16 * CACHE_LINE  # of a record: what most steps look at stands in front
 
 
 # The engine and every room below it: a test holds that it imports no other.

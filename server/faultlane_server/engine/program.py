@@ -139,6 +139,7 @@ def _touch(world, thread, instruction, now_ns):
         page = _page_of_touch(world, thread, instruction)
         pte = world.ptes[ptes + page]
         if pte & (bits | PTE_NUMA) != bits:
+            _fetch_own_page(world, runner, ptes + page)
             _begin_fault(world, thread, instruction, page, now_ns, spent_ns)
             return True
         if pte & marks != marks:
@@ -248,22 +249,26 @@ def _page_of_touch(world, thread, instruction):
     runner = world.threads[thread]
     if runner.touch_since_ns >= 0:
         return runner.touch_page
-    return _page(world, thread, instruction)
+    is_known = runner.next_pc == runner.pc
+    runner.next_pc = -1
+    if is_known:
+        return runner.next_page
+    return _page(world, thread, instruction, runner.touches, 0)
 
 
 @compiled
-def _page(world, thread, instruction):
-    """Return which page of the part the next touch goes to."""
+def _page(world, thread, instruction, touch, again):
+    """Return which page of the part a touch goes to: this one, or the next one if it is `again`."""
     runner = world.threads[thread]
     pattern = instruction.pattern
     if pattern == Pattern.UNIFORM:
-        return draw.below(_word(world, thread), instruction.pages)
+        return draw.below(_word(world, thread, touch), instruction.pages)
     if pattern == Pattern.ZIPF:
-        bits = _word(world, thread)
+        bits = _word(world, thread, touch)
         entries = instruction.entries
         rank = draw.zipf_rank(world.zipf, instruction.first_entry, entries, bits)
         return draw.shuffled(rank, instruction.pages, world.config.seed)
-    done = world.cursors[runner.first_cursor + instruction.cursor]
+    done = world.cursors[runner.first_cursor + instruction.cursor] + again
     if pattern == Pattern.SEQUENTIAL:
         return _sequential(runner, instruction, done)
     if pattern == Pattern.STRIDE:
@@ -276,17 +281,33 @@ def _page(world, thread, instruction):
 
 @compiled
 def look_ahead(world, thread):
-    """Let the page-table entry be fetched that the next touch needs, if that is another walk."""
+    """Find out where the touch after this one goes to, and let its page-table entry be fetched."""
     runner = world.threads[thread]
-    at = runner.pc + 1
-    if world.instructions[at].op == Op.LOOP_END:
-        at = world.instructions[at].to + 1
+    at = _behind_touch(world, runner)
     instruction = world.instructions[at]
-    if at == runner.pc or instruction.op != Op.TOUCH or instruction.pattern != Pattern.SEQUENTIAL:
+    if instruction.op != Op.TOUCH:
         return
-    done = world.cursors[runner.first_cursor + instruction.cursor]
-    page = runner.index * instruction.own_pages + _sequential(runner, instruction, done)
+    again = 1 if at == runner.pc else 0
+    runner.next_pc = at
+    runner.next_page = _page(world, thread, instruction, runner.touches + 1, again)
+    page = runner.index * instruction.own_pages + runner.next_page
     prefetch_at(world.ptes, instruction.pte + page)
+
+
+@compiled
+def _behind_touch(world, runner):
+    """Return the instruction that comes after a touch, as if no loop ended there."""
+    if runner.left > 1:
+        return runner.pc
+    behind = world.instructions[runner.pc + 1]
+    return behind.to + 1 if behind.op == Op.LOOP_END else runner.pc + 1
+
+
+@compiled
+def _fetch_own_page(world, runner, pte):
+    """Let the folio be fetched that a fault will look at, if the last one was anonymous memory."""
+    if runner.vma != NOBODY and world.vmas[runner.vma].open == NOBODY:
+        prefetch_at(world.folios, world.config.anon_first + pte)
 
 
 @compiled
@@ -306,8 +327,8 @@ def _around(done, pages):
 
 
 @compiled
-def _word(world, thread):
-    return draw.word(world.config.seed, Purpose.TOUCH, thread, world.threads[thread].touches)
+def _word(world, thread, touch):
+    return draw.word(world.config.seed, Purpose.TOUCH, thread, touch)
 
 
 @compiled

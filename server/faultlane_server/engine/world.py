@@ -849,6 +849,8 @@ Thread = _in_lines(
     ("ending", i64),  # 1: its program is over
     # Its program's loops.
     ("loops_left", i64, NESTING_MAX),
+    ("next_page", i64),  # the page of the part that the touch after this one goes to
+    ("next_pc", i64),  # by the instruction there, or -1: it is not known
     # What fewer steps look at: more of its program, and of waiting.
     ("daemon", i64),
     ("operations", i64),
