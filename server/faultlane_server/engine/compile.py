@@ -704,6 +704,7 @@ class Compiler:
         rows["timer"] = -1
         rows["walks_mm"] = NOBODY
         rows["touch_since_ns"] = -1
+        rows["next_pc"] = -1
         world.running = int((rows["daemon"] == 0).sum())
         if world.running == 0:
             world.running = len(rows) + 1  # daemons alone run to the horizon

@@ -282,6 +282,8 @@ def _vacate(world, cpu, now_ns):
         _idle_push(world, cpu)
         return
     _unqueue(world, thread)
+    if row.ready != NOBODY:
+        prefetch(world.threads[row.ready])
     _bring(world, thread, cpu, now_ns)
     _dispatch(world, cpu, thread, now_ns, 0)
 

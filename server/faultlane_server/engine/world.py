@@ -52,6 +52,7 @@ FOLIO_GENERATIONS = 256  # after so many the generation of a folio begins anew
 EVERYBODY = -2  # who is short of pages: the machine
 NOT_SHORT = -1
 ROWS_MAX = 8192  # rows of one log in a slice
+ROWS_APART = 16  # rows between two columns: one row of all columns would share a set of the cache
 TRACE_MAX = 8192
 HISTOGRAM_SUB = 64  # buckets in an octave: a percentile is off by less than 1 %
 HISTOGRAM_BUCKETS = 48 * HISTOGRAM_SUB
@@ -829,6 +830,13 @@ Thread = _in_lines(
     ("ra_step", i64),  # READAHEAD_SYNC or READAHEAD_ASYNC
     ("ra_marker", i64),  # page of the file that gets PG_readahead, or -1
     ("rounds", i64),  # in which it has waited for a folio lock
+    ("over_high", i64),  # pages that it charged over memory.high
+    ("huge_base", i64),  # where the huge pages begin that it is about, or -1: they are small
+    ("touch_page", i64),  # of the part that this touch goes to; valid once it has faulted
+    ("group", i64),
+    ("slot", i64),  # of the lock that it waits for, or NOBODY
+    ("wait_kind", i64),  # Waits, for a folio
+    ("shares_seen", i64),  # how many clocks its slot had when it began to wait
     # What its fault or operation has waited for.
     ("wait_ns", i64, CAUSES),
     ("blocker", i64),
@@ -839,9 +847,17 @@ Thread = _in_lines(
     ("copy_in_hand", i64),  # the same for the copy of a private write
     ("has_recency", i64),  # 1: its fault is in a VMA whose accesses count
     ("waited_for", i64),  # 1: an attempt of its fault has waited for its page
-    ("over_high", i64),  # pages that it charged over memory.high
+    # Its place among others.
+    ("held_next", i64, 2),  # who came to the list of its fault lock, or invalidate_lock, behind it
+    ("held_before", i64, 2),  # who came before it, or NOBODY
+    ("priority", i64),  # how urgent it is, from 0 to 254
+    ("is_late", i64),  # 1: it stands in Cpu.late
+    ("wants_write", i64),
+    ("ending", i64),  # 1: its program is over
     # Its program's loops.
     ("loops_left", i64, NESTING_MAX),
+    ("next_page", i64),  # the page of the part that the touch after this one goes to
+    ("next_pc", i64),  # by the instruction there, or -1: it is not known
     # What fewer steps look at: more of its program, and of waiting.
     ("daemon", i64),
     ("operations", i64),
@@ -849,7 +865,6 @@ Thread = _in_lines(
     ("written_folio", i64),  # whose writeback it waits for
     ("dirtied", i64),  # pages since its last balance_dirty_pages
     ("measured_since_ns", i64, NESTING_MAX),
-    ("wants_write", i64),
     ("deadline_ns", i64),  # in the queue of a rwsem
     ("handoff_set", i64),
     # Its operation.
@@ -900,21 +915,10 @@ Thread = _in_lines(
     ("op_modes", i64),  # what a userfaultfd is to be told of
     ("op_folio", i64),  # the folio that is migrated
     ("process", i64),  # its own mm, while it looks at another one
-    ("ending", i64),  # 1: its program is over
-    ("huge_base", i64),  # where the huge pages begin that it is about, or -1: they are small
     # More of its scheduling.
-    ("priority", i64),  # how urgent it is, from 0 to 254
     ("slice_left_ns", i64),  # of SCHED_RR
     ("affinity", i64),  # the row of World.affinities, or 0: all CPUs
-    ("is_late", i64),  # 1: it stands in Cpu.late
     ("cut_step", i64),  # what it does at the end of the burst that was cut off
-    # Blame.
-    ("group", i64),
-    ("slot", i64),  # of the lock that it waits for, or NOBODY
-    ("wait_kind", i64),  # Waits, for a folio
-    ("shares_seen", i64),  # how many clocks its slot had when it began to wait
-    ("held_next", i64, 2),  # who came to the list of its fault lock, or invalidate_lock, behind it
-    ("held_before", i64, 2),  # who came before it, or NOBODY
 )
 
 
@@ -1289,12 +1293,14 @@ TraceRow = _record(
     ("result", i64),
 )
 
-FaultRows = _record(
-    ("rows", i64), *((name, np.dtype(kind), ROWS_MAX) for name, kind in FAULT_COLUMNS.items())
-)
-OperationRows = _record(
-    ("rows", i64), *((name, np.dtype(kind), ROWS_MAX) for name, kind in OPERATION_COLUMNS.items())
-)
+
+def _rows(columns):
+    room = ROWS_MAX + ROWS_APART
+    return _record(("rows", i64), *((name, np.dtype(kind), room) for name, kind in columns.items()))
+
+
+FaultRows = _rows(FAULT_COLUMNS)
+OperationRows = _rows(OPERATION_COLUMNS)
 
 World = _in_lines(
     ("config", Config),

@@ -7,7 +7,7 @@ looks, and the locks that it holds are held that much longer.
 import numpy as np
 
 from faultlane_server.codes import NOBODY, LruKind
-from faultlane_server.engine.jit import compiled
+from faultlane_server.engine.jit import compiled, prefetch
 from faultlane_server.engine.memory import (
     anon_page,
     lru,
@@ -297,6 +297,9 @@ def _evict_oldest(world, thread, memcg, is_file, pages, now_ns):
 def reclaim_page(world, thread, number, now_ns):
     """Look at a page, and free it if nobody uses it; returns what has become of it."""
     row = world.threads[thread]
+    before = np.int64(world.folios[number].lru_before)
+    if before != NOBODY:
+        prefetch(world.folios[before])
     row.reclaim_owed_ns += world.config.cost.reclaim_page_ns
     fate = _try_to_free(world, thread, number, now_ns)
     if fate == FREED:
