@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from faultlane_server.fidelity.measured import Case
 from faultlane_server.fidelity.rows import Row, design_of, same_but_for_design
 from faultlane_server.fidelity.score import Verdict
 
@@ -58,5 +57,3 @@ def _effect(design: str, under: Verdict, released: Verdict) -> Effect:
         under.simulated / released.simulated,
         spread,
     )
-
-

@@ -4,8 +4,9 @@
 per-VMA locks, classic LRU, 2.5 GiB), in two guests of an emulator. In the set `icount` the guest
 has one CPU whose clock counts executed instructions, 1 ns each; in all others it has two CPUs that
 run in parallel and in real time, three to seven times slower than hardware. The file is a null
-block device that completes a request from a timer, or a disk of the emulator; swap is such a device
-in memory. One kernel held all variants behind a switch (`pristine` has neither switch nor counters).
+block device that completes a request from a timer, or a disk of the emulator; swap is such a
+device in memory. One kernel held all variants behind a switch (`pristine` has neither switch nor
+counters).
 
 | variant | policy |
 | --- | --- |
@@ -16,9 +17,9 @@ in memory. One kernel held all variants behind a switch (`pristine` has neither 
 | hold | wait for I/O with the VMA lock held |
 | mmaponly | no VMA locks |
 
-S1 touches cold pages of a file, at most one in 64 KiB, in random order; S2 has writers beside it; in
-S3 all threads touch the same cold page, round after round; S4 touches pages that are in swap; S5
-random pages of a file in a memory cgroup that it does not fit; S6 writes anonymous memory.
+S1 touches cold pages of a file, at most one in 64 KiB, in random order; S2 has writers beside it;
+in S3 all threads touch the same cold page, round after round; S4 touches pages that are in swap;
+S5 random pages of a file in a memory cgroup that it does not fit; S6 writes anonymous memory.
 """
 
 import csv
@@ -73,10 +74,8 @@ def grouped(runs: Iterable[Row]) -> list[Case]:
 
 def of_medians(row: Row) -> Case:
     """Return the case of a row that has only medians."""
-    repeats = {
-        name: (float(row[name + OF_REPEATS]),)
-        for name in QUANTITIES
-        if row.get(name + OF_REPEATS)
+    repeats: dict[str, tuple[float, ...]] = {
+        name: (float(row[name + OF_REPEATS]),) for name in QUANTITIES if row.get(name + OF_REPEATS)
     }
     return Case({name: row[name] for name in PARAMETERS}, repeats)
 

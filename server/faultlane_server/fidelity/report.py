@@ -153,7 +153,7 @@ def _guest_lines(guest: Guest, verdicts: Sequence[Verdict]) -> list[str]:
 def _score_line(title: str, quantity: str, verdicts: Sequence[Verdict], band: Band) -> str:
     found = score(verdicts)
     return (
-        f"  {title:22}{quantity:22}{found.near:4}/{found.count:<4}{found.share:8.0%}"
+        f"  {title:22}{quantity:22}{found.near:4}/{found.of:<4}{found.share:8.0%}"
         f"{found.ceiling:9.0%}  {_typical(verdicts, band)}"
     )
 
@@ -162,9 +162,7 @@ def _sum_line(guest: Guest, fitted: bool, verdicts: Sequence[Verdict]) -> str:
     found = score(verdicts)
     title = "all that is fitted" if fitted else "all outside the fit"
     goal = "" if fitted else f"  goal {GOALS[guest]:.0%}"
-    return (
-        f"  {title:44}{found.near:4}/{found.count:<4}{found.share:8.0%}{found.ceiling:9.0%}{goal}"
-    )
+    return f"  {title:44}{found.near:4}/{found.of:<4}{found.share:8.0%}{found.ceiling:9.0%}{goal}"
 
 
 def _typical(verdicts: Sequence[Verdict], band: Band) -> str:

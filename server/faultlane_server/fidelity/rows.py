@@ -16,6 +16,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from faultlane_server.codes import Access, Advice, Protection, RecordingKind
+from faultlane_server.machines import MACHINES, Lateness
 from faultlane_server.scenario import (
     AnonymousMapping,
     Barrier,
@@ -50,7 +51,6 @@ from faultlane_server.scenario import (
     Workload,
     check,
 )
-from faultlane_server.machines import MACHINES, Lateness
 
 Row = Mapping[str, str]
 
@@ -161,6 +161,11 @@ VIRTIO_LATE = Lateness(
 def guest_of(row: Row) -> Guest:
     """Return which machine a row was measured on."""
     return BY_INSTRUCTIONS if row["set"] == "icount" else IN_PARALLEL
+
+
+def set_of(row: Row) -> str:
+    """Return which set of runs a row belongs to."""
+    return row["set"]
 
 
 def design_of(row: Row) -> str:

@@ -1,4 +1,4 @@
-"""How near a simulation has to come to a measurement, and how near measurements come to each other."""
+"""How near a simulation has to come to a measurement, and how near the repeats of one come."""
 
 from collections.abc import Iterable
 from statistics import median
@@ -95,13 +95,13 @@ def _ceiling(band: Band, repeats: tuple[float, ...]) -> float:
 class Score(NamedTuple):
     """Of some quantities, how many are near enough."""
 
-    count: int
+    of: int
     near: int
     ceiling: float  # the share that the repeats themselves would reach
 
     @property
     def share(self) -> float:
-        return self.near / self.count if self.count else 1.0
+        return self.near / self.of if self.of else 1.0
 
 
 def score(of: Iterable[Verdict]) -> Score:

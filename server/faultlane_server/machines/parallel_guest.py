@@ -1,0 +1,95 @@
+"""The parallel guest: two emulated CPUs that run at the same time, in real time.
+
+Linux 6.12.117, x86-64, 250 Hz, the same kernel as in the guest that counts instructions. What each
+step costs is taken from there, times how much slower the same primitive was here, and times a
+factor fitted to cold file faults without writers (S1), anonymous memory (S6), and the first set
+of rows with writers (S2, `tcg2a`). All that was fitted stands in this file. A CPU of this guest
+works at full speed only on what it has done just before: costs grow with the time since (`cold`).
+"""
+
+from faultlane_server.machines.icount_guest import ICOUNT_GUEST
+from faultlane_server.machines.profile import Cost, Lateness, MachineProfile
+
+FIT = "fitted to S1, S6 and tcg2a's S2"
+
+
+def _times(ratio: float, source: str, *names: str) -> dict[str, Cost]:
+    """Return costs of the guest that counts instructions, times a ratio."""
+    costs = ICOUNT_GUEST.costs
+    return {
+        name: Cost(round(costs[name].ns * ratio), f"derived: icount-guest x {ratio}: {source}")
+        for name in names
+    }
+
+
+PARALLEL_GUEST = MachineProfile(
+    name="parallel-guest",
+    description="an emulated x86-64 guest with two CPUs, 3 to 7 times slower than its host",
+    costs={
+        **_times(1.4, "assumed: as primitives on average", *ICOUNT_GUEST.costs),
+        **_times(0.91, "clock_read_pair 60/66", "touch"),
+        **_times(1.37, "syscall_getppid 291/212", "syscall"),
+        **_times(
+            2.011,
+            f"anon_read_fault_zero_page 1623/1022, {FIT}",
+            "trap",
+            "vma_find",
+            "handle",
+            "map_anon",
+            "fault_exit",
+            "mmap_lock",
+            "readahead",
+            "readahead_page",
+        ),
+        **_times(2.596, FIT, "retry"),
+        **_times(1.841, f"file_hit_fault_around_off, {FIT}", "cache_lookup", "map_page"),
+        **_times(1.127, f"file_hit_fault_around16, {FIT}", "fault_around", "fault_around_page"),
+        **_times(
+            1.582, f"odirect_read4k_nullb_0ns 4207/3458, {FIT}", "submit", "sync_read", "folio_wait"
+        ),
+        **_times(1.82, FIT, "page_table", "cache_node"),
+        **_times(
+            2.093,
+            f"anon_write_fault less anon_read_fault_zero_page, {FIT}",
+            "swap_page",
+            "swap_lookup",
+        ),
+        **_times(
+            1.61,
+            f"anon_write_fault less anon_read_fault_zero_page, {FIT}",
+            "anon_page",
+            "clear_page",
+            "copy_page",
+        ),
+        **_times(1.4, FIT, "lru_add"),
+        **_times(0.99, f"odirect_read4k_nullb_0ns, {FIT}", "irq"),
+        **_times(1.139, FIT, "timer", "tick"),
+        **_times(2.277, f"futex_wake_to_run_same_cpu 12990/4642, {FIT}", "wake", "switch", "sleep"),
+        **_times(1.195, f"mmap_munmap_pair 12449/10414, {FIT}", "mmap", "munmap", "munmap_zap"),
+        **_times(1.319, f"mprotect_split 8603/6533, {FIT}", "mprotect", "vma_split"),
+        **_times(1.398, f"mprotect_merge 6840/4919, {FIT}", "vma_merge"),
+        **_times(1.4, FIT, "vma_file"),
+        **_times(1.307, f"madvise_normal_mmap_write_noop 1172/906, {FIT}", "madvise"),
+        "idle_exit": Cost(5488, FIT),
+        "cold": Cost(161983, FIT),
+        "cold_work": Cost(25000, FIT),
+        "word_local": Cost(20, "assumed"),
+        "word_remote": Cost(200, FIT),
+    },
+    timers=Lateness(
+        21000,
+        (
+            (0, 1450),
+            (10000, 2503),
+            (100000, 5831),
+            (250000, 9534),
+            (500000, 16464),
+            (750000, 28431),
+            (900000, 46488),
+            (990000, 108317),
+            (999000, 201107),
+            (1000000, 303959),
+        ),
+        "derived: drift from odirect_read4k_nullb of 0.1 to 16 ms; the rest log-normal, " + FIT,
+    ),
+)
