@@ -27,6 +27,12 @@ def switched(cost, cpu, thread, now_ns, ns):
 
 
 @compiled
+def began(cpu, thread, now_ns):
+    """Note that a fault or an operation begins on a CPU."""
+    cpu.worked_ns[thread.operates] = now_ns
+
+
+@compiled
 def extra_ns(cost, thread, ns):
     """Return how much longer some work takes because the caches are cold."""
     cold_ns = min(ns, thread.cold_left_ns)

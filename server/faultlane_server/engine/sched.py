@@ -387,11 +387,10 @@ def make_runnable(world, thread, now_ns, delay_ns):
     row.cause = Cause.RUN_QUEUE
     row.waits_for = NOBODY
     _bring_up_to_date(world, row.cpu, now_ns)
+    cpu = NOBODY if row.is_delayed else _idle_for(world, row)
     if row.is_delayed:
-        fair.take(world, world.cpus[row.cpu], thread)
-        fair.let_sleep(world.cpus[row.cpu], row)
-    cpu = _idle_for(world, row)
-    if cpu != NOBODY:
+        _queue_again(world, thread, now_ns)
+    elif cpu != NOBODY:
         row.cpu = cpu
         _idle_remove(world, cpu)
         fair.join(world.cpus[cpu], row)
@@ -400,6 +399,21 @@ def make_runnable(world, thread, now_ns, delay_ns):
         _wait_for_cpu(world, thread, now_ns)
     if row.blamed_first != NOBODY:
         blame.follow(world, thread, now_ns)
+
+
+@compiled
+def _queue_again(world, thread, now_ns):
+    """Let a sleeper that has not left its run queue yet want the CPU again (ttwu_runnable).
+
+    It stays on its CPU even if another one is idle, and keeps its deadline.
+    """
+    row = world.threads[thread]
+    fair.take(world, world.cpus[row.cpu], thread)
+    fair.stay(world.cpus[row.cpu], row)
+    row.state = ThreadState.RUNNABLE
+    world.run_order += 1
+    _queue(world, row.cpu, thread, world.run_order)
+    _challenge(world, row.cpu, thread, now_ns)
 
 
 @compiled

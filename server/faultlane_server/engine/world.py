@@ -769,6 +769,7 @@ Thread = _in_lines(
     ("cold_ns", i64),  # what all of that costs on top
     ("stall_ns", i64),  # the same for transfers of lock words
     ("reclaim_owed_ns", i64),  # the same for reclaim
+    ("reclaimed", i64),  # the page that it looked at last to reclaim it
     # How it is scheduled.
     ("policy", i64),  # SchedPolicy
     ("weight", i64),

@@ -364,8 +364,9 @@ class _Harness:
         """Let each fault thread touch its part of the shuffled pages."""
         if self.vma_count == 1:
             share = 0 if self.all_at_once else self.touches
-            touch = Touch("vma0", self._explicit(self.pages, share), self.access, count=1)
-            if not self.pages:
+            if self.pages:
+                touch = Touch("vma0", self._explicit(self.pages, share), self.access, count=1)
+            else:
                 used_bytes = self.used_pages * PAGE_BYTES
                 touch = Touch("vma0", Uniform(), self.access, count=1, length_bytes=used_bytes)
             start = (Barrier("round"),) if self.all_at_once else ()

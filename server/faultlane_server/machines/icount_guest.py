@@ -116,6 +116,7 @@ ICOUNT_GUEST = MachineProfile(
         "decompress_page": Cost(6000, "assumed"),
         "reclaim": Cost(3000, "assumed"),
         "reclaim_page": Cost(1500, RECLAIM),
+        "reclaim_far": Cost(0, "derived: an instruction takes 1 ns there, wherever its data are"),
         "unmap_page": Cost(800, "assumed"),
         "evict_page": Cost(1800, RECLAIM),
         "walk_table": Cost(200, "assumed"),

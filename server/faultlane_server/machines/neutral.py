@@ -100,6 +100,7 @@ NEUTRAL = MachineProfile(
         "decompress_page": _assumed(1500),
         "reclaim": _assumed(1000),
         "reclaim_page": _assumed(150),
+        "reclaim_far": Cost(0, "assumed: no measurement of hardware to take it from"),
         "unmap_page": _assumed(250),
         "evict_page": _assumed(250),
         "walk_table": _assumed(50),

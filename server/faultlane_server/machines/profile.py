@@ -91,6 +91,7 @@ COSTS: dict[str, str] = {
     "decompress_page": "decompressing a page out of zswap",
     "reclaim": "one round of reclaim, its fixed part",
     "reclaim_page": "reclaim, for each page that it looks at",
+    "reclaim_far": "reclaim, for a page far from the one before: nothing of it is in a cache",
     "unmap_page": "reclaim, for each page-table entry that it clears (try_to_unmap)",
     "evict_page": "reclaim, for each page that it frees",
     "walk_table": "an aging walk, for each page table",
