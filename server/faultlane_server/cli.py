@@ -430,5 +430,38 @@ def health(
     raise typer.Exit(0 if found == "SERVING" else 1)
 
 
+@app.command()
+def fidelity(
+    rows: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            show_default="all that were published with this program",
+            help="Rows of medians to simulate instead: a CSV file.",
+        ),
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option("--set", help="Only rows of this set, such as icount.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Only every eighth row of those that were published.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Write a page with plots as well.")
+    ] = None,
+) -> None:
+    """Simulate what was measured on a real kernel, and tell how near that comes."""
+    from faultlane_server.fidelity.command import BadRows, report
+
+    try:
+        problems = report(rows=rows, only=only, quick=quick, as_json=as_json, html=html)
+    except BadRows as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(2) from error
+    raise typer.Exit(1 if problems else 0)
+
+
 def _bytes(mib: int | None) -> int | None:
     return None if mib is None else mib << 20

@@ -178,7 +178,7 @@ def imports_of(path: Path) -> Iterator[str]:
 
 
 def test_the_sources_import_nothing_that_the_cache_does_not_know():
-    known = {module_of(path) for path in sources()}
+    known = {module_of(path) for path in sources()} | {"faultlane_server.machines"}  # data
     for path in sorted(path for path in sources() if path.suffix == ".py"):
         for name in imports_of(path):
             top = name.split(".")[0]
@@ -189,7 +189,8 @@ def test_the_sources_import_nothing_that_the_cache_does_not_know():
     ("edited", "is_another"),
     [
         ("codes.py", True),
-        ("machines/neutral.py", True),
+        ("machines/profile.py", True),
+        ("machines/neutral.py", False),
         ("engine/locks/rwsem.py", True),
         ("engine/tables/exp2.npy", True),
         ("scenario/limits.py", True),

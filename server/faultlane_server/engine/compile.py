@@ -26,6 +26,7 @@ from faultlane_server.engine.queue import prepare
 from faultlane_server.engine.scheduling import RR_SLICE_NS
 from faultlane_server.engine.world import (
     BAD,
+    CACHE_NODE_SHIFT,
     DIRTY,
     HOLE,
     OPENS_MAX,
@@ -147,6 +148,8 @@ class Compiler:
         self._own_folios()
         self._fill_pool()
         self._swapped()
+        self._page_tables()
+        self._cache_nodes()
         self._threads()
         groups = [crowd for (_, group), crowd in self.crowds.items() if group]
         lay_blame(self.world, groups)
@@ -185,6 +188,7 @@ class Compiler:
         config.slower_than_ns = scenario.recording.slower_than_ns
         config.page_shift = self.page_bytes.bit_length() - 1
         config.table_pages = self.page_bytes // 8
+        config.table_shift = int(config.table_pages).bit_length() - 1
         config.fault_around_pages = max(1, scenario.kernel.fault_around_bytes // self.page_bytes)
         hz = scenario.kernel.hz
         config.jiffy_ns = 10**9 // hz
@@ -503,6 +507,17 @@ class Compiler:
         space.next_page = self._align(page + pages * huge + 1)
         return page
 
+    def _page_tables(self) -> None:
+        """Let there be a page table for each entry that maps something from the start."""
+        for start, end in ((0, self.ptes), (self.shared_ptes, PAGES_MAX)):
+            used = np.flatnonzero(self.world.ptes[start:end]) + start
+            self.world.tables[used >> int(self.world.config.table_shift)] = 1
+
+    def _cache_nodes(self) -> None:
+        """Let there be a node of the page cache for each page that is cached from the start."""
+        states = self.world.folios["state"][: self.world.config.anon_first]
+        self.world.cache_nodes[np.flatnonzero(states & PRESENT) >> CACHE_NODE_SHIFT] = 1
+
     def take_ptes(self, pages: int) -> int:
         """Return the first of some page-table entries that can have pages of their own."""
         first = self.ptes
@@ -689,6 +704,7 @@ class Compiler:
         rows["timer"] = -1
         rows["walks_mm"] = NOBODY
         rows["touch_since_ns"] = -1
+        rows["next_pc"] = -1
         world.running = int((rows["daemon"] == 0).sum())
         if world.running == 0:
             world.running = len(rows) + 1  # daemons alone run to the horizon

@@ -157,6 +157,19 @@ def let_sleep(cpu, sleeper):
 
 
 @compiled
+def stay(cpu, sleeper):
+    """Let a sleeper that is still on a CPU be awake there (requeue_delayed_entity).
+
+    It owes what it owed; but what it has gained by sleeping is gone (DELAY_ZERO).
+    """
+    sleeper.is_delayed = 0
+    if time_of(cpu) > sleeper.virtual_ns:
+        leave(cpu, sleeper)
+        sleeper.lag_ns = 0
+        join(cpu, sleeper)
+
+
+@compiled
 def first(world, cpu):
     """Return who in the run queue of a CPU comes first, sleepers that stand there among them.
 

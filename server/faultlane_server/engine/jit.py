@@ -28,15 +28,16 @@ from numba.np import arrayobj
 PACKAGE = Path(__file__).resolve().parent.parent
 CACHE_VARIABLE = "FAULTLANE_CACHE_DIR"
 CACHE_LINE = 64
-FETCHED_MAX = 12 * CACHE_LINE  # of a record: what most steps look at stands in front
+FETCHED_MAX = 16 * CACHE_LINE  # of a record: what most steps look at stands in front
 
 
-# The engine and every room below it: a test holds that it imports no other.
+# The engine and every room below it: a test holds that it imports no other. What the profiles of
+# machines say is data.
 SOURCES = (
     "engine/**/*.py",
     "engine/**/*.npy",
     "scenario/**/*.py",
-    "machines/**/*.py",
+    "machines/profile.py",
     "arch/**/*.py",
     "summary.py",
     "policy.py",
@@ -216,6 +217,13 @@ if config.DISABLE_JIT:
     def prefetch_at(column, index):
         """Do nothing: without compilation there is nothing to gain."""
 
+    def prefetch_row(columns, row):
+        """Do nothing: without compilation there is nothing to gain."""
+
+    def lesser(one, one_next, other, other_next):
+        """Return the lesser of two pairs of integers that are not negative."""
+        return min((one, one_next), (other, other_next))
+
 else:
 
     @intrinsic
@@ -240,6 +248,45 @@ else:
             return context.get_dummy_value()
 
         return numba.types.void(column, index), generate
+
+    @intrinsic
+    def prefetch_row(_, columns, row):
+        """Let the processor fetch where a row of a record of columns will be written to."""
+
+        def generate(context, builder, signature, arguments):
+            start = builder.bitcast(arguments[0], cgutils.voidptr_t)
+            for column in columns.fields.values():
+                if isinstance(column.type, numba.types.NestedArray):
+                    step = cgutils.intp_t(column.type.dtype.bitwidth // 8)
+                    offset = builder.mul(arguments[1], step)
+                    offset = builder.add(offset, cgutils.intp_t(column.offset))
+                    _fetch(builder, builder.gep(start, [offset]), 1)
+            return context.get_dummy_value()
+
+        return numba.types.void(columns, row), generate
+
+    @intrinsic
+    def lesser(_, one, one_next, other, other_next):
+        """Return the lesser of two pairs of integers that are not negative.
+
+        Which one it is nobody can guess, so there is no branch in it: the pairs are compared as
+        integers of 128 bits.
+        """
+        pair = numba.types.UniTuple(numba.types.int64, 2)
+
+        def generate(context, builder, signature, arguments):
+            first, second = arguments[:2], arguments[2:]
+            is_second = builder.icmp_unsigned("<", _wide(builder, *second), _wide(builder, *first))
+            chosen = [builder.select(is_second, b, a) for a, b in zip(first, second, strict=True)]
+            return context.make_tuple(builder, signature.return_type, chosen)
+
+        return pair(*(numba.types.int64,) * 4), generate
+
+
+def _wide(builder, high, low):
+    """Make one integer of two."""
+    bits = ir.IntType(128)
+    return builder.or_(builder.shl(builder.zext(high, bits), bits(64)), builder.zext(low, bits))
 
 
 def _fetch(builder, pointer, size):
@@ -284,6 +331,7 @@ def _with(compile_, level, library):
             _for_now(JITCPUCodegen, "_library_class", library),
             _for_now(JITCPUCodegen, "set_env", _set_env_of[library is _Part]),
             _for_now(arrayobj, "fix_integer_index", _index_as_it_is),
+            _for_now(numba.types.Record, "__repr__", _say_once),
         ):
             return compile_(_without_literals(signature))
 
@@ -310,6 +358,17 @@ def _for_now(owner, name, value):
 def _index_as_it_is(context, builder, index_type, index, _):
     """Take an index as it is: none of the engine's counts from the end."""
     return context.cast(builder, index, index_type, numba.types.intp)
+
+
+_say = numba.types.Record.__repr__
+_said: dict[int, str] = {}
+
+
+def _say_once(record):
+    """Return what a record says of itself: numba asks often, and the world has much to say."""
+    if record._code not in _said:
+        _said[record._code] = _say(record)
+    return _said[record._code]
 
 
 def _without_literals(signature):

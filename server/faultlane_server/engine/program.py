@@ -8,7 +8,7 @@ does: the n-th touch of a thread goes to the same place under every policy.
 from faultlane_server.codes import NOBODY, Access
 from faultlane_server.engine import draw, sched, signals
 from faultlane_server.engine.draw import Purpose
-from faultlane_server.engine.jit import compiled
+from faultlane_server.engine.jit import compiled, prefetch_at
 from faultlane_server.engine.memory.page_table import needed
 from faultlane_server.engine.ops import end as end_of_mm
 from faultlane_server.engine.ops import entry
@@ -136,9 +136,10 @@ def _touch(world, thread, instruction, now_ns):
     runner.carried_ns = 0
     ptes = instruction.pte + runner.index * instruction.own_pages
     while runner.left > 0 and spent_ns < HITS_NS_MAX:
-        page = _page(world, thread, instruction)
+        page = _page_of_touch(world, thread, instruction)
         pte = world.ptes[ptes + page]
         if pte & (bits | PTE_NUMA) != bits:
+            _fetch_own_page(world, runner, ptes + page)
             _begin_fault(world, thread, instruction, page, now_ns, spent_ns)
             return True
         if pte & marks != marks:
@@ -195,6 +196,7 @@ def _begin_fault(world, thread, instruction, page, now_ns, spent_ns):
     cost = world.config.cost
     sched.begin_account(world, thread, now_ns, spent_ns)
     fault.in_fault = 1
+    fault.operates = 0
     region = instruction.region + fault.index * instruction.own_region
     fault.page = instruction.start + fault.index * instruction.own_pages + page
     fault.page += world.regions[region].shift
@@ -217,6 +219,7 @@ def _begin_fault(world, thread, instruction, page, now_ns, spent_ns):
     fault.mmap_reads = 0
     if fault.touch_since_ns < 0:
         fault.touch_since_ns = fault.begin_ns
+        fault.touch_page = page
     count(world, Counter.PERF_PAGE_FAULTS, 1)
     if fault.kernel_mode:
         count(world, Counter.KERNEL_FAULTS, 1)
@@ -242,18 +245,31 @@ def _is_refused_early(world, fault, instruction, page):
 
 
 @compiled
-def _page(world, thread, instruction):
-    """Return which page of the part the next touch goes to."""
+def _page_of_touch(world, thread, instruction):
+    """Return which page of the part the touch goes to, again if it has faulted."""
+    runner = world.threads[thread]
+    if runner.touch_since_ns >= 0:
+        return runner.touch_page
+    is_known = runner.next_pc == runner.pc
+    runner.next_pc = -1
+    if is_known:
+        return runner.next_page
+    return _page(world, thread, instruction, runner.touches, 0)
+
+
+@compiled
+def _page(world, thread, instruction, touch, again):
+    """Return which page of the part a touch goes to: this one, or the next one if it is `again`."""
     runner = world.threads[thread]
     pattern = instruction.pattern
     if pattern == Pattern.UNIFORM:
-        return draw.below(_word(world, thread), instruction.pages)
+        return draw.below(_word(world, thread, touch), instruction.pages)
     if pattern == Pattern.ZIPF:
-        bits = _word(world, thread)
+        bits = _word(world, thread, touch)
         entries = instruction.entries
         rank = draw.zipf_rank(world.zipf, instruction.first_entry, entries, bits)
         return draw.shuffled(rank, instruction.pages, world.config.seed)
-    done = world.cursors[runner.first_cursor + instruction.cursor]
+    done = world.cursors[runner.first_cursor + instruction.cursor] + again
     if pattern == Pattern.SEQUENTIAL:
         return _sequential(runner, instruction, done)
     if pattern == Pattern.STRIDE:
@@ -265,18 +281,55 @@ def _page(world, thread, instruction):
 
 
 @compiled
-def _sequential(runner, instruction, done):
-    """Walk through the whole part, or through the thread's piece of it."""
-    if not instruction.divided:
-        return done % instruction.pages
-    first = runner.index * instruction.pages // instruction.parties
-    end = (runner.index + 1) * instruction.pages // instruction.parties
-    return first + done % max(end - first, 1)
+def look_ahead(world, thread):
+    """Find out where the touch after this one goes to, and let its page-table entry be fetched."""
+    runner = world.threads[thread]
+    at = _behind_touch(world, runner)
+    instruction = world.instructions[at]
+    if instruction.op != Op.TOUCH:
+        return
+    again = 1 if at == runner.pc else 0
+    runner.next_pc = at
+    runner.next_page = _page(world, thread, instruction, runner.touches + 1, again)
+    page = runner.index * instruction.own_pages + runner.next_page
+    prefetch_at(world.ptes, instruction.pte + page)
 
 
 @compiled
-def _word(world, thread):
-    return draw.word(world.config.seed, Purpose.TOUCH, thread, world.threads[thread].touches)
+def _behind_touch(world, runner):
+    """Return the instruction that comes after a touch, as if no loop ended there."""
+    if runner.left > 1:
+        return runner.pc
+    behind = world.instructions[runner.pc + 1]
+    return behind.to + 1 if behind.op == Op.LOOP_END else runner.pc + 1
+
+
+@compiled
+def _fetch_own_page(world, runner, pte):
+    """Let the folio be fetched that a fault will look at, if the last one was anonymous memory."""
+    if runner.vma != NOBODY and world.vmas[runner.vma].open == NOBODY:
+        prefetch_at(world.folios, world.config.anon_first + pte)
+
+
+@compiled
+def _sequential(runner, instruction, done):
+    """Walk through the whole part, or through the thread's piece of it."""
+    if not instruction.divided:
+        return _around(done, instruction.pages)
+    first = runner.index * instruction.pages // instruction.parties
+    end = (runner.index + 1) * instruction.pages // instruction.parties
+    return first + _around(done, max(end - first, 1))
+
+
+@compiled
+def _around(done, pages):
+    """Return a number modulo another one: mostly it is the less, and there is nothing to divide."""
+    return done if done < pages else done % pages
+
+
+@compiled
+def _word(world, thread, touch):
+    return draw.word(world.config.seed, Purpose.TOUCH, thread, touch)
 
 
 @compiled

@@ -15,7 +15,7 @@ goes past them.
 from enum import IntEnum
 
 from faultlane_server.codes import NOBODY
-from faultlane_server.engine.jit import compiled
+from faultlane_server.engine.jit import compiled, lesser
 from faultlane_server.engine.world import QUEUE_MAX
 
 ID_BITS = 24
@@ -71,13 +71,19 @@ def push(queue, time_ns, kind, ident):
 
 @compiled
 def pop(queue):
-    """Take the soonest entry out: its time and its key.
+    """Take the soonest entry out: its time and its key."""
+    soonest_ns(queue)
+    return take(queue)
+
+
+@compiled
+def take(queue):
+    """Take the entry out whose time `soonest_ns` has told: its time and its key.
 
     Its place stays free until the next push, which mostly follows at once.
     """
-    soonest_ns(queue)
     if queue.chosen != NO_CHOICE:
-        return _pop_chosen(queue)
+        return _take_chosen(queue)
     top = queue.heap[0]
     if _is_sooner(queue.tree[1], top):
         top = queue.tree[1]
@@ -89,11 +95,11 @@ def pop(queue):
 
 
 @compiled
-def _pop_chosen(queue):
+def _take_chosen(queue):
     """Take out the entry that a test has chosen: it happens when the soonest one would."""
     key = queue.chosen
     queue.chosen = NO_CHOICE
-    time_ns = soonest_ns(queue)
+    time_ns = min(queue.tree[1].time_ns, queue.heap[0].time_ns)
     if kind_of(key) == Kind.CPU:
         queue.free_cpu = id_of(key)
         assert queue.tree[queue.leaves + id_of(key)].key == key, "what is chosen is scheduled"
@@ -126,10 +132,7 @@ def _play(tree, place, time_ns, key):
     tree[place].key = key
     while place > 1:
         other = tree[place ^ 1]
-        other_ns, other_key = other.time_ns, other.key
-        loses = _mask_if_sooner(other_ns, other_key, time_ns, key)
-        time_ns ^= (time_ns ^ other_ns) & loses
-        key ^= (key ^ other_key) & loses
+        time_ns, key = lesser(time_ns, key, other.time_ns, other.key)
         place >>= 1
         tree[place].time_ns = time_ns
         tree[place].key = key
@@ -199,12 +202,3 @@ def _is_sooner(one, other):
 @compiled
 def _sooner(time_ns, key, other_ns, other_key):
     return time_ns < other_ns or (time_ns == other_ns and key < other_key)
-
-
-@compiled
-def _mask_if_sooner(time_ns, key, other_ns, other_key):
-    """Return all ones if an entry is sooner than another one, else 0.
-
-    There is no branch in it, which a processor would have to guess.
-    """
-    return ((time_ns - other_ns) + ((key - other_key) >> 63)) >> 63

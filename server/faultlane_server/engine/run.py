@@ -34,7 +34,7 @@ from faultlane_server.engine.ops import (
 from faultlane_server.engine.ops import end as end_of_mm
 from faultlane_server.engine.ops import file as file_operation
 from faultlane_server.engine.preempt import make_room
-from faultlane_server.engine.queue import NEVER_NS, Kind, id_of, kind_of, pop, soonest_ns
+from faultlane_server.engine.queue import NEVER_NS, Kind, id_of, kind_of, soonest_ns, take
 from faultlane_server.engine.tally import clear, fault_ended, operation_ended
 from faultlane_server.engine.world import ROWS_MAX, Cause, Step, ThreadState
 
@@ -71,7 +71,7 @@ def step(worlds, events):
         if next_ns > horizon_ns:
             world.now_ns = horizon_ns
             return Stop.HORIZON
-        time_ns, key = pop(queue)
+        time_ns, key = take(queue)
         assert time_ns >= world.now_ns, "time does not run backwards"
         world.now_ns = time_ns
         if not world.warm and time_ns >= world.config.warmup_ns:

@@ -17,7 +17,7 @@ construction, and `tally` asserts that they do.
 import numpy as np
 
 from faultlane_server.codes import NOBODY, Preemption, SchedPolicy
-from faultlane_server.engine import blame, fair, run_heap
+from faultlane_server.engine import blame, cold, fair, run_heap
 from faultlane_server.engine.jit import compiled, prefetch
 from faultlane_server.engine.queue import NEVER_NS, Kind, push
 from faultlane_server.engine.tally import count, waited
@@ -40,6 +40,11 @@ def burst(world, thread, now_ns, ns, step):
     cpu_ns = ns + runner.owed_ns
     stall_ns = runner.stall_ns
     reclaim_ns = runner.reclaim_owed_ns
+    if runner.cold_left_ns > 0:
+        cpu_ns += cold.extra_ns(world.config.cost, runner, cpu_ns)
+    row = world.cpus[runner.cpu]
+    if now_ns + cpu_ns + stall_ns + reclaim_ns >= row.tick_ns:
+        cpu_ns += _ticks_ns(world.config, row, now_ns, now_ns + cpu_ns + stall_ns + reclaim_ns)
     runner.owed_ns = 0
     runner.stall_ns = 0
     runner.reclaim_owed_ns = 0
@@ -54,6 +59,19 @@ def burst(world, thread, now_ns, ns, step):
     if runner.blamed_first != NOBODY:
         blame.follow(world, thread, now_ns)
     _schedule(world, runner.cpu, now_ns + cpu_ns + stall_ns + reclaim_ns)
+
+
+@compiled
+def _ticks_ns(config, cpu, now_ns, end_ns):
+    """Return what the ticks take that strike a burst; while a CPU is idle it has none."""
+    jiffy_ns = config.jiffy_ns
+    if cpu.tick_ns < now_ns:
+        cpu.tick_ns = (now_ns // jiffy_ns + 1) * jiffy_ns
+    if end_ns < cpu.tick_ns:
+        return 0
+    ticks = (end_ns - cpu.tick_ns) // jiffy_ns + 1
+    cpu.tick_ns += ticks * jiffy_ns
+    return ticks * config.cost.tick_ns
 
 
 @compiled
@@ -181,6 +199,7 @@ def give_way(world, thread, now_ns):
     runner.cause = Cause.RUN_QUEUE
     runner.waits_for = NOBODY
     count(world, Counter.PREEMPTIONS, 1)
+    cold.cut_off(world.cpus[left], runner, now_ns)
     if runner.held:
         blame.leaves_cpu(world, thread, now_ns)
     if runner.blamed_first != NOBODY:
@@ -264,6 +283,8 @@ def _vacate(world, cpu, now_ns):
         _idle_push(world, cpu)
         return
     _unqueue(world, thread)
+    if row.ready != NOBODY:
+        prefetch(world.threads[row.ready])
     _bring(world, thread, cpu, now_ns)
     _dispatch(world, cpu, thread, now_ns, 0)
 
@@ -367,11 +388,10 @@ def make_runnable(world, thread, now_ns, delay_ns):
     row.cause = Cause.RUN_QUEUE
     row.waits_for = NOBODY
     _bring_up_to_date(world, row.cpu, now_ns)
+    cpu = NOBODY if row.is_delayed else _idle_for(world, row)
     if row.is_delayed:
-        fair.take(world, world.cpus[row.cpu], thread)
-        fair.let_sleep(world.cpus[row.cpu], row)
-    cpu = _idle_for(world, row)
-    if cpu != NOBODY:
+        _queue_again(world, thread, now_ns)
+    elif cpu != NOBODY:
         row.cpu = cpu
         _idle_remove(world, cpu)
         fair.join(world.cpus[cpu], row)
@@ -380,6 +400,21 @@ def make_runnable(world, thread, now_ns, delay_ns):
         _wait_for_cpu(world, thread, now_ns)
     if row.blamed_first != NOBODY:
         blame.follow(world, thread, now_ns)
+
+
+@compiled
+def _queue_again(world, thread, now_ns):
+    """Let a sleeper that has not left its run queue yet want the CPU again (ttwu_runnable).
+
+    It stays on its CPU even if another one is idle, and keeps its deadline.
+    """
+    row = world.threads[thread]
+    fair.take(world, world.cpus[row.cpu], thread)
+    fair.stay(world.cpus[row.cpu], row)
+    row.state = ThreadState.RUNNABLE
+    world.run_order += 1
+    _queue(world, row.cpu, thread, world.run_order)
+    _challenge(world, row.cpu, thread, now_ns)
 
 
 @compiled
@@ -642,13 +677,15 @@ def _dispatch(world, cpu, thread, now_ns, delay_ns):
     row = world.threads[thread]
     prefetch(row)
     row.state = ThreadState.RUNNING
-    free_ns = max(now_ns, world.cpus[cpu].free_ns)
-    time_ns = free_ns + delay_ns + world.config.cost.switch_ns
+    place = world.cpus[cpu]
+    switch_ns = delay_ns + world.config.cost.switch_ns
+    if world.config.cost.cold_ns > 0:
+        switch_ns += cold.switched(world.config.cost, place, row, now_ns, switch_ns)
+    time_ns = max(now_ns, place.free_ns) + switch_ns
     row.wait_ns[Cause.RUN_QUEUE] += time_ns - row.since_ns
     row.pending_cause = Cause.RUN_QUEUE
     row.pending_stall_ns = 0
     row.pending_reclaim_ns = 0
-    place = world.cpus[cpu]
     place.thread = thread
     place.stolen_ns = 0
     place.since_ns = now_ns

@@ -6,7 +6,7 @@ Nothing here decides anything: a run would go the same way without it.
 import numpy as np
 
 from faultlane_server.codes import RecordingKind, VmFault
-from faultlane_server.engine.jit import compiled
+from faultlane_server.engine.jit import compiled, prefetch_row
 from faultlane_server.engine.world import (
     ATTEMPTS_KEPT,
     HISTOGRAM_BUCKETS,
@@ -19,6 +19,7 @@ from faultlane_server.engine.world import (
 )
 
 SUB_BITS = HISTOGRAM_SUB.bit_length() - 1
+ROWS_FETCHED = 8  # at once: as many as have room in one line of each column
 
 
 @compiled
@@ -215,6 +216,8 @@ def _write_fault(world, thread, duration_ns, finished):
     fault = world.threads[thread]
     rows = world.fault_rows
     row = rows.rows
+    if row % ROWS_FETCHED == 0:
+        prefetch_row(rows, row + ROWS_FETCHED)
     rows.thread[row] = thread
     rows.touch[row] = fault.touches
     rows.process[row] = fault.mm

@@ -42,6 +42,8 @@ NESTING_MAX = 8
 QUEUE_MAX = 2**19  # sleepers and device channels
 MEMCGS_MAX = 256
 FAULT_MUTEXES_MAX = 8 * CPUS_MAX
+CACHE_NODE_SHIFT = 6  # log2 of the pages of a node of the page cache (XA_CHUNK_SHIFT)
+TABLE_SHIFT_MIN = 9  # log2 of the entries of a page table, for pages of 4 KiB
 BATCH_MAX = 31  # pages in the batch of a CPU (PAGEVEC_SIZE)
 GENERATIONS = 4  # of MGLRU (MAX_NR_GENS)
 LISTS = 16  # of a memcg: more than there are
@@ -50,6 +52,7 @@ FOLIO_GENERATIONS = 256  # after so many the generation of a folio begins anew
 EVERYBODY = -2  # who is short of pages: the machine
 NOT_SHORT = -1
 ROWS_MAX = 8192  # rows of one log in a slice
+ROWS_APART = 16  # rows between two columns: one row of all columns would share a set of the cache
 TRACE_MAX = 8192
 HISTOGRAM_SUB = 64  # buckets in an octave: a percentile is off by less than 1 %
 HISTOGRAM_BUCKETS = 48 * HISTOGRAM_SUB
@@ -640,6 +643,8 @@ Cpu = _record(
     ("slice_until_ns", i64),  # when its thread is looked at before that; 0: as soon as can be
     ("stolen_ns", i64),  # by interrupts since the event was scheduled
     ("free_ns", i64),  # when its last thread is off it
+    ("worked_ns", i64, 2),  # when it began to work last: on faults, on operations
+    ("tick_ns", i64),  # when its next tick is, if it is not idle until then
     ("need_resched", i64),  # 1: somebody else is to run (TIF_NEED_RESCHED)
     ("slice_is_over", i64),  # 1: because its thread has had its slice
     ("is_protected", i64),  # 1: its thread keeps it for its slice, while it is eligible
@@ -760,8 +765,11 @@ Thread = _in_lines(
     ("pending_stall_ns", i64),  # how much of it to lock words
     ("pending_reclaim_ns", i64),  # how much of it to reclaim
     ("owed_ns", i64),  # CPU time to be charged with the next burst
+    ("cold_left_ns", i64),  # how much of its work runs cold yet
+    ("cold_ns", i64),  # what all of that costs on top
     ("stall_ns", i64),  # the same for transfers of lock words
     ("reclaim_owed_ns", i64),  # the same for reclaim
+    ("reclaimed", i64),  # the page that it looked at last to reclaim it
     # How it is scheduled.
     ("policy", i64),  # SchedPolicy
     ("weight", i64),
@@ -787,6 +795,7 @@ Thread = _in_lines(
     # Its fault.
     ("in_fault", i64),
     ("in_operation", i64),
+    ("operates", i64),  # 1: what it did last was an operation, not a fault
     ("begin_ns", i64),  # of the fault or operation
     ("page", i64),  # page number of the address
     ("access", i64),
@@ -822,6 +831,13 @@ Thread = _in_lines(
     ("ra_step", i64),  # READAHEAD_SYNC or READAHEAD_ASYNC
     ("ra_marker", i64),  # page of the file that gets PG_readahead, or -1
     ("rounds", i64),  # in which it has waited for a folio lock
+    ("over_high", i64),  # pages that it charged over memory.high
+    ("huge_base", i64),  # where the huge pages begin that it is about, or -1: they are small
+    ("touch_page", i64),  # of the part that this touch goes to; valid once it has faulted
+    ("group", i64),
+    ("slot", i64),  # of the lock that it waits for, or NOBODY
+    ("wait_kind", i64),  # Waits, for a folio
+    ("shares_seen", i64),  # how many clocks its slot had when it began to wait
     # What its fault or operation has waited for.
     ("wait_ns", i64, CAUSES),
     ("blocker", i64),
@@ -832,9 +848,17 @@ Thread = _in_lines(
     ("copy_in_hand", i64),  # the same for the copy of a private write
     ("has_recency", i64),  # 1: its fault is in a VMA whose accesses count
     ("waited_for", i64),  # 1: an attempt of its fault has waited for its page
-    ("over_high", i64),  # pages that it charged over memory.high
+    # Its place among others.
+    ("held_next", i64, 2),  # who came to the list of its fault lock, or invalidate_lock, behind it
+    ("held_before", i64, 2),  # who came before it, or NOBODY
+    ("priority", i64),  # how urgent it is, from 0 to 254
+    ("is_late", i64),  # 1: it stands in Cpu.late
+    ("wants_write", i64),
+    ("ending", i64),  # 1: its program is over
     # Its program's loops.
     ("loops_left", i64, NESTING_MAX),
+    ("next_page", i64),  # the page of the part that the touch after this one goes to
+    ("next_pc", i64),  # by the instruction there, or -1: it is not known
     # What fewer steps look at: more of its program, and of waiting.
     ("daemon", i64),
     ("operations", i64),
@@ -842,7 +866,6 @@ Thread = _in_lines(
     ("written_folio", i64),  # whose writeback it waits for
     ("dirtied", i64),  # pages since its last balance_dirty_pages
     ("measured_since_ns", i64, NESTING_MAX),
-    ("wants_write", i64),
     ("deadline_ns", i64),  # in the queue of a rwsem
     ("handoff_set", i64),
     # Its operation.
@@ -893,21 +916,10 @@ Thread = _in_lines(
     ("op_modes", i64),  # what a userfaultfd is to be told of
     ("op_folio", i64),  # the folio that is migrated
     ("process", i64),  # its own mm, while it looks at another one
-    ("ending", i64),  # 1: its program is over
-    ("huge_base", i64),  # where the huge pages begin that it is about, or -1: they are small
     # More of its scheduling.
-    ("priority", i64),  # how urgent it is, from 0 to 254
     ("slice_left_ns", i64),  # of SCHED_RR
     ("affinity", i64),  # the row of World.affinities, or 0: all CPUs
-    ("is_late", i64),  # 1: it stands in Cpu.late
     ("cut_step", i64),  # what it does at the end of the burst that was cut off
-    # Blame.
-    ("group", i64),
-    ("slot", i64),  # of the lock that it waits for, or NOBODY
-    ("wait_kind", i64),  # Waits, for a folio
-    ("shares_seen", i64),  # how many clocks its slot had when it began to wait
-    ("held_next", i64, 2),  # who came to the list of its fault lock, or invalidate_lock, behind it
-    ("held_before", i64, 2),  # who came before it, or NOBODY
 )
 
 
@@ -1214,6 +1226,7 @@ Config = _record(
     ("slower_than_ns", i64),
     ("page_shift", i64),
     ("table_pages", i64),  # page-table entries in one page table
+    ("table_shift", i64),  # log2 of that
     ("fault_around_pages", i64),
     ("jiffy_ns", i64),
     ("preemption", i64),  # Preemption
@@ -1281,12 +1294,14 @@ TraceRow = _record(
     ("result", i64),
 )
 
-FaultRows = _record(
-    ("rows", i64), *((name, np.dtype(kind), ROWS_MAX) for name, kind in FAULT_COLUMNS.items())
-)
-OperationRows = _record(
-    ("rows", i64), *((name, np.dtype(kind), ROWS_MAX) for name, kind in OPERATION_COLUMNS.items())
-)
+
+def _rows(columns):
+    room = ROWS_MAX + ROWS_APART
+    return _record(("rows", i64), *((name, np.dtype(kind), room) for name, kind in columns.items()))
+
+
+FaultRows = _rows(FAULT_COLUMNS)
+OperationRows = _rows(OPERATION_COLUMNS)
 
 World = _in_lines(
     ("config", Config),
@@ -1351,6 +1366,8 @@ World = _in_lines(
     ("fault_rows", FaultRows),
     ("operation_rows", OperationRows),
     ("traces", TraceRow, TRACE_MAX),
+    ("cache_nodes", u8, PAGES_MAX >> CACHE_NODE_SHIFT),  # 1: there is this node of an xarray
+    ("tables", u8, PAGES_MAX >> TABLE_SHIFT_MIN),  # 1: there is this page table
     ("ptes", u16, PAGES_MAX),
     ("folios", Folio, PAGES_MAX),
 )

@@ -4,19 +4,26 @@ The rows are those of a harness that runs as init in a small guest: fault thread
 pages of a file in a closed loop (S1, S2), the same one of them all at once and round after
 round (S3), pages of anonymous memory that are in swap (S4) or that they write (S6), or random
 pages of a file that does not fit a memory cgroup, for a time (S5); and writers change the address
-space and sleep. A row's columns are all that is read here; costs come from the machine profile.
+space and sleep. A row's columns are all that is read here; costs come from the machine profile,
+and so does how late timers strike: a null block device completes a request from one.
+
+No other part of the program looks at which set a row belongs to, or at its scenario or variant.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
+from typing import NamedTuple
 
 from faultlane_server.codes import Access, Advice, Protection, RecordingKind
+from faultlane_server.machines import MACHINES, Lateness
 from faultlane_server.scenario import (
     AnonymousMapping,
     Barrier,
     ByteRange,
     Compute,
     Device,
+    Duration,
     Explicit,
     File,
     FileMapping,
@@ -30,6 +37,8 @@ from faultlane_server.scenario import (
     Mprotect,
     Munmap,
     Process,
+    Quantile,
+    Quantiles,
     Recording,
     Scenario,
     Sleep,
@@ -37,12 +46,32 @@ from faultlane_server.scenario import (
     Swap,
     ThreadGroup,
     Touch,
+    Uniform,
     Vma,
     Workload,
     check,
 )
 
 Row = Mapping[str, str]
+
+PARAMETERS = (
+    "set",
+    "scenario",
+    "threads",
+    "vmas",
+    "faults_per_thread",
+    "device_latency_ns",
+    "device",
+    "readahead",
+    "writers",
+    "writer_op",
+    "writer_think_us",
+    "reader_think_us",
+    "memcg_limit_kib",
+    "file_pages",
+    "write_fault",
+    "variant",
+)
 
 PAGE_BYTES = 4096
 TAIL_PAGES = 1024  # never touched, behind the touched pages of each VMA
@@ -80,21 +109,120 @@ POLICY_OF = {
     "hold": "hold",
     "mmaponly": "mmap_lock_only",
 }
-SCENARIOS = ("S1", "S2", "S3", "S4", "S5", "S6")
 READ_WRITE = (Protection.READ, Protection.WRITE)
+EXPLICIT_MAX = 1 << 18  # pages that a scenario may list
 READAHEAD_BYTES = {"advise_random": 131072, "readahead_1page": 4096, "readahead_128k": 131072}
+CHOICES = {
+    "scenario": ("S1", "S2", "S3", "S4", "S5", "S6"),
+    "variant": tuple(POLICY_OF),
+    "readahead": ("", *READAHEAD_BYTES),
+    "writer_op": ("", "mmap_munmap_unrelated", "mprotect_unrelated", "mprotect_same_vma"),
+}
+NUMBERS = {  # and whether they may be missing
+    "threads": False,
+    "vmas": False,
+    "faults_per_thread": False,
+    "device_latency_ns": True,
+    "writers": True,
+    "writer_think_us": True,
+    "reader_think_us": True,
+    "memcg_limit_kib": True,
+    "file_pages": True,
+}
 
 
-def scenario_of(row: Row, *, profile: str, cpus: int, seed: int = 0) -> Scenario:
-    """Return the scenario of a row of cold file read faults, with or without writers.
+class Guest(NamedTuple):
+    """A machine that rows were measured on."""
+
+    profile: str
+    cpus: int
+
+
+BY_INSTRUCTIONS = Guest("icount-guest", 1)
+IN_PARALLEL = Guest("parallel-guest", 2)
+
+# The disks of the host's emulator: how many requests a second at most is part of their names; and
+# how much longer than its nominal latency one takes.
+VIRTIO_IOPS = re.compile(r"virtio_null_\d+ms(?:_(?P<iops>\d+)iops)?")
+VIRTIO_LATE = Lateness(
+    0,
+    (
+        (0, 700_000),
+        (100_000, 860_000),
+        (500_000, 998_000),
+        (900_000, 1_141_000),
+        (990_000, 1_414_000),
+        (1_000_000, 2_000_000),
+    ),
+    "measured: odirect_read4k_virtio, 4998 us where 4000 are nominal",
+)
+
+
+def guest_of(row: Row) -> Guest:
+    """Return which machine a row was measured on."""
+    return BY_INSTRUCTIONS if row["set"] == "icount" else IN_PARALLEL
+
+
+def set_of(row: Row) -> str:
+    """Return which set of runs a row belongs to."""
+    return row["set"]
+
+
+def design_of(row: Row) -> str:
+    """Return the retry design that a row was measured under."""
+    return row["variant"]
+
+
+def same_but_for_design(row: Row) -> tuple[str, ...]:
+    """Return what rows that differ in nothing but their design have in common."""
+    return tuple(row[name] for name in PARAMETERS if name != "variant")
+
+
+def family_of(row: Row) -> str:
+    """Return which kind of rows a row is one of."""
+    return row["scenario"]
+
+
+def is_fitted(row: Row) -> bool:
+    """Whether the costs of the row's machine were fitted to rows like it.
+
+    The others are only tested on. Of the parallel guest it is cold faults of a file without
+    writers (S1), writes of anonymous memory (S6), and the first set of rows with writers (S2);
+    of the guest that counts instructions, cold faults and writes of anonymous memory.
+    """
+    return row["scenario"] in ("S1", "S6") or (row["set"], row["scenario"]) == ("tcg2a", "S2")
+
+
+def problems_of(row: Row) -> list[str]:
+    """Return everything for which a row cannot be simulated: column, what is wanted, what came."""
+    problems = [f"{name}: the column is missing" for name in PARAMETERS if row.get(name) is None]
+    if problems:
+        return problems
+    for name, choices in CHOICES.items():
+        if row[name] not in choices:
+            wanted = ", ".join(choice or "nothing" for choice in choices)
+            problems.append(f"{name}: want one of {wanted}; got {row[name]!r}")
+    for name, is_optional in NUMBERS.items():
+        if not row[name].isdecimal() and not (is_optional and row[name] == ""):
+            problems.append(f"{name}: want a whole number, got {row[name]!r}")
+    if problems:
+        return problems
+    try:
+        scenario_of(row)
+    except ValueError as error:
+        problems.append(str(error))
+    return problems
+
+
+def scenario_of(row: Row, *, seed: int = 0) -> Scenario:
+    """Return the scenario that a row without problems measured.
 
     Raises
     ------
     ValueError
-        If the row asks for what this version cannot simulate.
+        If that is beyond a limit of scenarios.
     """
-    if row["scenario"] not in SCENARIOS or row["variant"] not in POLICY_OF:
-        raise ValueError(f"cannot simulate {row['scenario']} under {row['variant']} yet")
+    guest = guest_of(row)
     harness = _Harness(row, seed)
     groups = (*harness.readers(), *harness.writers())
     return check(
@@ -106,8 +234,8 @@ def scenario_of(row: Row, *, profile: str, cpus: int, seed: int = 0) -> Scenario
             ),
             machine=Machine(
                 arch="x86",
-                cpus=cpus,
-                profile=profile,
+                cpus=guest.cpus,
+                profile=guest.profile,
                 devices=harness.devices(),
                 swap=harness.swap(),
             ),
@@ -124,6 +252,7 @@ class _Harness:
 
     def __init__(self, row: Row, repetition: int) -> None:
         self.row = row
+        self.late = MACHINES[guest_of(row).profile].timers
         self.is_anonymous = row["scenario"] in ("S4", "S6")
         self.is_swapped = row["scenario"] == "S4"
         self.is_limited = row["scenario"] == "S5"
@@ -150,8 +279,13 @@ class _Harness:
             self.pages = _shuffled_pages(windows, stride_pages, repetition)
 
     def _random_pages(self, among: int) -> list[int]:
-        """Return what each thread touches, one thread after the other, as the harness draws it."""
+        """Return what each thread touches, one thread after the other, as the harness draws it.
+
+        What is too much to list is left to the simulator's own chance.
+        """
         pages: list[int] = []
+        if self.threads * self.touches > EXPLICIT_MAX:
+            return pages
         for thread in range(self.threads):
             words = _xorshift(READER_SEED + thread * READER_SEED_STEP)
             drawn = islice(words, READER_WORDS_SKIPPED, READER_WORDS_SKIPPED + self.touches)
@@ -191,9 +325,16 @@ class _Harness:
     def devices(self) -> tuple[Device, ...]:
         if self.is_anonymous and not self.is_swapped:
             return ()
-        latency = Fixed(int(self.row["device_latency_ns"]))
-        window_bytes = READAHEAD_BYTES.get(self.row["readahead"], 0)
-        return (Device("nullb", latency, CHANNELS, readahead_bytes=window_bytes),)
+        virtio = VIRTIO_IOPS.fullmatch(self.row["device"])
+        late = VIRTIO_LATE if virtio else self.late
+        disk = Device(
+            "nullb",
+            _delayed(int(self.row["device_latency_ns"]), late),
+            CHANNELS,
+            readahead_bytes=READAHEAD_BYTES.get(self.row["readahead"], 0),
+            iops_max=int(virtio["iops"] or 0) if virtio else 0,
+        )
+        return (disk,)
 
     def vmas(self) -> Iterator[Vma]:
         """Map the file piece by piece, or memory that has an anon_vma: a page was written."""
@@ -223,7 +364,11 @@ class _Harness:
         """Let each fault thread touch its part of the shuffled pages."""
         if self.vma_count == 1:
             share = 0 if self.all_at_once else self.touches
-            touch = Touch("vma0", self._explicit(self.pages, share), self.access, count=1)
+            if self.pages:
+                touch = Touch("vma0", self._explicit(self.pages, share), self.access, count=1)
+            else:
+                used_bytes = self.used_pages * PAGE_BYTES
+                touch = Touch("vma0", Uniform(), self.access, count=1, length_bytes=used_bytes)
             start = (Barrier("round"),) if self.all_at_once else ()
             loop = Loop(self.touches, (*start, touch, *self._between()))
             yield ThreadGroup("readers", self.threads, (loop,))
@@ -244,7 +389,10 @@ class _Harness:
 
     def _between(self) -> tuple[Step, ...]:
         loop = Compute(Fixed(LOOP_NS))
-        return (loop, Sleep(Fixed(self.think_us * 1000))) if self.think_us else (loop,)
+        return (loop, self._sleep(self.think_us)) if self.think_us else (loop,)
+
+    def _sleep(self, us: int) -> Sleep:
+        return Sleep(_delayed(us * 1000, self.late))
 
     def writers(self) -> Iterator[ThreadGroup]:
         """Let the writers repeat their pair of operations until the readers are done."""
@@ -265,7 +413,7 @@ class _Harness:
 
     def _writer(self, name: str, threads: int, pair: tuple[Step, ...]) -> ThreadGroup:
         measured = Measure("writer", pair)
-        think = (Sleep(Fixed(self.writer_think_us * 1000)),) if self.writer_think_us else ()
+        think = (self._sleep(self.writer_think_us),) if self.writer_think_us else ()
         return ThreadGroup(name, threads, (Loop(0, (measured, *think)),), daemon=True)
 
     def _pair(
@@ -287,6 +435,14 @@ class _Harness:
             )
             for protection in protections
         )
+
+
+def _delayed(ns: int, late: Lateness | None) -> Duration:
+    """Return how long a timer takes that is set to `ns`; one of 0 strikes at once."""
+    if late is None or ns == 0:
+        return Fixed(ns)
+    asked_ns = ns + ns * late.drift_ppm // 1_000_000
+    return Quantiles(tuple(Quantile(ppm, asked_ns + more) for ppm, more in late.quantiles))
 
 
 def _xorshift(seed: int) -> Iterator[int]:

@@ -6,16 +6,19 @@ COSTS: dict[str, str] = {
     "touch": "an access to a page that is mapped",
     "trap": "from the exception to the first lock: entry, decoding, PERF page-faults",
     "vma_find": "finding the VMA of an address, under RCU or mmap_lock",
+    "page_table": "allocating and clearing a page table (pte_alloc)",
     "handle": "handle_mm_fault up to the page-table entry: checks, accounting, page walk",
     "fault_around": "fault-around, its fixed part",
     "fault_around_page": "fault-around, for each page that it maps",
     "cache_lookup": "looking a page up in the page cache",
     "readahead": "setting a readahead window up",
     "readahead_page": "allocating one page and adding it to the page cache",
+    "cache_node": "allocating a node of the page cache's xarray, for 64 pages",
     "submit": "submitting one request to a device",
     "sync_read": "setting up and submitting a synchronous read of one page (page_not_uptodate)",
     "folio_wait": "preparing to sleep on a folio, and cleaning up after it",
     "map_page": "mapping one page under its folio lock (finish_fault)",
+    "lru_add": "moving one new page from the batch of a CPU to its LRU list (lru_add)",
     "anon_page": "allocating and charging a page for a private write",
     "clear_page": "zeroing a page of anonymous memory",
     "map_anon": "mapping one page of anonymous memory (do_anonymous_page)",
@@ -31,10 +34,14 @@ COSTS: dict[str, str] = {
     "irq": "the interrupt for a completed request, charged to the CPU it strikes",
     "irq_page": "the same, for each page of the request",
     "timer": "the interrupt of a timer, charged to the CPU it strikes",
+    "tick": "the tick of a CPU that is not idle, charged to what it strikes",
     "wake": "waking one thread, charged to the waker",
     "sleep": "going to sleep: from the decision until the CPU is free",
     "switch": "switching a CPU to another thread",
     "idle_exit": "from the wake-up of an idle CPU until it begins to switch",
+    "cold": "work that a CPU did last 1 ms ago, on top: what cold caches cost, as the square root"
+    " of the time since",
+    "cold_work": "for how long work runs cold: the part of a fault or operation that pays `cold`",
     "syscall": "entering and leaving a system call",
     "mmap": "mmap of new memory, under the write lock",
     "mmap_file": "mmap of a file, on top: its mmap method, and i_mmap",
@@ -77,12 +84,14 @@ COSTS: dict[str, str] = {
     "fork_page": "fork, for each page of anonymous memory: copying its entry",
     "vma_split": "splitting one VMA in two",
     "vma_merge": "merging one VMA into its neighbour",
+    "vma_file": "splitting or merging a VMA of a file, on top: i_mmap_lock and its interval tree",
     "swap_lookup": "looking a page up in the swap cache",
     "swap_page": "adding one page to the swap cache, for its read",
     "compress_page": "compressing a page for zswap",
     "decompress_page": "decompressing a page out of zswap",
     "reclaim": "one round of reclaim, its fixed part",
     "reclaim_page": "reclaim, for each page that it looks at",
+    "reclaim_far": "reclaim, for a page far from the one before: nothing of it is in a cache",
     "unmap_page": "reclaim, for each page-table entry that it clears (try_to_unmap)",
     "evict_page": "reclaim, for each page that it frees",
     "walk_table": "an aging walk, for each page table",
@@ -123,12 +132,25 @@ class Cost(NamedTuple):
     source: str  # `measured: ...`, `published: ...`, `derived: ...` or `assumed`
 
 
+class Lateness(NamedTuple):
+    """How much later than it was set to a timer strikes, where that is not the cost of anything.
+
+    It is for who makes a scenario of something that timers drive, such as a null block device or
+    a program that sleeps: the simulator's own timers are exact.
+    """
+
+    drift_ppm: int  # of the time that it was set to
+    quantiles: tuple[tuple[int, int], ...]  # of what comes on top: ppm and ns, both rising
+    source: str
+
+
 class MachineProfile(NamedTuple):
     """What everything costs on one machine."""
 
     name: str
     description: str
     costs: dict[str, Cost]  # an entry for each name in COSTS
+    timers: Lateness | None = None  # None: they strike when they are set to
 
 
 def based_on(

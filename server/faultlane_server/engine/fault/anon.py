@@ -55,3 +55,4 @@ def map_page(world, thread):
         page_table.make_own(world, thread, fault.vma, pte)
     else:
         world.ptes[pte] = page_table.zero_entry(world, world.vmas[fault.vma])
+        page_table.install_table(world, pte)

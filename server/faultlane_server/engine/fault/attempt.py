@@ -7,7 +7,7 @@ RELEASE, or in VM_FAULT_RETRY with the lock let go, and then in the step that tr
 from faultlane_server.codes import FaultLock, VmFault
 from faultlane_server.engine import sched
 from faultlane_server.engine.fault import retry
-from faultlane_server.engine.jit import compiled
+from faultlane_server.engine.jit import compiled, prefetch_at
 from faultlane_server.engine.locks import fault_lock, invalidate_lock, mmap_lock
 from faultlane_server.engine.memory import anon_page, charges, page_cache
 from faultlane_server.engine.tally import attempt_ended, count, trace
@@ -54,6 +54,7 @@ def end_in_retry(world, thread, now_ns, reason):
     """End an attempt that has let its lock go in VM_FAULT_RETRY."""
     fault = world.threads[thread]
     assert fault.held == 0, "VM_FAULT_RETRY means that the fault lock is released"
+    prefetch_at(world.ptes, pte_of(world, fault))
     give_back_pages(world, thread)
     release_invalidate_lock(world, thread, now_ns)
     fault.result |= VmFault.RETRY

@@ -53,7 +53,7 @@ ERROR = int(VmFault.OOM | VmFault.SIGBUS | VmFault.SIGSEGV)
 def lock_vma(world, thread, now_ns):
     """Try the VMA lock (V0); what cannot have it takes mmap_lock (M0)."""
     fault = world.threads[thread]
-    slot = address_space.find(world, fault.mm, fault.page)
+    slot = address_space.find_again(world, fault.vma, fault.mm, fault.page)
     if slot == NOBODY or not _try_vma(world, thread, slot, now_ns):
         count(world, Counter.VMA_LOCK_ABORT, 1)
         _go_to_mmap_lock(world, thread, now_ns)
@@ -98,7 +98,7 @@ def mmap_granted(world, thread, now_ns):
     fault = world.threads[thread]
     fault.lock = FaultLock.MMAP
     count(world, Counter.FAULTS_VIA_MMAP_LOCK, 1)
-    slot = address_space.find(world, fault.mm, fault.page)
+    slot = address_space.find_again(world, fault.vma, fault.mm, fault.page)
     if slot == NOBODY:
         _find_stack(world, thread, now_ns)
         return
@@ -176,6 +176,7 @@ def _handle(world, thread, now_ns, spent_ns):
     if pte:
         _handle_entry(world, thread, now_ns, spent_ns, pte)
         return
+    spent_ns += page_table.table_ns(world, pte_of(world, fault))
     fault.kind = _kind_of(fault, vma)
     if fault.kind != FaultKind.ANON:
         file.attempt(world, thread, now_ns, spent_ns)
@@ -322,6 +323,7 @@ def end(world, thread, now_ns):
     assert fault.invalidate_held == 0, "a fault that ends holds no invalidate_lock"
     if fault.over_high > 0 and memcg.throttle(world, thread, now_ns, Step.FAULT_END):
         return
+    program.look_ahead(world, thread)
     fault_ended(world, thread, now_ns, 1)
     count(world, Counter.FAULTS, 1)
     count_most(world, Counter.ATTEMPTS_MOST, fault.attempts)

@@ -195,7 +195,7 @@ def _bring_in(world, thread, number, state):
         charges.hand_over(world, thread, number)
         lru.mark_used(world, folio, thread)
         workingset.refaulted(world, thread, number)
-        lru.add(world, world.threads[thread].cpu, number)
+    lru.add(world, thread, number)
 
 
 @compiled

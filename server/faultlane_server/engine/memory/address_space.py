@@ -45,6 +45,16 @@ def find(world, mm, page):
 
 
 @compiled
+def find_again(world, slot, mm, page):
+    """Return the slot of the VMA that covers `page`, which may well be `slot`, or NOBODY."""
+    if slot != NOBODY:
+        vma = world.vmas[slot]
+        if vma.mm == mm and vma.start <= page < vma.end:
+            return slot
+    return find(world, mm, page)
+
+
+@compiled
 def find_stack(world, mm, page):
     """Return the slot of the VMA behind `page` that may grow down to it, or NOBODY."""
     slot = slot_at(world, mm, place_of(world, mm, page))

@@ -55,7 +55,7 @@ def add(world, thread, slot, pte):
     if world.config.limits_memory:
         charges.hand_over(world, thread, number)
         lru.mark_used(world, folio, thread)
-        lru.add(world, world.threads[thread].cpu, number)
+    lru.add(world, thread, number)
 
 
 @compiled

@@ -8,6 +8,7 @@ tail is what is taken first.
 import numpy as np
 
 from faultlane_server.codes import NOBODY, FileKind, LruKind
+from faultlane_server.engine import sched
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.memory import generations
 from faultlane_server.engine.world import (
@@ -43,29 +44,33 @@ def is_in_fault(world, thread):
 
 
 @compiled
-def add(world, cpu, number):
-    """Put a new page into the batch of a CPU (folio_add_lru)."""
-    if world.config.limits_memory == 0:
-        return
+def add(world, thread, number):
+    """Put a new page into the batch of the thread's CPU (folio_add_lru); a full one is drained."""
+    cpu = world.threads[thread].cpu
     row = world.cpus[cpu]
-    world.folios[number].lru = IN_BATCH
-    world.batches[cpu * BATCH_MAX + row.batched] = number
+    if world.config.limits_memory:
+        world.folios[number].lru = IN_BATCH
+        world.batches[cpu * BATCH_MAX + row.batched] = number
     row.batched += 1
     if row.batched == BATCH_MAX:
         drain(world, cpu)
+        sched.owe(world, thread, BATCH_MAX * world.config.cost.lru_add_ns)
 
 
 @compiled
 def drain(world, cpu):
     """Put the pages of a CPU's batch into their lists (lru_add_drain)."""
     row = world.cpus[cpu]
-    for place in range(cpu * BATCH_MAX, cpu * BATCH_MAX + row.batched):
+    pages = row.batched
+    row.batched = 0
+    if world.config.limits_memory == 0:
+        return
+    for place in range(cpu * BATCH_MAX, cpu * BATCH_MAX + pages):
         number = np.int64(world.batches[place])
         if world.folios[number].lru == IN_BATCH:  # else it has left in the meantime
             push(world, number, list_for(world, world.folios[number]))
             if world.config.lru_kind == LruKind.MGLRU:
                 world.folios[number].state &= 0xFFFFFFFF ^ ACTIVE
-    row.batched = 0
 
 
 @compiled

@@ -14,6 +14,7 @@ from faultlane_server.engine.memory import charges, lru, rmap, swap, workingset
 from faultlane_server.engine.tally import count
 from faultlane_server.engine.world import (
     BAD,
+    CACHE_NODE_SHIFT,
     DIRTY,
     FOLIO_GENERATIONS,
     HOLE,
@@ -52,7 +53,16 @@ def add(world, thread, number, state):
         charges.hand_over(world, thread, number)
         lru.mark_used(world, folio, thread)
         workingset.refaulted(world, thread, number)
-        lru.add(world, world.threads[thread].cpu, number)
+    lru.add(world, thread, number)
+    _need_node(world, thread, number >> CACHE_NODE_SHIFT)
+
+
+@compiled
+def _need_node(world, thread, node):
+    """Let there be a node of the xarray for a page; none is freed."""
+    if not world.cache_nodes[node]:
+        world.cache_nodes[node] = 1
+        sched.owe(world, thread, world.config.cost.cache_node_ns)
 
 
 @compiled

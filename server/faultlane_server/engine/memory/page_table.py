@@ -30,6 +30,32 @@ ABSENT_ANON = PTE_ANON | PTE_DIRTY | PTE_YOUNG  # of a page of anonymous memory 
 
 
 @compiled
+def table_ns(world, pte):
+    """Return what it costs an attempt that there is no page table for an entry (pte_alloc_one).
+
+    An attempt that maps nothing frees the one that it has allocated (do_fault). Entries are
+    numbered VMA by VMA, and so many of them in a row are a table.
+    """
+    has_table = world.tables[pte >> world.config.table_shift]
+    return 0 if has_table else world.config.cost.page_table_ns
+
+
+@compiled
+def install_table(world, pte):
+    """Let there be a page table for an entry (pmd_install)."""
+    world.tables[pte >> world.config.table_shift] = 1
+
+
+@compiled
+def free_tables(world, vma):
+    """Free the page tables of which a VMA that goes has all entries (free_pgtables)."""
+    shift = world.config.table_shift
+    end = vma.pte + vma.end - vma.start
+    for table in range((vma.pte + world.config.table_pages - 1) >> shift, end >> shift):
+        world.tables[table] = 0
+
+
+@compiled
 def entry(world, vma, protection):
     """Return the young entry of a page that a read maps (vma->vm_page_prot).
 
@@ -192,6 +218,7 @@ def allow_writes(world, vma, start, end):
 def map_folio(world, slot, pte, folio, bits):
     """Let an entry of a VMA that is clear map the folio."""
     world.ptes[pte] = bits
+    install_table(world, pte)
     folio.mapcount += 1
     folio.vma = slot
     world.mms[world.vmas[slot].mm].pages += 1
@@ -219,6 +246,7 @@ def make_own(world, thread, slot, pte):
         clear(world, vma, pte)
     anon_page.add(world, thread, slot, pte)
     world.ptes[pte] = copied_entry(world, vma)
+    install_table(world, pte)
 
 
 @compiled

@@ -7,7 +7,7 @@ looks, and the locks that it holds are held that much longer.
 import numpy as np
 
 from faultlane_server.codes import NOBODY, LruKind
-from faultlane_server.engine.jit import compiled
+from faultlane_server.engine.jit import compiled, prefetch
 from faultlane_server.engine.memory import (
     anon_page,
     lru,
@@ -38,6 +38,7 @@ from faultlane_server.engine.world import (
 
 PRIORITY_FIRST = 12  # DEF_PRIORITY
 CLUSTER = 32  # SWAP_CLUSTER_MAX
+NEAR_PAGES = 64  # pages with one node of the page cache are near each other
 SWAPPINESS_BOTH = 200  # what the weights of anonymous memory and files add up to
 
 # What becomes of a page that reclaim has looked at.
@@ -222,7 +223,7 @@ def _shrink_active(world, thread, memcg, kind, pages):
     looked_at = min(pages, row.pages)
     for _ in range(looked_at):
         number = row.last
-        world.threads[thread].reclaim_owed_ns += world.config.cost.reclaim_page_ns
+        _look_at(world, thread, number)
         found = rmap.referenced(world, number)
         if kind == Lru.ACTIVE_FILE and found >= rmap.BY_EXEC:
             lru.move(world, number, kind)
@@ -294,10 +295,23 @@ def _evict_oldest(world, thread, memcg, is_file, pages, now_ns):
 
 
 @compiled
+def _look_at(world, thread, number):
+    """Pay for looking at a page: more, if no page near it was the one before."""
+    row = world.threads[thread]
+    row.reclaim_owed_ns += world.config.cost.reclaim_page_ns
+    if abs(number - row.reclaimed) >= NEAR_PAGES:
+        row.reclaim_owed_ns += world.config.cost.reclaim_far_ns
+    row.reclaimed = number
+
+
+@compiled
 def reclaim_page(world, thread, number, now_ns):
     """Look at a page, and free it if nobody uses it; returns what has become of it."""
     row = world.threads[thread]
-    row.reclaim_owed_ns += world.config.cost.reclaim_page_ns
+    before = np.int64(world.folios[number].lru_before)
+    if before != NOBODY:
+        prefetch(world.folios[before])
+    _look_at(world, thread, number)
     fate = _try_to_free(world, thread, number, now_ns)
     if fate == FREED:
         row.reclaim_owed_ns += world.config.cost.evict_page_ns

@@ -34,6 +34,7 @@ def begin_kind(world, thread, kind, now_ns):
     caller = world.threads[thread]
     sched.begin_account(world, thread, now_ns, 0)
     caller.in_operation = 1
+    caller.operates = 1
     caller.huge_base = -1
     caller.op_kind = kind
     caller.op_killable = int(not _cannot_be_killed(kind))

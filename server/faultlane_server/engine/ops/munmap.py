@@ -33,7 +33,9 @@ def plan_next(world, thread):
     splits = address_space.cuts(world.vmas[slot], caller.op_start, caller.op_end)
     caller.locks[0] = slot
     caller.locks_count = 1
-    caller.work_ns = splits * world.config.cost.vma_split_ns
+    cost = world.config.cost
+    file_ns = 0 if world.vmas[slot].open == NOBODY else cost.vma_file_ns
+    caller.work_ns = splits * (cost.vma_split_ns + file_ns)
     return True
 
 
@@ -65,6 +67,7 @@ def detach(world, thread):
     while slot != NOBODY:
         vma = world.vmas[slot]
         page_table.zap(world, vma, vma.start, vma.end)
+        page_table.free_tables(world, vma)
         hugetlb.release(world, vma)
         address_space.remove(world, slot)
         slot = next_of(world, caller)

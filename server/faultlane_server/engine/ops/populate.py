@@ -178,6 +178,7 @@ def _map_page(world, thread, slot, pte, how):
         page_table.make_own(world, thread, slot, pte)
     elif vma.open == NOBODY:
         world.ptes[pte] = page_table.zero_entry(world, vma)
+        page_table.install_table(world, pte)
     else:
         file = world.files[world.opens[vma.open].file]
         folio = world.folios[file.first + vma.offset + (pte - vma.pte)]

@@ -1,0 +1,59 @@
+"""What a retry design changes: the ratio to the kernel as released, measured and simulated."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from faultlane_server.fidelity.rows import Row, design_of, same_but_for_design
+from faultlane_server.fidelity.score import Verdict
+
+AS_RELEASED = "base"
+DESIGNS = ("rfc", "hold")
+QUANTITIES = ("touches_per_s", "touch_p50_ns", "touch_p99_ns", "writer_p99_ns")
+
+
+class Effect(NamedTuple):
+    """One quantity of a case under a design, divided by the same without it."""
+
+    row: Row
+    design: str
+    quantity: str
+    measured: float
+    simulated: float
+    spread: float  # relative, of both cases' repeats together
+
+    @property
+    def is_larger_than_spread(self) -> bool:
+        return abs(self.measured - 1) > self.spread
+
+    @property
+    def has_right_sign(self) -> bool:
+        return (self.measured - 1) * (self.simulated - 1) > 0
+
+
+def effects(of: Iterable[Verdict]) -> list[Effect]:
+    """Pair each case under a design with the same case as released."""
+    by_case: dict[tuple[str, ...], dict[str, dict[str, Verdict]]] = {}
+    for verdict in of:
+        variants = by_case.setdefault(same_but_for_design(verdict.case.row), {})
+        variants.setdefault(design_of(verdict.case.row), {})[verdict.quantity] = verdict
+    return [
+        _effect(design, variants[design][quantity], variants[AS_RELEASED][quantity])
+        for variants in by_case.values()
+        if AS_RELEASED in variants
+        for design in DESIGNS
+        if design in variants
+        for quantity in QUANTITIES
+        if quantity in variants[design] and quantity in variants[AS_RELEASED]
+    ]
+
+
+def _effect(design: str, under: Verdict, released: Verdict) -> Effect:
+    spread = under.spread / under.measured + released.spread / released.measured
+    return Effect(
+        under.case.row,
+        design,
+        under.quantity,
+        under.measured / released.measured,
+        under.simulated / released.simulated,
+        spread,
+    )

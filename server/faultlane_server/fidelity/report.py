@@ -1,0 +1,208 @@
+"""The report on how true the simulation is: as text, and as plain data for JSON."""
+
+from collections.abc import Sequence
+from math import log
+from statistics import median
+from typing import Any
+
+from faultlane_server.fidelity.effects import DESIGNS, Effect, effects
+from faultlane_server.fidelity.measured import OF_REPEATS
+from faultlane_server.fidelity.rows import (
+    BY_INSTRUCTIONS,
+    IN_PARALLEL,
+    PARAMETERS,
+    Guest,
+    Row,
+    design_of,
+    family_of,
+    guest_of,
+    is_fitted,
+)
+from faultlane_server.fidelity.score import BANDS, Band, Verdict, score
+from faultlane_server.machines import MACHINES
+
+GOALS = {BY_INSTRUCTIONS: 0.90, IN_PARALLEL: 0.80}  # of the quantities outside the fit
+SIGNS_GOAL = 0.95
+WORST = 12  # misses that the text names
+
+WHY_WRONG = (
+    "With many threads on one CPU the kernel leaves one of them without it until the run queue is"
+    " empty, 8 ms or more; the simulated scheduler does not, so such a run ends up to 5 % earlier.",
+    "Writers that never sleep keep the CPU for several ticks there; simulated readers get it back"
+    " at their wake-ups. Latencies beside such writers are too low by a factor of 2 to 20.",
+    "What the host does to a virtual CPU is modelled as lateness of timers and cold caches only.",
+    "Pages come from free lists that never have to be refilled, and the zone lock is not modelled.",
+)
+
+
+def text_report(verdicts: Sequence[Verdict]) -> str:
+    """Return the whole report for a terminal."""
+    lines: list[str] = []
+    for guest in BANDS:
+        of_guest = [verdict for verdict in verdicts if guest_of(verdict.case.row) == guest]
+        if of_guest:
+            lines += [*_guest_lines(guest, of_guest), ""]
+    lines += [*_effect_lines(effects(verdicts)), "", "Where the model is known to be wrong:"]
+    lines += [f"  * {why}" for why in WHY_WRONG]
+    return "\n".join(lines)
+
+
+def rows_data(verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """Return one entry for each row and quantity, with the quantity named as its column is."""
+    return {
+        "rows": [
+            {
+                **{name: verdict.case.row[name] for name in PARAMETERS},
+                "quantity": verdict.quantity + OF_REPEATS,
+                "measured": verdict.measured,
+                "simulated": verdict.simulated,
+            }
+            for verdict in verdicts
+        ]
+    }
+
+
+def report_data(verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """Return everything that the report tells."""
+    rows = rows_data(verdicts)["rows"]
+    for entry, verdict in zip(rows, verdicts, strict=True):
+        entry |= {
+            "spread": verdict.spread,
+            "near": verdict.is_near,
+            "ceiling": verdict.ceiling,
+            "fitted": is_fitted(verdict.case.row),
+        }
+    return {
+        "rows": rows,
+        "scores": [
+            {
+                "profile": guest.profile,
+                "fitted": fitted,
+                "goal": GOALS[guest],
+                **_of(guest, verdicts, fitted)._asdict(),
+            }
+            for guest in BANDS
+            for fitted in (True, False)
+        ],
+        "effects": [
+            {
+                **{name: effect.row[name] for name in PARAMETERS},
+                "quantity": effect.quantity,
+                "measured": effect.measured,
+                "simulated": effect.simulated,
+                "spread": effect.spread,
+            }
+            for effect in effects(verdicts)
+        ],
+        "known_to_be_wrong": list(WHY_WRONG),
+    }
+
+
+def label_of(row: Row) -> str:
+    """Return a row in a few words."""
+    parts = [
+        row["set"],
+        family_of(row),
+        f"{row['threads']} threads",
+        f"{row['vmas']} VMAs" if row["vmas"] != "1" else "",
+        f"{int(row['device_latency_ns']) // 1000} us" if row["device_latency_ns"] else "",
+        row["readahead"],
+        f"{row['writers']} x {row['writer_op']}" if row["writer_op"] else "",
+        f"every {row['writer_think_us']} us" if row["writer_think_us"] else "",
+        f"{row['memcg_limit_kib']} KiB" if row["memcg_limit_kib"] not in ("", "0") else "",
+        design_of(row),
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _of(guest: Guest, verdicts: Sequence[Verdict], fitted: bool) -> Any:
+    return score(
+        verdict
+        for verdict in verdicts
+        if guest_of(verdict.case.row) == guest and is_fitted(verdict.case.row) == fitted
+    )
+
+
+def _guest_lines(guest: Guest, verdicts: Sequence[Verdict]) -> list[str]:
+    """Tell of one guest: its scores, and its worst misses."""
+    lines = [
+        f"{guest.profile}: {MACHINES[guest.profile].description}",
+        f"  {'':22}{'quantity':22}{'near':>9}{'share':>8}{'repeats':>9}  simulated/measured",
+    ]
+    for fitted in (True, False):
+        of_part = [verdict for verdict in verdicts if is_fitted(verdict.case.row) == fitted]
+        for family in sorted({family_of(verdict.case.row) for verdict in of_part}):
+            of_family = [verdict for verdict in of_part if family_of(verdict.case.row) == family]
+            for quantity in BANDS[guest]:
+                chosen = [verdict for verdict in of_family if verdict.quantity == quantity]
+                if chosen:
+                    title = f"{family} ({'fitted' if fitted else 'tested'})"
+                    lines.append(_score_line(title, quantity, chosen, BANDS[guest][quantity]))
+        if of_part:
+            lines.append(_sum_line(guest, fitted, of_part))
+    lines.append("  worst misses outside the fit (simulated/measured, in bands):")
+    missed = [v for v in verdicts if not v.is_near and not is_fitted(v.case.row)]
+    for verdict in sorted(missed, key=_how_far, reverse=True)[:WORST]:
+        lines.append(
+            f"    {verdict.quantity:20} {verdict.simulated:12.4g} / {verdict.measured:<12.4g}"
+            f"{label_of(verdict.case.row)}"
+        )
+    return lines
+
+
+def _score_line(title: str, quantity: str, verdicts: Sequence[Verdict], band: Band) -> str:
+    found = score(verdicts)
+    return (
+        f"  {title:22}{quantity:22}{found.near:4}/{found.of:<4}{found.share:8.0%}"
+        f"{found.ceiling:9.0%}  {_typical(verdicts, band)}"
+    )
+
+
+def _sum_line(guest: Guest, fitted: bool, verdicts: Sequence[Verdict]) -> str:
+    found = score(verdicts)
+    title = "all that is fitted" if fitted else "all outside the fit"
+    goal = "" if fitted else f"  goal {GOALS[guest]:.0%}"
+    return f"  {title:44}{found.near:4}/{found.of:<4}{found.share:8.0%}{found.ceiling:9.0%}{goal}"
+
+
+def _typical(verdicts: Sequence[Verdict], band: Band) -> str:
+    if band.absolute:
+        return f"{median(v.simulated - v.measured for v in verdicts):+.3f} (difference)"
+    ratios = sorted(v.simulated / v.measured for v in verdicts if v.measured)
+    if not ratios:
+        return ""
+    tenth = len(ratios) // 10
+    return f"{median(ratios):.3f} ({ratios[tenth]:.3f} to {ratios[-1 - tenth]:.3f})"
+
+
+def _how_far(verdict: Verdict) -> float:
+    """Return how many bands a miss is off, so that quantities of different kinds compare."""
+    band = BANDS[guest_of(verdict.case.row)][verdict.quantity]
+    if band.absolute:
+        return abs(verdict.simulated - verdict.measured) / band.absolute
+    if verdict.measured <= 0 or verdict.simulated <= 0:
+        return float("inf")
+    _, most = band.edges(verdict.measured)
+    return abs(log(verdict.simulated / verdict.measured)) / log(most / verdict.measured)
+
+
+def _effect_lines(found: Sequence[Effect]) -> list[str]:
+    """Tell which way each design changes things, where that is more than the repeats differ."""
+    lines = ["Effects of a design (ratio to the kernel as released), where larger than the spread:"]
+    for title, of in (("fitted", True), ("tested", False)):
+        for design in DESIGNS:
+            clear = [
+                effect
+                for effect in found
+                if effect.design == design
+                and effect.is_larger_than_spread
+                and is_fitted(effect.row) == of
+            ]
+            right = sum(effect.has_right_sign for effect in clear)
+            if clear:
+                share = right / len(clear)
+                lines.append(
+                    f"  {design:6} {title}: the sign is right for {right} of {len(clear)}"
+                    f" ({share:.0%}; goal {SIGNS_GOAL:.0%})"
+                )
+    return lines
