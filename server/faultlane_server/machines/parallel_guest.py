@@ -3,8 +3,9 @@
 Linux 6.12.117, x86-64, 250 Hz, the same kernel as in the guest that counts instructions. What each
 step costs is taken from there, times how much slower the same primitive was here, and times a
 factor fitted to cold file faults without writers (S1), anonymous memory (S6), and the first set
-of rows with writers (S2, `tcg2a`); reclaim to six rows of that set that are short of memory. All that was fitted stands in this file. A CPU of this guest
-works at full speed only on what it has done just before: costs grow with the time since (`cold`).
+of rows with writers (S2, `tcg2a`); reclaim, to six rows of that set that are short of memory. All
+that was fitted stands in this file. A CPU of this guest works at full speed only on what it has
+done just before: costs grow with the time since (`cold`).
 """
 
 from faultlane_server.machines.icount_guest import ICOUNT_GUEST
