@@ -591,8 +591,12 @@ def _balance(world, cpu, now_ns):
     order = world.run_nodes[thread].order
     _unqueue(world, thread)
     _bring(world, thread, shortest, now_ns)
-    _queue(world, shortest, thread, order)
-    _challenge(world, shortest, thread, now_ns)
+    if world.cpus[shortest].is_idle:
+        _idle_remove(world, shortest)
+        _dispatch(world, shortest, thread, now_ns, world.config.cost.idle_exit_ns)
+    else:
+        _queue(world, shortest, thread, order)
+        _challenge(world, shortest, thread, now_ns)
 
 
 @compiled

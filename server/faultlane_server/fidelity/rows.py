@@ -186,11 +186,13 @@ def family_of(row: Row) -> str:
 def is_fitted(row: Row) -> bool:
     """Whether the costs of the row's machine were fitted to rows like it.
 
-    The others are only tested on. Of the parallel guest it is cold faults of a file without
-    writers (S1), writes of anonymous memory (S6), and the first set of rows with writers (S2);
-    of the guest that counts instructions, cold faults and writes of anonymous memory.
+    The others are only tested on. Of both guests it is cold faults of a file without writers (S1)
+    and writes of anonymous memory (S6); of the parallel one also what two of its sets have of
+    faults with writers (S2), from swap (S4) and short of memory (S5).
     """
-    return row["scenario"] in ("S1", "S6") or (row["set"], row["scenario"]) == ("tcg2a", "S2")
+    if row["scenario"] in ("S1", "S6"):
+        return True
+    return row["set"] in ("tcg2a", "tcg2c") and row["scenario"] in ("S2", "S4", "S5")
 
 
 def problems_of(row: Row) -> list[str]:
