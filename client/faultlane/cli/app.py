@@ -6,7 +6,7 @@ import typer
 
 from faultlane import v1 as pb
 from faultlane.calls import Choice
-from faultlane.cli import catalog
+from faultlane.cli import catalog, fidelity
 from faultlane.cli.exits import EXIT_HELP, errors_as_exits, exit_after
 from faultlane.cli.options import (
     SEED_MAX,
@@ -37,6 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 catalog.add_to(app)
+fidelity.add_to(app)
 
 
 @app.command(epilog=EXIT_HELP)

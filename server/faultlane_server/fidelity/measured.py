@@ -26,6 +26,7 @@ import csv
 from collections import defaultdict
 from collections.abc import Iterable
 from importlib.resources import files
+from math import inf
 from statistics import median
 from typing import NamedTuple
 
@@ -73,11 +74,30 @@ def grouped(runs: Iterable[Row]) -> list[Case]:
 
 
 def of_medians(row: Row) -> Case:
-    """Return the case of a row that has only medians."""
+    """Return the case of a row that has only medians, and none that is no number."""
     repeats: dict[str, tuple[float, ...]] = {
         name: (float(row[name + OF_REPEATS]),) for name in QUANTITIES if row.get(name + OF_REPEATS)
     }
     return Case({name: row[name] for name in PARAMETERS}, repeats)
+
+
+def problems_of_medians(row: Row) -> list[str]:
+    """Return which medians of a row are no numbers: column, what is wanted, what came."""
+    cells = {name + OF_REPEATS: row.get(name + OF_REPEATS) for name in QUANTITIES}
+    if not any(cells.values()):
+        return [f"want a number in one of {', '.join(cells)}, got none"]
+    return [
+        f"{name}: want a number, 0 or more, got {cell!r}"
+        for name, cell in cells.items()
+        if cell and not _is_number(cell)
+    ]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return 0 <= float(text) < inf
+    except ValueError:
+        return False
 
 
 def _case(parameters: Row, runs: list[Row]) -> Case:
