@@ -27,8 +27,8 @@ def switched(cost, cpu, thread, now_ns, ns):
 
 
 @compiled
-def began(cpu, thread, now_ns):
-    """Note that a fault or an operation begins on a CPU."""
+def cut_off(cpu, thread, now_ns):
+    """Note that a thread has worked until now that did not sleep: the CPU is warm."""
     cpu.worked_ns[thread.operates] = now_ns
 
 

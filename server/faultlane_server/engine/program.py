@@ -6,7 +6,7 @@ does: the n-th touch of a thread goes to the same place under every policy.
 """
 
 from faultlane_server.codes import NOBODY, Access
-from faultlane_server.engine import cold, draw, sched, signals
+from faultlane_server.engine import draw, sched, signals
 from faultlane_server.engine.draw import Purpose
 from faultlane_server.engine.jit import compiled, prefetch_at
 from faultlane_server.engine.memory.page_table import needed
@@ -197,7 +197,6 @@ def _begin_fault(world, thread, instruction, page, now_ns, spent_ns):
     sched.begin_account(world, thread, now_ns, spent_ns)
     fault.in_fault = 1
     fault.operates = 0
-    cold.began(world.cpus[fault.cpu], fault, now_ns)
     region = instruction.region + fault.index * instruction.own_region
     fault.page = instruction.start + fault.index * instruction.own_pages + page
     fault.page += world.regions[region].shift

@@ -199,6 +199,7 @@ def give_way(world, thread, now_ns):
     runner.cause = Cause.RUN_QUEUE
     runner.waits_for = NOBODY
     count(world, Counter.PREEMPTIONS, 1)
+    cold.cut_off(world.cpus[left], runner, now_ns)
     if runner.held:
         blame.leaves_cpu(world, thread, now_ns)
     if runner.blamed_first != NOBODY:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from faultlane_server.codes import NOBODY, Madvice, OperationKind
-from faultlane_server.engine import cold, sched
+from faultlane_server.engine import sched
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.world import Op, Step
 
@@ -35,7 +35,6 @@ def begin_kind(world, thread, kind, now_ns):
     sched.begin_account(world, thread, now_ns, 0)
     caller.in_operation = 1
     caller.operates = 1
-    cold.began(world.cpus[caller.cpu], caller, now_ns)
     caller.huge_base = -1
     caller.op_kind = kind
     caller.op_killable = int(not _cannot_be_killed(kind))
