@@ -259,9 +259,9 @@ def test_the_text_has_every_guest_with_its_goal_the_repeats_and_what_is_known_wr
     """S2 is outside the fit, unless it is of the set `tcg2a`."""
     beside = {"scenario": "S2", "writers": 1, "writer_op": "mmap_munmap_unrelated"}
     lines = [
-        a_line(set=name, writer_think_us=500, variant=variant, **beside)
+        a_line(set=name, writer_think_us=500, variant=variant, touches_per_s_median=rate, **beside)
         for name in ("icount", "other")
-        for variant in ("base", "hold")
+        for variant, rate in (("base", 1500), ("hold", 1800))
     ]
     write(path, lines)
 

@@ -9,10 +9,12 @@ from functools import cache
 import pytest
 
 from faultlane_server.fidelity.compare import compare_all
-from faultlane_server.fidelity.measured import shipped_cases
+from faultlane_server.fidelity.measured import Case, shipped_cases
 from faultlane_server.fidelity.report import text_report
-from faultlane_server.fidelity.rows import guest_of, is_fitted
+from faultlane_server.fidelity.rows import is_fitted
 from faultlane_server.fidelity.score import BANDS, Verdict, score
+from faultlane_server.fidelity.score import verdicts as verdicts_of
+from tests.ground_truth.a_row import a_row
 from tests.ground_truth.scores import recorded, scores_of
 
 SOME_EVERY = 40  # cases: enough to have all that is in a report
@@ -29,7 +31,6 @@ def test_a_report_on_some_cases_has_both_guests_and_cases_outside_the_fit() -> N
 
     assert all(guest.profile in report for guest in BANDS)
     assert report.count("all outside the fit") == len(BANDS)
-    assert report.count("all that is fitted") == len(BANDS)
 
 
 def test_of_some_cases_outside_the_fit_most_quantities_are_near() -> None:
@@ -44,13 +45,20 @@ def test_every_quantity_of_every_guest_has_a_score_on_record() -> None:
 
 
 def test_a_score_is_that_of_what_is_outside_the_fit() -> None:
-    verdicts = [v for v in verdicts_of_some() if guest_of(v.case.row).profile == "icount-guest"]
-    spoilt = [v._replace(is_near=is_fitted(v.case.row)) for v in verdicts]
+    """S1 is fitted, S3 is not: of its three rows two are near."""
+    verdicts = [
+        verdict
+        for scenario, rate in (("S1", 1), ("S3", 1000), ("S3", 1), ("S3", 1001))
+        for verdict in of_rate(rate, set="icount", scenario=scenario)
+    ]
 
-    [scores] = scores_of(spoilt).values()
+    assert scores_of(verdicts) == {"icount-guest": {"touches_per_s": 0.666}}
 
-    assert any(v.is_near for v in spoilt)
-    assert set(scores.values()) == {0}
+
+def of_rate(rate: float, **columns: str) -> list[Verdict]:
+    """Return the verdict on a rate that was measured to be 1000."""
+    case = Case(a_row(**columns), {"touches_per_s": (1000.0,)})
+    return verdicts_of(case, {"touches_per_s": rate})
 
 
 @pytest.mark.slow

@@ -18,8 +18,10 @@ counters).
 | mmaponly | no VMA locks |
 
 S1 touches cold pages of a file, at most one in 64 KiB, in random order; S2 has writers beside it;
-in S3 all threads touch the same cold page, round after round; S4 touches pages that are in swap;
-S5 random pages of a file in a memory cgroup that it does not fit; S6 writes anonymous memory.
+in S3 all threads touch the same cold page, round after round; S4 touches pages that are in swap,
+whose readahead is off; S5 for a second or two random pages of a file of 64 MiB in a memory cgroup
+that it does not fit; S6 writes anonymous memory. Writers repeat a pair of operations and sleep
+`writer_think_us` after it, if that is given.
 """
 
 import csv
