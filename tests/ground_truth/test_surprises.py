@@ -59,6 +59,25 @@ def test_beyond_a_hundred_the_more_are_in_flight_the_fewer_it_covers():
     assert shares == sorted(set(shares))
 
 
+def mapped_at(scenario: Scenario, address: int) -> Scenario:
+    workload = scenario.workload
+    [process] = workload.processes
+    [vma] = process.vmas
+    process = replace(process, vmas=(replace(vma, address=address),))
+    return replace(scenario, workload=replace(workload, processes=(process,)))
+
+
+def test_it_recovers_by_what_fault_around_finds_mapped_already():
+    """Threads touch one page in each window of the file, but a window of fault-around has two."""
+    row = a_row(threads=128, faults_per_thread=60, device_latency_ns=LATENCY_NS, variant="rfc")
+    apart, one_in_each = (
+        run(mapped_at(scenario_of(row), 0x7F00_0000_0000 + pages * 4096)) for pages in (4, 0)
+    )
+
+    assert 0 < reads_per_touch(apart) < 0.2
+    assert reads_per_touch(one_in_each) > 0.9
+
+
 def on_two_open_files(scenario: Scenario) -> Scenario:
     """Let half of the threads touch the same pages by another file, of the same device."""
     workload = scenario.workload

@@ -81,6 +81,10 @@ PAGE_BYTES = 4096
 TAIL_PAGES = 1024  # never touched, behind the touched pages of each VMA
 TAIL_WRITTEN_FROM = 64  # where writers strike in the first VMA's tail
 STRIDE_PAGES = 16  # at most one touched page in each window of so many
+# Where the file is mapped: at no multiple of 64 KiB, as 15 of 16 places for a mapping are none. So
+# fault-around looks at pages of two windows, and what is mapped there counts as hits of the file.
+FILE_AT = (0x7F00_0000 << 16) + 4 * PAGE_BYTES
+FILE_GAP = 1 << 21  # at least, between its pieces
 LOOP_NS = 70  # assumed: what the harness's loop does between two touches
 HORIZON_NS = 60 * 10**9
 CHANNELS = 1024  # of the null block device: as good as unlimited
@@ -400,7 +404,8 @@ class _Harness:
                 yield Vma(name, self.vma_bytes, memory, 0, READ_WRITE, mapped=written)
             else:
                 mapping = FileMapping("file", offset_bytes=number * self.vma_bytes)
-                yield Vma(name, self.vma_bytes, mapping, advice=self.advice)
+                address = FILE_AT + number * (self.vma_bytes // FILE_GAP + 2) * FILE_GAP
+                yield Vma(name, self.vma_bytes, mapping, address, advice=self.advice)
 
     def areas(self) -> Iterator[Vma]:
         """Give each writer its own memory, if it changes some that nobody else uses."""
