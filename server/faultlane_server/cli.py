@@ -444,20 +444,22 @@ def fidelity(
     only: Annotated[
         str | None, typer.Option("--set", help="Only rows of this set, such as icount.")
     ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Only every eighth row of those that were published.")
-    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Only every eighth row.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     html: Annotated[
         Path | None, typer.Option(dir_okay=False, help="Write a page with plots as well.")
     ] = None,
 ) -> None:
     """Simulate what was measured on a real kernel, and tell how near that comes."""
-    from faultlane_server.fidelity.command import BadRows, report
-
+    try:
+        from faultlane_server.fidelity.command import BadPage, BadRows, report
+        from faultlane_server.fidelity.page import MissingPlots
+    except ModuleNotFoundError as error:
+        typer.echo(f"no simulator here ({error}): pip install 'faultlane[server]'", err=True)
+        raise typer.Exit(2) from error
     try:
         problems = report(rows=rows, only=only, quick=quick, as_json=as_json, html=html)
-    except BadRows as error:
+    except (BadRows, BadPage, MissingPlots) as error:
         typer.echo(error, err=True)
         raise typer.Exit(2) from error
     raise typer.Exit(1 if problems else 0)

@@ -6,7 +6,7 @@ import typer
 
 from faultlane import v1 as pb
 from faultlane.calls import Choice
-from faultlane.cli import calibrate, catalog
+from faultlane.cli import calibrate, catalog, fidelity
 from faultlane.cli.exits import EXIT_HELP, errors_as_exits, exit_after
 from faultlane.cli.options import (
     SEED_MAX,
@@ -41,6 +41,7 @@ app = typer.Typer(
 app.callback()(show)
 catalog.add_to(app)
 calibrate.add_to(app)
+fidelity.add_to(app)
 
 
 @app.command(epilog=EXIT_HELP)

@@ -4,14 +4,18 @@ import csv
 import json
 import sys
 from collections.abc import Callable
-from itertools import islice
 from pathlib import Path
 
 from faultlane_server.fidelity.compare import compare_all
-from faultlane_server.fidelity.measured import Case, of_medians, shipped_cases
-from faultlane_server.fidelity.page import html_page
+from faultlane_server.fidelity.measured import (
+    Case,
+    of_medians,
+    problems_of_medians,
+    shipped_cases,
+)
+from faultlane_server.fidelity.page import html_page, require_plots
 from faultlane_server.fidelity.report import report_data, rows_data, text_report
-from faultlane_server.fidelity.rows import PARAMETERS, Row, problems_of, set_of
+from faultlane_server.fidelity.rows import PARAMETERS, problems_of, set_of
 
 QUICK_EVERY = 8
 PROBLEMS_SHOWN = 20
@@ -19,6 +23,10 @@ PROBLEMS_SHOWN = 20
 
 class BadRows(ValueError):
     """No row of a file can be simulated."""
+
+
+class BadPage(ValueError):
+    """The page cannot be written there."""
 
 
 def report(
@@ -30,9 +38,17 @@ def report(
     ------
     BadRows
         If there is no row that can be.
+    BadPage
+        If the page cannot be written.
+    MissingPlots
+        If there is to be a page, and matplotlib is not installed.
     """
-    cases, problems = _read(rows) if rows is not None else (_shipped(quick), [])
+    if html is not None:
+        require_plots()
+        _require_room(html)
+    cases, problems = (shipped_cases(), []) if rows is None else _read(rows)
     cases = [case for case in cases if only is None or set_of(case.row) == only]
+    cases = cases[:: QUICK_EVERY if quick else 1]
     for problem in problems[:PROBLEMS_SHOWN]:
         print(problem, file=sys.stderr)
     if len(problems) > PROBLEMS_SHOWN:
@@ -52,14 +68,19 @@ def report(
     return problems
 
 
-def _shipped(quick: bool) -> list[Case]:
-    return list(islice(shipped_cases(), 0, None, QUICK_EVERY if quick else 1))
+def _require_room(html: Path) -> None:
+    """Find out whether a page can be written, before there is anything to write."""
+    try:
+        with html.open("a"):
+            pass
+    except OSError as error:
+        raise BadPage(f"{html}: {error.strerror}") from error
 
 
 def _read(path: Path) -> tuple[list[Case], list[str]]:
     """Return the rows of a file that can be simulated, and what is wrong with the others."""
     try:
-        with path.open(encoding="utf-8", newline="") as lines:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
             reader = csv.DictReader(lines)
             missing = set(PARAMETERS) - set(reader.fieldnames or ())
             if missing:
@@ -72,21 +93,11 @@ def _read(path: Path) -> tuple[list[Case], list[str]]:
     cases: list[Case] = []
     problems: list[str] = []
     for number, row in rows:
-        found = _problems(row)
+        found = problems_of(row) + problems_of_medians(row)
         problems += [f"{path}:{number}: {problem}" for problem in found]
         if not found:
             cases.append(of_medians(row))
     return cases, problems
-
-
-def _problems(row: Row) -> list[str]:
-    found = problems_of(row)
-    if not found:
-        try:
-            of_medians(row)
-        except ValueError as error:
-            found.append(f"want numbers in the columns of medians: {error}")
-    return found
 
 
 def _tell(count: int) -> Callable[[int], None]:

@@ -24,9 +24,14 @@ def simulate(row: Row, *, seed: int = 0) -> Summary:
 
 
 def quantities_of(summary: Summary) -> dict[str, float]:
-    """Return the quantities of a run, by the names that they have as columns of rows."""
+    """Return the quantities of a run, by the names that they have as columns of rows.
+
+    If no touch came to its end there is but one: how many did.
+    """
     metrics = summary.metrics
     touches = metrics["touches.count"]
+    if touches == 0:
+        return {"touches_per_s": 0.0}
     latencies = {latency.name: latency for latency in summary.latencies}
     touch = latencies["touch.all"]
     quantities = {

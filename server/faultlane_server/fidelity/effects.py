@@ -43,8 +43,13 @@ def effects(of: Iterable[Verdict]) -> list[Effect]:
         for design in DESIGNS
         if design in variants
         for quantity in QUANTITIES
-        if quantity in variants[design] and quantity in variants[AS_RELEASED]
+        if _compares(variants[design].get(quantity), variants[AS_RELEASED].get(quantity))
     ]
+
+
+def _compares(under: Verdict | None, released: Verdict | None) -> bool:
+    """Whether there is a ratio: of two quantities, neither of which is 0."""
+    return all(verdict and verdict.measured and verdict.simulated for verdict in (under, released))
 
 
 def _effect(design: str, under: Verdict, released: Verdict) -> Effect:

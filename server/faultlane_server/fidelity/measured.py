@@ -18,14 +18,17 @@ counters).
 | mmaponly | no VMA locks |
 
 S1 touches cold pages of a file, at most one in 64 KiB, in random order; S2 has writers beside it;
-in S3 all threads touch the same cold page, round after round; S4 touches pages that are in swap;
-S5 random pages of a file in a memory cgroup that it does not fit; S6 writes anonymous memory.
+in S3 all threads touch the same cold page, round after round; S4 touches pages that are in swap,
+whose readahead is off; S5 for a second or two random pages of a file of 64 MiB in a memory cgroup
+that it does not fit; S6 writes anonymous memory. Writers repeat a pair of operations and sleep
+`writer_think_us` after it, if that is given.
 """
 
 import csv
 from collections import defaultdict
 from collections.abc import Iterable
 from importlib.resources import files
+from math import inf
 from statistics import median
 from typing import NamedTuple
 
@@ -73,11 +76,30 @@ def grouped(runs: Iterable[Row]) -> list[Case]:
 
 
 def of_medians(row: Row) -> Case:
-    """Return the case of a row that has only medians."""
+    """Return the case of a row that has only medians, and none that is no number."""
     repeats: dict[str, tuple[float, ...]] = {
         name: (float(row[name + OF_REPEATS]),) for name in QUANTITIES if row.get(name + OF_REPEATS)
     }
     return Case({name: row[name] for name in PARAMETERS}, repeats)
+
+
+def problems_of_medians(row: Row) -> list[str]:
+    """Return which medians of a row are no numbers: column, what is wanted, what came."""
+    cells = {name + OF_REPEATS: row.get(name + OF_REPEATS) for name in QUANTITIES}
+    if not any(cells.values()):
+        return [f"want a number in one of {', '.join(cells)}, got none"]
+    return [
+        f"{name}: want a number, 0 or more, got {cell!r}"
+        for name, cell in cells.items()
+        if cell and not _is_number(cell)
+    ]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return 0 <= float(text) < inf
+    except ValueError:
+        return False
 
 
 def _case(parameters: Row, runs: list[Row]) -> Case:

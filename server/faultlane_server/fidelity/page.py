@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INCHES = 3.4  # of one plot, each way
+WHERE_IT_CAME_FROM = ("Creator", "Date", "Format", "Type")  # left out: they name other pages
 HEAD = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 <title>faultlane: fidelity</title>
 <style>body{font:15px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem}
@@ -25,13 +26,24 @@ class MissingPlots(ImportError):
     """matplotlib is not installed."""
 
 
-def html_page(verdicts: Sequence[Verdict]) -> str:
-    """Return the report with a plot of each quantity: measured against simulated, and effects.
+def require_plots() -> None:
+    """Find out whether plots can be drawn, before there is anything to draw.
 
     Raises
     ------
     MissingPlots
         If matplotlib is not installed.
+    """
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise MissingPlots("plots need matplotlib: pip install 'faultlane[report]'") from error
+
+
+def html_page(verdicts: Sequence[Verdict]) -> str:
+    """Return the report with a plot of each quantity: measured against simulated, and effects.
+
+    It needs matplotlib: see `require_plots`.
     """
     plots = []
     for guest in BANDS:
@@ -46,10 +58,8 @@ def html_page(verdicts: Sequence[Verdict]) -> str:
 
 
 def _figure(plots: int) -> "tuple[Figure, list[Axes]]":
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise MissingPlots("plots need matplotlib: pip install 'faultlane[report]'") from error
+    from matplotlib.figure import Figure
+
     columns = min(plots, 3)
     rows = -(-plots // columns)
     figure = Figure(figsize=(columns * INCHES, rows * INCHES), layout="constrained")
@@ -111,6 +121,6 @@ def _effects(verdicts: Sequence[Verdict]) -> "Figure":
 
 def _svg(figure: "Figure") -> str:
     drawn = io.StringIO()
-    figure.savefig(drawn, format="svg")
+    figure.savefig(drawn, format="svg", metadata=dict.fromkeys(WHERE_IT_CAME_FROM))
     text = drawn.getvalue()
     return text[text.index("<svg") :]

@@ -17,6 +17,7 @@ from faultlane_server.fidelity.rows import (
     family_of,
     guest_of,
     is_fitted,
+    set_of,
 )
 from faultlane_server.fidelity.score import BANDS, Band, Verdict, score
 from faultlane_server.machines import MACHINES
@@ -101,7 +102,7 @@ def report_data(verdicts: Sequence[Verdict]) -> dict[str, Any]:
 def label_of(row: Row) -> str:
     """Return a row in a few words."""
     parts = [
-        row["set"],
+        set_of(row),
         family_of(row),
         f"{row['threads']} threads",
         f"{row['vmas']} VMAs" if row["vmas"] != "1" else "",

@@ -13,6 +13,7 @@ No other part of the program looks at which set a row belongs to, or at its scen
 import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
+from reprlib import Repr
 from typing import NamedTuple
 
 from faultlane_server.codes import Access, Advice, Protection, RecordingKind
@@ -51,8 +52,11 @@ from faultlane_server.scenario import (
     Workload,
     check,
 )
+from faultlane_server.scenario.limits import PAGES_MAX, THREADS_MAX, VMAS_MAX
 
 Row = Mapping[str, str]
+
+_SHORT = Repr()  # of a cell, which may be a whole file
 
 PARAMETERS = (
     "set",
@@ -77,6 +81,10 @@ PAGE_BYTES = 4096
 TAIL_PAGES = 1024  # never touched, behind the touched pages of each VMA
 TAIL_WRITTEN_FROM = 64  # where writers strike in the first VMA's tail
 STRIDE_PAGES = 16  # at most one touched page in each window of so many
+# Where the file is mapped: at no multiple of 64 KiB, as 15 of 16 places for a mapping are none. So
+# fault-around looks at pages of two windows, and what is mapped there counts as hits of the file.
+FILE_AT = (0x7F00_0000 << 16) + 4 * PAGE_BYTES
+FILE_GAP = 1 << 21  # at least, between its pieces
 LOOP_NS = 70  # assumed: what the harness's loop does between two touches
 HORIZON_NS = 60 * 10**9
 CHANNELS = 1024  # of the null block device: as good as unlimited
@@ -117,18 +125,30 @@ CHOICES = {
     "variant": tuple(POLICY_OF),
     "readahead": ("", *READAHEAD_BYTES),
     "writer_op": ("", "mmap_munmap_unrelated", "mprotect_unrelated", "mprotect_same_vma"),
+    "write_fault": ("", "0", "1"),
 }
-NUMBERS = {  # and whether they may be missing
-    "threads": False,
-    "vmas": False,
-    "faults_per_thread": False,
-    "device_latency_ns": True,
-    "writers": True,
-    "writer_think_us": True,
-    "reader_think_us": True,
-    "memcg_limit_kib": True,
-    "file_pages": True,
+
+
+class Whole(NamedTuple):
+    """The whole numbers that a column may have."""
+
+    least: int
+    most: int
+    is_optional: bool = True  # whether the column may be blank
+
+
+NUMBERS = {
+    "threads": Whole(1, THREADS_MAX, is_optional=False),
+    "vmas": Whole(1, VMAS_MAX, is_optional=False),
+    "faults_per_thread": Whole(1, 10**6, is_optional=False),
+    "device_latency_ns": Whole(0, 10**11),
+    "writers": Whole(0, THREADS_MAX),
+    "writer_think_us": Whole(0, 10**8),
+    "reader_think_us": Whole(0, 10**8),
+    "memcg_limit_kib": Whole(0, PAGES_MAX * 4),
+    "file_pages": Whole(0, PAGES_MAX),
 }
+DIGITS_MAX = 18
 
 
 class Guest(NamedTuple):
@@ -203,16 +223,50 @@ def problems_of(row: Row) -> list[str]:
     for name, choices in CHOICES.items():
         if row[name] not in choices:
             wanted = ", ".join(choice or "nothing" for choice in choices)
-            problems.append(f"{name}: want one of {wanted}; got {row[name]!r}")
-    for name, is_optional in NUMBERS.items():
-        if not row[name].isdecimal() and not (is_optional and row[name] == ""):
-            problems.append(f"{name}: want a whole number, got {row[name]!r}")
+            problems.append(f"{name}: want one of {wanted}; got {_SHORT.repr(row[name])}")
+    for name, whole in NUMBERS.items():
+        if not _is_one_of(whole, row[name]):
+            or_nothing = " or nothing" if whole.is_optional else ""
+            problems.append(
+                f"{name}: want a whole number, {whole.least} to {whole.most}{or_nothing},"
+                f" got {_SHORT.repr(row[name])}"
+            )
+    problems = problems or _misfits(row)
     if problems:
         return problems
     try:
         scenario_of(row)
     except ValueError as error:
         problems.append(str(error))
+    return problems
+
+
+def _is_one_of(numbers: Whole, text: str) -> bool:
+    if text == "":
+        return numbers.is_optional
+    is_whole = text.isdecimal() and len(text) <= DIGITS_MAX
+    return is_whole and numbers.least <= int(text) <= numbers.most
+
+
+def _misfits(row: Row) -> list[str]:
+    """Return where columns do not fit together, each of which could be by itself."""
+    scenario = row["scenario"]
+    problems = [
+        f"{name}: want 1 or more in {scenario}, got {row[name]!r}"
+        for name in ("memcg_limit_kib", "file_pages")
+        if scenario == "S5" and int(row[name] or 0) == 0
+    ]
+    if scenario != "S6" and row["device_latency_ns"] == "":
+        problems.append(f"device_latency_ns: want a number in {scenario}, got nothing")
+    if int(row["writers"] or 0) > 0 and row["writer_op"] == "":
+        problems.append(f"writer_op: want what the {row['writers']} writers do, got nothing")
+    if scenario == "S3" and int(row["vmas"]) != 1:
+        problems.append(f"vmas: want 1 in S3, where all touch the same page, got {row['vmas']!r}")
+    listed = int(row["faults_per_thread"]) * (1 if scenario == "S3" else int(row["threads"]))
+    if listed > EXPLICIT_MAX and (scenario != "S5" or int(row["vmas"]) > 1):
+        problems.append(
+            f"faults_per_thread: want at most {EXPLICIT_MAX} touches of all threads, got {listed}"
+        )
     return problems
 
 
@@ -352,7 +406,8 @@ class _Harness:
                 yield Vma(name, self.vma_bytes, memory, 0, READ_WRITE, mapped=written)
             else:
                 mapping = FileMapping("file", offset_bytes=number * self.vma_bytes)
-                yield Vma(name, self.vma_bytes, mapping, advice=self.advice)
+                address = FILE_AT + number * (self.vma_bytes // FILE_GAP + 2) * FILE_GAP
+                yield Vma(name, self.vma_bytes, mapping, address, advice=self.advice)
 
     def areas(self) -> Iterator[Vma]:
         """Give each writer its own memory, if it changes some that nobody else uses."""
