@@ -344,8 +344,7 @@ def test_streams_up_to_the_limit_do_not_use_up_the_files(servers: Servers) -> No
         request = pb.RunSimulationRequest(scenario=a_scenario(), request_id="ours")
         streams = [peer.simulations.RunSimulation(request) for _ in range(limits.streams_max)]
         for stream in streams:
-            next(stream)
-            assert next(stream).faults.start_ns
+            assert next(message for message in stream if message.faults.start_ns)
         error = refused(lambda: list(peer.simulations.RunSimulation(request)))
         assert reason(error) == "TOO_MANY_STREAMS"
         for stream in streams:

@@ -314,7 +314,9 @@ def traced(servers: Servers, spans: InMemorySpanExporter, **of_server: Any) -> t
     provider, over = TracerProvider(), Over()
     provider.add_span_processor(SimpleSpanProcessor(spans))
     traces = Traces(provider)
-    peer = servers.start(observers=[traces, over], on_run_end=traces.run_ended, **of_server)
+    peer = servers.start(
+        limits=Limits(1), observers=[traces, over], on_run_end=traces.run_ended, **of_server
+    )
     return peer, over
 
 
