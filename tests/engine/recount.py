@@ -113,7 +113,7 @@ THREAD = (
     "step cut_step state cpu behind mm cause timer in_fault in_operation vma held invalidate_held"
     " file folio generation ra_step written_folio op_kind op_file op_at op_folio page process"
     " walks_mm in_hand copy_in_hand in_swap_line fault_mutex huge_in_hand"
-    " policy weight virtual_ns virtual_deadline_ns is_late is_delayed"
+    " policy weight virtual_ns virtual_deadline_ns is_late is_delayed stays"
 )
 RWSEM = "writer readers first spin_first"
 VMA = "mm start end open private anon_vma offset pte protection uffd lowest traits seq readers"
@@ -565,6 +565,8 @@ def _assert_on_cpus(world: np.record, threads: list[Row]) -> None:
     assert len(urgent) == world.real_time_queued, "those with real-time priorities among them"
     idle = [cpu for cpu in range(int(world.config.cpus)) if world.cpus[cpu].is_idle]
     for n in runnable:
+        if threads[n].stays:
+            continue
         assert not any(_may_run(world, n, cpu) for cpu in idle), (
             "no CPU is idle while a thread waits that may run there"
         )

@@ -406,12 +406,14 @@ def make_runnable(world, thread, now_ns, delay_ns):
 def _queue_again(world, thread, now_ns):
     """Let a sleeper that has not left its run queue yet want the CPU again (ttwu_runnable).
 
-    It stays on its CPU even if another one is idle, and keeps its deadline.
+    It stays on its CPU even if another one is idle, until a tick evens the queues out or an idle
+    CPU looks for work, and it keeps its deadline.
     """
     row = world.threads[thread]
     fair.take(world, world.cpus[row.cpu], thread)
     fair.stay(world.cpus[row.cpu], row)
     row.state = ThreadState.RUNNABLE
+    row.stays = 1
     world.run_order += 1
     _queue(world, row.cpu, thread, world.run_order)
     _challenge(world, row.cpu, thread, now_ns)
@@ -577,13 +579,13 @@ def is_to_leave(world, cpu, now_ns):
 
 @compiled
 def _balance(world, cpu, now_ns):
-    """Give a thread that waits to the shortest run queue, if that is shorter by two."""
+    """Give a thread that waits to the CPU with the fewest threads, if those are fewer by two."""
     row = world.cpus[cpu]
     shortest = cpu
     for other in range(world.config.cpus):
-        if world.cpus[other].queued < world.cpus[shortest].queued:
+        if _threads_on(world.cpus[other]) < _threads_on(world.cpus[shortest]):
             shortest = other
-    if row.queued < world.cpus[shortest].queued + 2:
+    if _threads_on(row) < _threads_on(world.cpus[shortest]) + 2:
         return
     thread = _movable(world, row, shortest)
     if thread == NOBODY:
@@ -597,6 +599,11 @@ def _balance(world, cpu, now_ns):
     else:
         _queue(world, shortest, thread, order)
         _challenge(world, shortest, thread, now_ns)
+
+
+@compiled
+def _threads_on(cpu):
+    return cpu.queued + (0 if cpu.is_idle else 1)
 
 
 @compiled
@@ -681,6 +688,7 @@ def _dispatch(world, cpu, thread, now_ns, delay_ns):
     row = world.threads[thread]
     prefetch(row)
     row.state = ThreadState.RUNNING
+    row.stays = 0
     place = world.cpus[cpu]
     switch_ns = delay_ns + world.config.cost.switch_ns
     if world.config.cost.cold_ns > 0:

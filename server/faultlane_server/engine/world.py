@@ -779,6 +779,7 @@ Thread = _in_lines(
     ("lag_ns", i64),  # how much virtual time it was short of when it slept (vlag)
     ("lag_max_ns", i64),
     ("is_delayed", i64),  # 1: it sleeps, and stands in a run queue all the same (sched_delayed)
+    ("stays", i64),  # 1: it was woken there, and waits even if another CPU is idle
     # Its program.
     ("mm", i64),
     ("pc", i64),
