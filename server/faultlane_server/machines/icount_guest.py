@@ -108,7 +108,8 @@ ICOUNT_GUEST = MachineProfile(
         "vma_split": Cost(2677, SPLIT),
         "vma_merge": Cost(1870, MERGE),
         "vma_file": Cost(
-            2600, "derived: S2, mprotect of a part of a file, less that of anonymous memory"
+            1300,
+            "derived: S2 of 4 threads, a pair of 16.5 us, less that of mprotect_split and merge",
         ),
         "swap_lookup": Cost(400, "assumed"),
         "swap_page": Cost(1000, "assumed"),
