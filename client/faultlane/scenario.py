@@ -57,6 +57,12 @@ def read_machine(path: str | Path) -> pb.Machine:
         If the file cannot be read.
     InvalidScenario
         If it does not hold a machine; `.violations` has everything that is wrong, and where.
+
+    Examples
+    --------
+    >>> _ = Path("machine.yaml").write_text("costs_ns: {syscall: 90}")
+    >>> read_machine("machine.yaml").costs_ns["syscall"]
+    90
     """
     return _read(Path(path), _machine_from)
 
@@ -82,6 +88,13 @@ def set_machine(scenario: pb.Scenario, machine: pb.Machine) -> None:
     """Give a scenario the costs of a machine, and whatever else of it is set.
 
     The profile and the costs that the scenario has itself go, since they are those of another.
+
+    Examples
+    --------
+    >>> made = pb.Scenario(machine=pb.Machine(cpus=4, profile="neutral"))
+    >>> set_machine(made, pb.Machine(costs_ns={"syscall": 90}))
+    >>> made.machine.profile, made.machine.cpus
+    ('', 4)
     """
     merged = scenario.machine
     merged.ClearField("profile")
