@@ -2,10 +2,12 @@
 
 import pytest
 
+from faultlane_server.machines import MACHINES
 from tests.presets.runs import is_told, latency, simulated
 
 PRESET = "working-set-knee"
 ROUND_NS = 20 * 5  # of touches that hit
+TICK_NS = MACHINES["neutral"].costs["tick"].ns  # one may strike a round
 ROOM_FOR_ALL = "workload.memcgs[limited].max_bytes=72MiB"
 POLICIES = ["mainline", "rfc", "hold"]
 FILE_PAGES = 64 * 256
@@ -25,7 +27,7 @@ def test_no_round_faults_as_long_as_the_working_set_fits(seed, policy, percent):
     row = latency(simulated(PRESET, policy, seed), f"section.at_{percent}_percent")
 
     assert row.p99_ns == ROUND_NS
-    assert row.max_ns <= 2 * ROUND_NS
+    assert row.max_ns <= 2 * ROUND_NS + TICK_NS
 
 
 @pytest.mark.parametrize("policy", POLICIES)
