@@ -133,6 +133,15 @@ class Leader:
             self.gate.pass_through()
 
 
+def reading_along(leader: Leader) -> tuple[str, Any, list[int]]:
+    """An equal simulation, its stream, and the rows that it has told of the leader's so far."""
+    equal = create(leader.peer).name
+    stream = leader.peer.simulations.StreamEvents(
+        pb.StreamEventsRequest(name=equal), timeout=PATIENCE_S
+    )
+    return equal, stream, list(next(stream).faults.start_ns)
+
+
 def test_equal_ones_read_along_with_the_one_that_runs(servers: Servers) -> None:
     """Whether they came before it began or later, they have its rows while it makes them."""
     leader = Leader(servers, slices=12)
@@ -180,11 +189,7 @@ def test_who_reads_along_goes_on_without_a_seam_when_the_one_that_runs_is_cancel
 ) -> None:
     leader = Leader(servers, slices=12)
     leader.wait()
-    equal = create(leader.peer).name
-    stream = leader.peer.simulations.StreamEvents(
-        pb.StreamEventsRequest(name=equal), timeout=PATIENCE_S
-    )
-    rows = list(next(stream).faults.start_ns)
+    _, stream, rows = reading_along(leader)
     threading.Thread(target=lambda: cancel(leader.peer, leader.name)).start()
     leader.gate.opened.set()
 
@@ -201,11 +206,7 @@ def test_rows_that_were_shown_stay_when_the_run_of_its_own_fails(servers: Server
     """Whoever has read them is not told that there are fewer."""
     leader = Leader(servers, slices=12)
     leader.wait()
-    equal = create(leader.peer).name
-    stream = leader.peer.simulations.StreamEvents(
-        pb.StreamEventsRequest(name=equal), timeout=PATIENCE_S
-    )
-    rows = list(next(stream).faults.start_ns)
+    equal, stream, rows = reading_along(leader)
     leader.fails_next_time = True
     threading.Thread(target=lambda: cancel(leader.peer, leader.name)).start()
     leader.gate.opened.set()
@@ -222,11 +223,7 @@ def test_who_reads_along_and_is_cancelled_keeps_the_rows_so_far(servers: Servers
     """Also when the other run goes on, and when that is deleted."""
     leader = Leader(servers, slices=12)
     leader.wait()
-    equal = create(leader.peer).name
-    stream = leader.peer.simulations.StreamEvents(
-        pb.StreamEventsRequest(name=equal), timeout=PATIENCE_S
-    )
-    rows = list(next(stream).faults.start_ns)
+    equal, stream, rows = reading_along(leader)
 
     ended = cancel(leader.peer, equal)
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from faultlane_server.fidelity.effects import QUANTITIES, effects
 from faultlane_server.fidelity.report import text_report
-from faultlane_server.fidelity.rows import family_of, guest_of, is_fitted
-from faultlane_server.fidelity.score import BANDS, Verdict
+from faultlane_server.fidelity.rows import family_of, is_fitted
+from faultlane_server.fidelity.score import Verdict, by_guest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,8 +46,7 @@ def html_page(verdicts: Sequence[Verdict]) -> str:
     It needs matplotlib: see `require_plots`.
     """
     plots = []
-    for guest in BANDS:
-        of_guest = [verdict for verdict in verdicts if guest_of(verdict.case.row) == guest]
+    for guest, of_guest in by_guest(verdicts).items():
         if of_guest:
             plots.append(f"<h2>{escape(guest.profile)}</h2>" + _svg(_scatter(of_guest)))
     plots.append("<h2>Effects of the designs</h2>" + _svg(_effects(verdicts)))

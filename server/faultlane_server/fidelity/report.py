@@ -19,7 +19,7 @@ from faultlane_server.fidelity.rows import (
     is_fitted,
     set_of,
 )
-from faultlane_server.fidelity.score import BANDS, Band, Verdict, score
+from faultlane_server.fidelity.score import BANDS, Band, Verdict, by_guest, score
 from faultlane_server.machines import MACHINES
 
 GOALS = {BY_INSTRUCTIONS: 0.90, IN_PARALLEL: 0.80}  # of the quantities outside the fit
@@ -39,8 +39,7 @@ WHY_WRONG = (
 def text_report(verdicts: Sequence[Verdict]) -> str:
     """Return the whole report for a terminal."""
     lines: list[str] = []
-    for guest in BANDS:
-        of_guest = [verdict for verdict in verdicts if guest_of(verdict.case.row) == guest]
+    for guest, of_guest in by_guest(verdicts).items():
         if of_guest:
             lines += [*_guest_lines(guest, of_guest), ""]
     lines += [*_effect_lines(effects(verdicts)), "", "Where the model is known to be wrong:"]
@@ -80,9 +79,9 @@ def report_data(verdicts: Sequence[Verdict]) -> dict[str, Any]:
                 "profile": guest.profile,
                 "fitted": fitted,
                 "goal": GOALS[guest],
-                **_of(guest, verdicts, fitted)._asdict(),
+                **score(_part(of_guest, fitted))._asdict(),
             }
-            for guest in BANDS
+            for guest, of_guest in by_guest(verdicts).items()
             for fitted in (True, False)
         ],
         "effects": [
@@ -116,12 +115,9 @@ def label_of(row: Row) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _of(guest: Guest, verdicts: Sequence[Verdict], fitted: bool) -> Any:
-    return score(
-        verdict
-        for verdict in verdicts
-        if guest_of(verdict.case.row) == guest and is_fitted(verdict.case.row) == fitted
-    )
+def _part(verdicts: Sequence[Verdict], fitted: bool) -> list[Verdict]:
+    """Return those on rows that costs were fitted to, or those on the others."""
+    return [verdict for verdict in verdicts if is_fitted(verdict.case.row) == fitted]
 
 
 def _guest_lines(guest: Guest, verdicts: Sequence[Verdict]) -> list[str]:
@@ -131,7 +127,7 @@ def _guest_lines(guest: Guest, verdicts: Sequence[Verdict]) -> list[str]:
         f"  {'':22}{'quantity':22}{'near':>9}{'share':>8}{'repeats':>9}  simulated/measured",
     ]
     for fitted in (True, False):
-        of_part = [verdict for verdict in verdicts if is_fitted(verdict.case.row) == fitted]
+        of_part = _part(verdicts, fitted)
         for family in sorted({family_of(verdict.case.row) for verdict in of_part}):
             of_family = [verdict for verdict in of_part if family_of(verdict.case.row) == family]
             for quantity in BANDS[guest]:

@@ -278,7 +278,6 @@ def scenario_of(row: Row, *, seed: int = 0) -> Scenario:
     ValueError
         If that is beyond a limit of scenarios.
     """
-    guest = guest_of(row)
     harness = _Harness(row, seed)
     groups = (*harness.readers(), *harness.writers())
     return check(
@@ -290,8 +289,8 @@ def scenario_of(row: Row, *, seed: int = 0) -> Scenario:
             ),
             machine=Machine(
                 arch="x86",
-                cpus=guest.cpus,
-                profile=guest.profile,
+                cpus=harness.guest.cpus,
+                profile=harness.guest.profile,
                 devices=harness.devices(),
                 swap=harness.swap(),
             ),
@@ -308,7 +307,8 @@ class _Harness:
 
     def __init__(self, row: Row, repetition: int) -> None:
         self.row = row
-        self.late = MACHINES[guest_of(row).profile].timers
+        self.guest = guest_of(row)
+        self.late = MACHINES[self.guest.profile].timers
         self.is_anonymous = row["scenario"] in ("S4", "S6")
         self.is_swapped = row["scenario"] == "S4"
         self.is_limited = row["scenario"] == "S5"

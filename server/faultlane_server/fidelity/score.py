@@ -92,6 +92,14 @@ def _ceiling(band: Band, repeats: tuple[float, ...]) -> float:
     return near / len(repeats)
 
 
+def by_guest(of: Iterable[Verdict]) -> dict[Guest, list[Verdict]]:
+    """Put the verdicts on each guest together; on one of them there may be none."""
+    found: dict[Guest, list[Verdict]] = {guest: [] for guest in BANDS}
+    for verdict in of:
+        found[guest_of(verdict.case.row)].append(verdict)
+    return found
+
+
 class Score(NamedTuple):
     """Of some quantities, how many are near enough."""
 

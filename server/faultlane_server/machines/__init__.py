@@ -8,10 +8,16 @@ from faultlane_server.machines.parallel_guest import PARALLEL_GUEST
 from faultlane_server.machines.pft_server import PFT_SERVER
 from faultlane_server.machines.profile import COSTS, Cost, Lateness, MachineProfile
 
-GUESTS = (ICOUNT_GUEST, PARALLEL_GUEST)
 MACHINES: dict[str, MachineProfile] = {
     profile.name: profile
-    for profile in (NEUTRAL, *GUESTS, PFT_SERVER, ANDROID_PHONE, *ARCHITECTURES)
+    for profile in (
+        NEUTRAL,
+        ICOUNT_GUEST,
+        PARALLEL_GUEST,
+        PFT_SERVER,
+        ANDROID_PHONE,
+        *ARCHITECTURES,
+    )
 }
 
 __all__ = ["COSTS", "MACHINES", "Cost", "Lateness", "MachineProfile"]
