@@ -54,5 +54,4 @@ def map_page(world, thread):
     if fault.access == Access.WRITE:
         page_table.make_own(world, thread, fault.vma, pte)
     else:
-        world.ptes[pte] = page_table.zero_entry(world, world.vmas[fault.vma])
-        page_table.install_table(world, pte)
+        page_table.map_zero_page(world, fault.vma, pte)

@@ -138,6 +138,23 @@ def remove(world, slot):
 
 
 @compiled
+def split_ns(world, slot):
+    """Return what it costs to split a VMA in two."""
+    return world.config.cost.vma_split_ns + _file_ns(world, slot)
+
+
+@compiled
+def merge_ns(world, slot):
+    """Return what it costs to merge a VMA into its neighbour."""
+    return world.config.cost.vma_merge_ns + _file_ns(world, slot)
+
+
+@compiled
+def _file_ns(world, slot):
+    return 0 if world.vmas[slot].open == NOBODY else world.config.cost.vma_file_ns
+
+
+@compiled
 def split(world, slot, page):
     """Split a write-locked VMA before `page`; the right half is new, and write-locked as well."""
     vma = world.vmas[slot]

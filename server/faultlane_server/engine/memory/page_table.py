@@ -239,6 +239,13 @@ def clear(world, vma, pte):
 
 
 @compiled
+def map_zero_page(world, slot, pte):
+    """Let an entry of a VMA that is clear map the zero page."""
+    world.ptes[pte] = zero_entry(world, world.vmas[slot])
+    install_table(world, pte)
+
+
+@compiled
 def make_own(world, thread, slot, pte):
     """Let an entry map a new page of its own, the one that the thread has in hand."""
     vma = world.vmas[slot]

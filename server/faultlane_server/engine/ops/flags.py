@@ -31,12 +31,11 @@ def plan(world, thread):
     _lock(caller, before)
     _lock(caller, slot)
     merges = int(before != NOBODY) + int(after != NOBODY)
-    file_ns = 0 if world.vmas[slot].open == NOBODY else cost.vma_file_ns
-    caller.work_ns = base_ns + merges * (cost.vma_merge_ns + file_ns)
+    caller.work_ns = base_ns + merges * address_space.merge_ns(world, slot)
     caller.work_ns += _pages_ns(world, caller, slot)
     if merges == 0 and _changes(world, caller, world.vmas[slot]):
         cuts = address_space.cuts(world.vmas[slot], caller.op_start, caller.op_end)
-        caller.work_ns += cuts * (cost.vma_split_ns + file_ns)
+        caller.work_ns += cuts * address_space.split_ns(world, slot)
     return True
 
 

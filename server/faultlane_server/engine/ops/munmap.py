@@ -33,9 +33,7 @@ def plan_next(world, thread):
     splits = address_space.cuts(world.vmas[slot], caller.op_start, caller.op_end)
     caller.locks[0] = slot
     caller.locks_count = 1
-    cost = world.config.cost
-    file_ns = 0 if world.vmas[slot].open == NOBODY else cost.vma_file_ns
-    caller.work_ns = splits * (cost.vma_split_ns + file_ns)
+    caller.work_ns = splits * address_space.split_ns(world, slot)
     return True
 
 

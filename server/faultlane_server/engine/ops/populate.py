@@ -177,8 +177,7 @@ def _map_page(world, thread, slot, pte, how):
         give_anon_vma(world, vma)
         page_table.make_own(world, thread, slot, pte)
     elif vma.open == NOBODY:
-        world.ptes[pte] = page_table.zero_entry(world, vma)
-        page_table.install_table(world, pte)
+        page_table.map_zero_page(world, slot, pte)
     else:
         file = world.files[world.opens[vma.open].file]
         folio = world.folios[file.first + vma.offset + (pte - vma.pte)]
