@@ -80,7 +80,7 @@ class Twin:
         for forced in (False, True):
             freed = 0
             for priority in range(PRIORITY, -1, -1):
-                freed += self._shrink(priority, self.cluster - freed, forced)
+                freed += self._shrink(priority, self.cluster, forced)
                 if freed >= self.cluster:
                     break
             if freed:

@@ -48,7 +48,9 @@ PASSING_NS = 20_000_000  # longer than any waiter of a rwsem is patient
 TOLD = {
     World: {"fingerprint", "events", "faults_ended", "recorded", "warm", "closing", "run_order"}
     | {"traced", "trace_rows", "idle_first"},
-    Cpu: {"due", "idle_next", "idle_before"},
+    # Each thread has a CPU: who has left it is nobody's matter, whenever that is noticed.
+    Cpu: {"due", "idle_next", "idle_before", "load", "ready", "late"}
+    | {"is_protected", "need_resched", "slice_is_over"},
     # Whether there is an owner is told by `writer` and `reader_owned`.
     Rwsem: {"owner", "holders_first", "holders_last", "slot_read", "slot_write"},
     Mm: {"word"},
@@ -56,7 +58,15 @@ TOLD = {
     Vma: {"word", "reader", "holders_first", "holders_last"},
     File: {"falloc_thread"},
     Folio: {"reads", "writes", "io_cpu"},
-    Thread: {"awake_attempts", "reads", "reads_lost", "mmap_reads", "blocker", "waits_for"}
+    Thread: {
+        "is_delayed",
+        "awake_attempts",
+        "reads",
+        "reads_lost",
+        "mmap_reads",
+        "blocker",
+        "waits_for",
+    }
     | {"pending_cause", "touches", "operations", "durations", "timer", "vma_id", "reasons"}
     | {"is_listed", "slot", "blamed_first", "wait_kind", "shares_seen", "held_next", "held_before"},
 }

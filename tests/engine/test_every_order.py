@@ -295,6 +295,7 @@ def test_waiting_for_mmap_lock_with_a_folio_locked_is_a_deadlock_of_three() -> N
         "waiter: program",
         "waiter: lock_vma (has a VMA lock)",
         "waiter: lookup (lets go of a VMA lock)",
+        "waiter: readahead_sync",
         "waiter: readahead_sync (sleeps for device)",
         "the device: read ends",
         "dirtier: program",

@@ -109,13 +109,15 @@ def test_a_retry_of_mainline_goes_to_mmap_lock() -> None:
         "lock_vma_under_rcu",
         "filemap_get_folio",
         "do_sync_mmap_readahead",
+        "do_sync_mmap_readahead",
         "__folio_lock_killable",
         "schedule",
         "lock_mm_and_find_vma",
         "filemap_map_pages",
         "do_user_addr_fault",
     ]
-    assert [step.lock for step in told.steps] == [0, FaultLock.VMA, 0, 0, 0, 0, FaultLock.MMAP, 0]
+    locks = [0, FaultLock.VMA, 0, 0, 0, 0, 0, FaultLock.MMAP, 0]
+    assert [step.lock for step in told.steps] == locks
     assert told.flags == [DEFAULT | USER | VMA_LOCK, DEFAULT | USER | TRIED]
     assert told.results == [RETRY | MAJOR, 0x100]
     assert told.notes() == [

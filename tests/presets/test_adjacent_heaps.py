@@ -27,7 +27,7 @@ def test_who_lets_go_of_the_lock_keeps_no_neighbour_waiting(seed, policy, sectio
 def test_under_hold_the_neighbours_of_a_fault_wait_for_the_swap_device(seed, section):
     mainline, hold = simulated(PRESET, "mainline", seed), simulated(PRESET, "hold", seed)
 
-    assert latency(hold, section).p90_ns > 300_000
+    assert latency(hold, section).p90_ns > 200_000
     assert latency(hold, section).p90_ns > 30 * latency(mainline, section).p90_ns
     assert latency(hold, section).mean_ns > 4 * latency(mainline, section).mean_ns
 
@@ -39,8 +39,8 @@ def test_under_hold_that_is_a_wait_for_readers_of_the_common_vma(seed):
     }
 
     assert waits_ns["hold"] > 20_000_000
-    assert waits_ns["hold"] > 10 * waits_ns["mainline"]
-    assert waits_ns["hold"] > 10 * waits_ns["rfc"]
+    assert waits_ns["hold"] > 5 * waits_ns["mainline"]
+    assert waits_ns["hold"] > 5 * waits_ns["rfc"]
 
 
 def test_under_rfc_faults_leave_mmap_lock_alone(seed):

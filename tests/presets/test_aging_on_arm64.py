@@ -45,4 +45,4 @@ def test_otherwise_next_to_no_fault_needs_mmap_lock(seed, policy):
 
     assert mainline["faults.via_mmap_lock"] > 0.99 * mainline["faults.count"]
     assert other["faults.via_mmap_lock"] < 0.001 * other["faults.count"]
-    assert other["wait.mmap_lock_ns"] < 0.5 * mainline["wait.mmap_lock_ns"]
+    assert other["wait.mmap_lock_ns"] < 0.75 * mainline["wait.mmap_lock_ns"]

@@ -21,10 +21,6 @@ MEASURED = {
 VARIANT_OF = {"mainline": "base", "rfc": "rfc", "hold": "hold"}
 RUNS = [(preset, policy) for preset in MEASURED for policy in VARIANT_OF]
 
-FEWER_MEET_WRITERS = (
-    "9 of 600 faults fewer than in the guest meet the writer that waits for the VMA"
-)
-
 MMAP_READS_OFF = 0.01  # absolute, per touch
 RATES_OFF = 0.05  # relative
 
@@ -50,15 +46,7 @@ def test_faults_are_as_many_as_measured(preset, policy):
     )
 
 
-@pytest.mark.parametrize(
-    ("preset", "policy"),
-    [
-        pytest.param(*run, marks=pytest.mark.xfail(reason=FEWER_MEET_WRITERS, strict=True))
-        if run == ("ground-truth-s2", "hold")
-        else run
-        for run in RUNS
-    ],
-)
+@pytest.mark.parametrize(("preset", "policy"), RUNS)
 def test_faults_take_mmap_lock_as_often_as_measured(preset, policy):
     metrics = simulated(preset, policy).metrics
 

@@ -48,11 +48,12 @@ def test_under_rfc_next_to_none_are_gone_and_under_hold_none(seed):
 
 def test_under_mainline_who_maps_waits_for_the_disk_and_otherwise_not(seed):
     mainline = latency(simulated(PRESET, "mainline", seed), "section.map_unmap")
-    assert mainline.p50_ns > 8_000_000
+    assert mainline.p50_ns > 7_000_000
 
     for policy in ("rfc", "hold"):
         row = latency(simulated(PRESET, policy, seed), "section.map_unmap")
-        assert row.max_ns < mainline.p50_ns / 40  # for a CPU, at most
+        assert row.p999_ns < mainline.p50_ns / 40
+        assert row.max_ns < mainline.p50_ns / 4  # for a CPU, or for another mapper without one
         assert row.count > 50 * mainline.count
 
 

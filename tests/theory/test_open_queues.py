@@ -43,7 +43,7 @@ MEAN_NS = 100_000  # of a read
 QUICK = 0.02  # of the theory's value: how wide the net may be
 LONG = 0.005
 
-QUEUES = [(1, 0.5, 100_000), (4, 0.75, 100_000), (8, 0.5, 30_000)]  # channels, load, reads
+QUEUES = [(1, 0.5, 100_000), (4, 0.75, 200_000), (8, 0.5, 30_000)]  # channels, load, reads
 
 LAW_READS = 100_000
 SIGMA = 0.7

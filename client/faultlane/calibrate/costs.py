@@ -35,7 +35,7 @@ CHARGES: dict[str, dict[str, int]] = {
         "word_local": 4,
     },
     "madvise": {"syscall": 1, "madvise": 1, "word_local": 2},
-    "wake_same_cpu": {"wake": 1, "sleep": 1, "switch": 1},
+    "wake_same_cpu": {"wake": 1, "sleep": 1, "dequeue": 1, "switch": 1},
     "wake_other_cpu": {"wake": 1, "idle_exit": 1, "switch": 1},
     "shared_vma": {"word_remote": 2, "word_local": -2},
 }
@@ -65,7 +65,8 @@ NEUTRAL_NS: dict[str, int] = {
     "vma_merge": 600,
     "madvise": 300,
     "wake": 700,
-    "sleep": 500,
+    "sleep": 250,
+    "dequeue": 250,
     "switch": 1200,
     "idle_exit": 1500,
     "word_local": 10,

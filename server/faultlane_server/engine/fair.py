@@ -8,7 +8,9 @@ has had its slice. Threads with real-time priorities stand before all others.
 As in Linux 6.12: lags are kept over a sleep (PLACE_LAG); who goes to sleep after more than
 its share stays in the run queue until the others have caught up, and then owes nothing
 (DELAY_DEQUEUE, DELAY_ZERO); and who was picked keeps the CPU for its slice while it is eligible
-(RUN_TO_PARITY). Task groups have no shares of their own.
+(RUN_TO_PARITY). Whenever a CPU is asked for the best thread, also by one that wakes up, sleepers
+that would be it leave the queue: in 6.12 as released they stood in the way of who woke up, which
+the stable kernels have mended. Task groups have no shares of their own.
 """
 
 from faultlane_server.codes import NOBODY, SchedPolicy
@@ -73,12 +75,18 @@ def leave(cpu, thread):
 
 @compiled
 def ran(cpu, thread, now_ns):
-    """Charge the thread that runs on a CPU for the time that it has had (update_curr)."""
+    """Charge the thread that runs on a CPU for the time that it has had (update_curr).
+
+    When its slice is over it begins a new one (update_deadline), and is protected no more.
+    Returns whether that was so.
+    """
     ns = now_ns - cpu.since_ns
+    if ns <= 0:
+        return False
     cpu.since_ns = now_ns
     if is_real_time(thread):
         thread.slice_left_ns -= ns
-        return
+        return False
     weight = thread.weight
     if weight != WEIGHT:
         ns = min(ns * WEIGHT // weight, CHARGED_MAX_NS)
@@ -88,20 +96,36 @@ def ran(cpu, thread, now_ns):
         moved_ns = cpu.weighted_ns // cpu.load
         cpu.origin_ns += moved_ns
         cpu.weighted_ns -= moved_ns * cpu.load
-
-
-@compiled
-def renew(config, cpu, thread):
-    """Begin a new slice if the last one is over (update_deadline); returns whether it was."""
-    if is_real_time(thread):
-        if thread.policy != SchedPolicy.RR or thread.slice_left_ns > 0:
-            return False
-        thread.slice_left_ns = config.rr_slice_ns
-        return True
     if thread.virtual_ns < thread.virtual_deadline_ns:
         return False
     thread.virtual_deadline_ns = thread.virtual_ns + thread.slice_ns
     cpu.is_protected = 0
+    return True
+
+
+@compiled
+def depth(cpu):
+    """Return the depth of the tree of those who are on a CPU beside the one that runs."""
+    others = cpu.load // WEIGHT - 1
+    levels = 0
+    while others > 0:
+        others >>= 1
+        levels += 1
+    return levels
+
+
+@compiled
+def is_alone(cpu, thread):
+    """Whether no other thread takes part in the time of a CPU, sleepers there among them."""
+    return cpu.load == thread.weight
+
+
+@compiled
+def renew(config, thread):
+    """Begin a new slice of a real-time thread if the last one is over; returns whether it was."""
+    if thread.policy != SchedPolicy.RR or thread.slice_left_ns > 0:
+        return False
+    thread.slice_left_ns = config.rr_slice_ns
     return True
 
 
@@ -142,15 +166,28 @@ def best(world, cpu):
     """
     thread = first(world, cpu)
     while thread != NOBODY and world.threads[thread].is_delayed:
-        take(world, cpu, thread)
-        let_sleep(cpu, world.threads[thread])
+        let_sleep(world, cpu, thread)
         thread = first(world, cpu)
     return thread
 
 
 @compiled
-def let_sleep(cpu, sleeper):
-    """Let a sleeper leave the time of a CPU, without the lag that it has got by sleeping."""
+def rival(world, cpu, current):
+    """Return who in the run queue of a CPU is to run instead of the one that runs, or NOBODY."""
+    thread = first(world, cpu)
+    while thread != NOBODY and is_before(world, cpu, thread, current):
+        if not world.threads[thread].is_delayed:
+            return thread
+        let_sleep(world, cpu, thread)
+        thread = first(world, cpu)
+    return NOBODY
+
+
+@compiled
+def let_sleep(world, cpu, thread):
+    """Let a sleeper leave the run queue of a CPU, without the lag that it has got by sleeping."""
+    take(world, cpu, thread)
+    sleeper = world.threads[thread]
     sleeper.is_delayed = 0
     leave(cpu, sleeper)
     sleeper.lag_ns = min(sleeper.lag_ns, 0)

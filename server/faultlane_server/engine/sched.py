@@ -24,6 +24,8 @@ from faultlane_server.engine.tally import count, waited
 from faultlane_server.engine.world import CAUSES, Cause, Counter, Step, ThreadState
 
 ONE = np.uint64(1)
+BY_TICK = 1  # why need_resched is set: a slice was over
+BY_WAKE = 2  # a thread woke up
 COND_RESCHED_NS = 20_000  # assumed: from one cond_resched() of a long loop to the next
 
 
@@ -172,12 +174,18 @@ def block(world, thread, now_ns, cause, waits_for, step):
 
 @compiled
 def leave_cpu(world, thread, now_ns):
-    """Let a thread have no CPU any more: it sleeps, or has ended."""
+    """Let a thread have no CPU any more: it sleeps, or has ended.
+
+    It pays for going to sleep. Until it has, it is on its CPU for everybody who wakes up there:
+    so if nobody is to run next, and no other CPU is idle, it stays in the run queue, and
+    `_let_sleepers_go` takes it out.
+    """
     runner = world.threads[thread]
     cpu = world.cpus[runner.cpu]
-    fair.ran(cpu, runner, now_ns)
-    is_ahead = not fair.is_real_time(runner) and not fair.is_eligible(cpu, runner)
-    if is_ahead and runner.state != ThreadState.DONE:
+    fair.ran(cpu, runner, now_ns + world.config.cost.sleep_ns)
+    is_last = world.queued == 0 and world.idle_first == NOBODY
+    stays = is_last or not fair.is_eligible(cpu, runner)
+    if stays and runner.state != ThreadState.DONE and not fair.is_real_time(runner):
         runner.is_delayed = 1
         world.run_order += 1
         fair.put(world, cpu, thread, world.run_order)
@@ -208,7 +216,7 @@ def give_way(world, thread, now_ns):
     if cpu != NOBODY:
         _bring(world, thread, cpu, now_ns)
         _idle_remove(world, cpu)
-        _dispatch(world, cpu, thread, now_ns, world.config.cost.idle_exit_ns)
+        _wake_up(world, cpu, thread, now_ns, 0)
     else:
         world.run_order += 1
         stays_first = fair.is_real_time(runner) and not world.cpus[left].slice_is_over
@@ -276,7 +284,7 @@ def _vacate(world, cpu, now_ns):
     row.thread = NOBODY
     row.due = -1
     row.stolen_ns = 0
-    row.free_ns = now_ns + world.config.cost.sleep_ns
+    row.free_ns = now_ns + world.config.cost.sleep_ns + world.config.cost.dequeue_ns
     count(world, Counter.CONTEXT_SWITCHES, 1)
     thread = _next(world, cpu)
     if thread == NOBODY:
@@ -292,6 +300,8 @@ def _vacate(world, cpu, now_ns):
 @compiled
 def _next(world, cpu):
     """Return which of the threads that wait a CPU is to run, or NOBODY."""
+    if world.queued == 0 and world.idle_first == NOBODY:
+        return NOBODY
     thread = fair.best(world, world.cpus[cpu])
     if world.queued == 0:
         return NOBODY
@@ -387,15 +397,18 @@ def make_runnable(world, thread, now_ns, delay_ns):
     row.since_ns = now_ns
     row.cause = Cause.RUN_QUEUE
     row.waits_for = NOBODY
-    _bring_up_to_date(world, row.cpu, now_ns)
+    _let_sleepers_go(world, world.cpus[row.cpu], now_ns)
+    if row.is_delayed and world.cpus[row.cpu].is_idle:
+        fair.let_sleep(world, world.cpus[row.cpu], thread)
     cpu = NOBODY if row.is_delayed else _idle_for(world, row)
     if row.is_delayed:
         _queue_again(world, thread, now_ns)
     elif cpu != NOBODY:
         row.cpu = cpu
+        _let_sleepers_go(world, world.cpus[cpu], now_ns)
         _idle_remove(world, cpu)
         fair.join(world.cpus[cpu], row)
-        _dispatch(world, cpu, thread, now_ns, delay_ns + world.config.cost.idle_exit_ns)
+        _wake_up(world, cpu, thread, now_ns, delay_ns)
     else:
         _wait_for_cpu(world, thread, now_ns)
     if row.blamed_first != NOBODY:
@@ -403,15 +416,24 @@ def make_runnable(world, thread, now_ns, delay_ns):
 
 
 @compiled
+def _let_sleepers_go(world, cpu, now_ns):
+    """Empty the run queue of a CPU that has fallen idle: only sleepers are there."""
+    if cpu.is_idle and now_ns >= cpu.since_ns:
+        fair.best(world, cpu)
+
+
+@compiled
 def _queue_again(world, thread, now_ns):
     """Let a sleeper that has not left its run queue yet want the CPU again (ttwu_runnable).
 
     It stays on its CPU even if another one is idle, until a tick evens the queues out or an idle
-    CPU looks for work, and it keeps its deadline.
+    CPU looks for work, and it keeps its deadline. Whether it still owes anything is asked before
+    the thread that runs is charged (requeue_delayed_entity has no update_curr).
     """
     row = world.threads[thread]
     fair.take(world, world.cpus[row.cpu], thread)
     fair.stay(world.cpus[row.cpu], row)
+    _bring_up_to_date(world, row.cpu, now_ns)
     row.state = ThreadState.RUNNABLE
     row.stays = 1
     world.run_order += 1
@@ -425,7 +447,7 @@ def _wait_for_cpu(world, thread, now_ns):
     row = world.threads[thread]
     if fair.is_real_time(row):
         row.cpu = _least_urgent(world, row)
-        _bring_up_to_date(world, row.cpu, now_ns)
+    _bring_up_to_date(world, row.cpu, now_ns)
     row.state = ThreadState.RUNNABLE
     fair.join(world.cpus[row.cpu], row)
     world.run_order += 1
@@ -435,21 +457,34 @@ def _wait_for_cpu(world, thread, now_ns):
 
 @compiled
 def _bring_up_to_date(world, cpu, now_ns):
-    """Let the time of a CPU be what it is now: its thread has run meanwhile."""
+    """Let the time of a CPU be what it is now: its thread has run meanwhile (update_curr)."""
     row = world.cpus[cpu]
-    if row.thread != NOBODY:
-        fair.ran(row, world.threads[row.thread], now_ns)
+    if row.thread == NOBODY:
+        return
+    current = world.threads[row.thread]
+    if fair.ran(row, current, now_ns) and not fair.is_alone(row, current):
+        _set_need_resched(world, cpu, now_ns)
 
 
 @compiled
 def _idle_for(world, runner):
-    """Return an idle CPU that a thread may run on, its last one first, or NOBODY."""
-    if world.cpus[runner.cpu].is_idle:
+    """Return an idle CPU that a thread may run on, its last one first, or NOBODY.
+
+    One that somebody is just leaving is not idle yet; it is taken if no other one is.
+    """
+    own = world.cpus[runner.cpu]
+    if own.is_idle and own.since_ns <= world.now_ns:
         return runner.cpu
-    cpu = world.idle_first
-    while cpu != NOBODY and not may_run(world, runner, cpu):
-        cpu = world.cpus[cpu].idle_next
-    return cpu
+    found = np.int64(runner.cpu) if own.is_idle else np.int64(NOBODY)
+    cpu = np.int64(world.idle_first)
+    while cpu != NOBODY:
+        if may_run(world, runner, cpu):
+            if world.cpus[cpu].since_ns <= world.now_ns:
+                return cpu
+            if found == NOBODY:
+                found = cpu
+        cpu = np.int64(world.cpus[cpu].idle_next)
+    return found
 
 
 @compiled
@@ -470,11 +505,49 @@ def _least_urgent(world, runner):
 def _challenge(world, cpu, thread, now_ns):
     """Let a thread that has joined a queue run instead of the one that runs, if it is to."""
     row = world.cpus[cpu]
-    if not row.need_resched and _preempts(world, row, thread):
-        set_need_resched(world, cpu, now_ns)
+    if now_ns < row.chosen_ns:
+        _choose_again(world, cpu, thread, now_ns)
+    elif row.need_resched:
+        row.need_resched = BY_WAKE
+    elif _preempts(world, row, thread):
+        _set_need_resched(world, cpu, now_ns)
     elif row.slice_until_ns == NEVER_NS:
         _begin_slice(world, cpu, now_ns)
         _hurry(world, cpu)
+
+
+@compiled
+def _choose_again(world, cpu, thread, now_ns):
+    """Let an idle CPU that is just waking up for a thread take another one, if that comes first."""
+    row = world.cpus[cpu]
+    if not _comes_first(world, row, thread):
+        if row.slice_until_ns == NEVER_NS:
+            _begin_slice(world, cpu, now_ns)
+        return
+    current = row.thread
+    runner = world.threads[current]
+    take_back(world, current, now_ns)
+    runner.state = ThreadState.RUNNABLE
+    runner.since_ns = now_ns
+    _unqueue(world, thread)
+    world.run_order += 1
+    _queue(world, cpu, current, world.run_order)
+    if runner.blamed_first != NOBODY:
+        blame.follow(world, current, now_ns)
+    _dispatch(world, cpu, thread, now_ns, max(row.chosen_ns - now_ns, 0))
+
+
+@compiled
+def _comes_first(world, cpu, thread):
+    """Whether a CPU that has not begun to run anybody is to run a thread that has just come."""
+    runner, current = world.threads[thread], world.threads[cpu.thread]
+    if fair.is_real_time(runner) or fair.is_real_time(current):
+        return runner.priority > current.priority
+    if fair.first(world, cpu) != thread:
+        return False
+    if not fair.is_eligible(cpu, current):
+        return True
+    return runner.virtual_deadline_ns < current.virtual_deadline_ns
 
 
 @compiled
@@ -489,16 +562,17 @@ def _preempts(world, cpu, thread):
         return True
     if runner.policy != SchedPolicy.OTHER:
         return False
-    if fair.first(world, cpu) != thread:
-        return False
-    return fair.is_before(world, cpu, thread, cpu.thread)
+    return fair.rival(world, cpu, cpu.thread) == thread
 
 
 @compiled
-def set_need_resched(world, cpu, now_ns):
-    """Let the thread of a CPU make room as soon as it can be made to."""
+def _set_need_resched(world, cpu, now_ns):
+    """Let the thread of a CPU make room as soon as it can be made to, as another one woke up.
+
+    Until then it runs for free, and the one that runs next pays (rq_clock_skip_update).
+    """
     row = world.cpus[cpu]
-    row.need_resched = 1
+    row.need_resched = BY_WAKE
     row.slice_until_ns = 0
     if can_be_cut_off(world, row.thread, now_ns):
         _hurry(world, cpu)
@@ -539,7 +613,8 @@ def _begin_slice(world, cpu, now_ns):
     row.slice_is_over = 0
     if row.queued == 0 or runner.policy == SchedPolicy.FIFO:
         return
-    fair.renew(world.config, row, runner)
+    if fair.is_real_time(runner):
+        fair.renew(world.config, runner)
     jiffy_ns = world.config.jiffy_ns
     end_ns = now_ns + max(fair.slice_left_ns(runner), 1)
     row.slice_until_ns = (end_ns + jiffy_ns - 1) // jiffy_ns * jiffy_ns
@@ -550,13 +625,14 @@ def tick(world, cpu, now_ns):
     """See whether somebody else is to run, now that a slice may be over (entity_tick)."""
     row = world.cpus[cpu]
     current = world.threads[row.thread]
-    fair.ran(row, current, now_ns)
-    is_over = fair.renew(world.config, row, current)
+    is_over = fair.ran(row, current, now_ns)
+    if fair.is_real_time(current):
+        is_over = fair.renew(world.config, current)
     _balance(world, cpu, now_ns)
     if row.queued == 0:
         return
     row.slice_is_over = is_over
-    row.need_resched = 1
+    row.need_resched = BY_TICK
     row.slice_until_ns = 0
 
 
@@ -564,15 +640,16 @@ def tick(world, cpu, now_ns):
 def is_to_leave(world, cpu, now_ns):
     """Whether the thread of a CPU is to make room for another one; if not, it need not be asked."""
     row = world.cpus[cpu]
-    if row.need_resched and row.queued > 0:
+    if row.need_resched:
         current = world.threads[row.thread]
-        fair.ran(row, current, now_ns)
-        thread = fair.best(world, row)
-        if fair.is_before(world, row, thread, row.thread):
+        if row.need_resched != BY_WAKE:
+            fair.ran(row, current, now_ns)
+        if fair.rival(world, row, row.thread) != NOBODY:
             return True
-        first = world.threads[thread]
-        if row.slice_is_over and fair.is_real_time(first):
-            return first.priority == current.priority
+        if row.slice_is_over and fair.is_real_time(current):
+            thread = fair.first(world, row)
+            if thread != NOBODY and world.threads[thread].priority == current.priority:
+                return True
     row.need_resched = 0
     return False
 
@@ -595,7 +672,7 @@ def _balance(world, cpu, now_ns):
     _bring(world, thread, shortest, now_ns)
     if world.cpus[shortest].is_idle:
         _idle_remove(world, shortest)
-        _dispatch(world, shortest, thread, now_ns, world.config.cost.idle_exit_ns)
+        _wake_up(world, shortest, thread, now_ns, 0)
     else:
         _queue(world, shortest, thread, order)
         _challenge(world, shortest, thread, now_ns)
@@ -610,8 +687,8 @@ def _threads_on(cpu):
 def can_be_cut_off(world, thread, now_ns):
     """Whether the burst of a thread can end at any time.
 
-    It can in user mode, in a preemptible kernel, and in a long loop of the kernel if that has
-    still to come to a cond_resched(). A switch has to be completed.
+    It can in user mode, in a preemptible kernel, and in reclaim and other long loops of the kernel
+    if these have still to come to a cond_resched(). A switch has to be completed.
     """
     runner = world.threads[thread]
     if runner.state == ThreadState.SPINNING:
@@ -622,8 +699,11 @@ def can_be_cut_off(world, thread, now_ns):
         return True
     if is_in_user_mode(runner, now_ns):
         return True
-    left_ns = world.cpus[runner.cpu].until_ns - now_ns
-    return left_ns > COND_RESCHED_NS and _reschedules(runner.step)
+    if world.cpus[runner.cpu].until_ns - now_ns <= COND_RESCHED_NS:
+        return False
+    if runner.pending_reclaim_ns > 0 or _reschedules(runner.step):
+        return True
+    return world.config.preemption == Preemption.VOLUNTARY and _allocates(runner.step)
 
 
 @compiled
@@ -655,6 +735,8 @@ def _is_reached_at_once(step):
         return True
     if step == Step.DRAINED or step == Step.YOUNG:
         return True
+    if step == Step.APPLY or step == Step.ZAP:
+        return False
     return _reschedules(step)
 
 
@@ -683,6 +765,20 @@ def _reschedules(step):
 
 
 @compiled
+def _allocates(step):
+    """Whether a step ends a burst that allocates many pages: each might sleep."""
+    return step == Step.READAHEAD_SYNC or step == Step.READAHEAD_ASYNC or step == Step.ADVICE_READ
+
+
+@compiled
+def _wake_up(world, cpu, thread, now_ns, delay_ns):
+    """Wake an idle CPU for a thread, which pays from when the interrupt has woken it."""
+    row = world.cpus[cpu]
+    row.since_ns = max(row.since_ns, now_ns + delay_ns // 2)
+    _dispatch(world, cpu, thread, now_ns, delay_ns + world.config.cost.idle_exit_ns)
+
+
+@compiled
 def _dispatch(world, cpu, thread, now_ns, delay_ns):
     """Switch a CPU to a thread, which goes on with its step after the switch."""
     row = world.threads[thread]
@@ -690,9 +786,10 @@ def _dispatch(world, cpu, thread, now_ns, delay_ns):
     row.state = ThreadState.RUNNING
     row.stays = 0
     place = world.cpus[cpu]
-    switch_ns = delay_ns + world.config.cost.switch_ns
-    if world.config.cost.cold_ns > 0:
-        switch_ns += cold.switched(world.config.cost, place, row, now_ns, switch_ns)
+    cost = world.config.cost
+    switch_ns = delay_ns + cost.switch_ns + fair.depth(place) * cost.run_queue_ns
+    if cost.cold_ns > 0:
+        switch_ns += cold.switched(cost, place, row, now_ns, switch_ns)
     time_ns = max(now_ns, place.free_ns) + switch_ns
     row.wait_ns[Cause.RUN_QUEUE] += time_ns - row.since_ns
     row.pending_cause = Cause.RUN_QUEUE
@@ -700,7 +797,7 @@ def _dispatch(world, cpu, thread, now_ns, delay_ns):
     row.pending_reclaim_ns = 0
     place.thread = thread
     place.stolen_ns = 0
-    place.since_ns = now_ns
+    place.chosen_ns = max(now_ns + delay_ns, place.since_ns)
     place.need_resched = 0
     place.is_protected = 1
     _begin_slice(world, cpu, now_ns)
@@ -733,6 +830,7 @@ def _bring(world, thread, cpu, now_ns):
         return
     _bring_up_to_date(world, runner.cpu, now_ns)
     _bring_up_to_date(world, cpu, now_ns)
+    _let_sleepers_go(world, world.cpus[cpu], now_ns)
     fair.leave(world.cpus[runner.cpu], runner)
     runner.cpu = cpu
     fair.join(world.cpus[cpu], runner)

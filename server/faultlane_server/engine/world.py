@@ -643,9 +643,10 @@ Cpu = _record(
     ("slice_until_ns", i64),  # when its thread is looked at before that; 0: as soon as can be
     ("stolen_ns", i64),  # by interrupts since the event was scheduled
     ("free_ns", i64),  # when its last thread is off it
+    ("chosen_ns", i64),  # when it was chosen who runs: until then a better one may come
     ("worked_ns", i64, 2),  # when it began to work last: on faults, on operations
     ("tick_ns", i64),  # when its next tick is, if it is not idle until then
-    ("need_resched", i64),  # 1: somebody else is to run (TIF_NEED_RESCHED)
+    ("need_resched", i64),  # not 0: somebody else may be to run, and why (TIF_NEED_RESCHED)
     ("slice_is_over", i64),  # 1: because its thread has had its slice
     ("is_protected", i64),  # 1: its thread keeps it for its slice, while it is eligible
     ("since_ns", i64),  # since when its thread was not charged for running (exec_start)
@@ -829,6 +830,9 @@ Thread = _in_lines(
     ("generation", i64),  # of the folio that it refers to
     ("ra_start", i64),  # the window to be read
     ("ra_end", i64),
+    ("ra_at", i64),  # the page of it that comes next
+    ("ra_gap", i64),  # the first page of it that is added and not submitted, or -1
+    ("ra_is_due", i64),  # 1: what was added is to be submitted
     ("ra_step", i64),  # READAHEAD_SYNC or READAHEAD_ASYNC
     ("ra_marker", i64),  # page of the file that gets PG_readahead, or -1
     ("rounds", i64),  # in which it has waited for a folio lock

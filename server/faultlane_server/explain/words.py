@@ -39,11 +39,11 @@ RUNNING: dict[Step, Words] = {
     Step.LOOKUP: Words(f"{FILEMAP} > filemap_get_folio", "{around}the page cache is searched"),
     Step.READAHEAD_SYNC: Words(
         f"{FILEMAP} > do_sync_mmap_readahead",
-        "adds what is missing of {window}, and submits the read",
+        "goes on with {window}: adds what is missing, and submits it",
     ),
     Step.READAHEAD_ASYNC: Words(
         f"{FILEMAP} > do_async_mmap_readahead",
-        "adds what is missing of {window}, and submits the read",
+        "goes on with {window}: adds what is missing, and submits it",
     ),
     Step.HIT_LOCKED: Words(FILEMAP, "has invalidate_lock, granted while it slept"),
     Step.READAHEAD_LOCKED: Words(READAHEAD, "has invalidate_lock, granted while it slept"),

@@ -28,7 +28,9 @@ WORST = 12  # misses that the text names
 
 WHY_WRONG = (
     "With many threads on one CPU the kernel leaves one of them without it until the run queue is"
-    " empty, 8 ms or more; the simulated scheduler does not, so such a run ends up to 5 % earlier.",
+    " empty, 8 ms or more; the simulated scheduler does not, so such a run ends up to 3 % earlier.",
+    "Writers are cut off by who wakes up a little less often than there: with one CPU the p99 of"
+    " their operations is off by a factor of 2 in half of the cases.",
     "Writers that never sleep keep the CPU for several ticks there; simulated readers get it back"
     " at their wake-ups. Latencies beside such writers are too low by a factor of 2 to 20.",
     "What the host does to a virtual CPU is modelled as lateness of timers and cold caches only.",

@@ -18,8 +18,8 @@ MERGE = "derived: mprotect_merge 4919"
 DROP = "derived: cold file faults of one thread, mainline less hold, 1.1 to 1.4 us"
 WRITE = "derived: anon_write_fault 5940 less anon_read_fault_zero_page 1088, in two halves"
 NOOP = "derived: madvise_normal_mmap_write_noop 906, less the system call and the clock reads"
-BUSY = "derived: CPU time of a cold file fault, 11 to 13 us, less what its latency shows"
-RECLAIM = "derived: CPU time per page of two rows that thrash (16 and 64 threads, mainline)"
+RECLAIM = "derived: CPU time of the rows that thrash with 4 threads (mainline and hold)"
+QUEUE = "derived: CPU time of S1 with 16 and 64 threads; of what fits it, what fits all rows best"
 
 ICOUNT_GUEST = MachineProfile(
     name="icount-guest",
@@ -58,8 +58,10 @@ ICOUNT_GUEST = MachineProfile(
         "timer": Cost(1905, SLEEP),
         "tick": Cost(3000, "assumed"),
         "wake": Cost(600, READ),
-        "sleep": Cost(2000, BUSY),
+        "sleep": Cost(1600, QUEUE),
+        "dequeue": Cost(1600, QUEUE),
         "switch": Cost(1374, READ),
+        "run_queue": Cost(100, QUEUE),
         "idle_exit": Cost(300, READ),
         "cold": Cost(0, "derived: an instruction takes 1 ns there, cold or not"),
         "cold_work": Cost(25000, "assumed"),
@@ -116,10 +118,11 @@ ICOUNT_GUEST = MachineProfile(
         "compress_page": Cost(12000, "assumed"),
         "decompress_page": Cost(6000, "assumed"),
         "reclaim": Cost(3000, "assumed"),
-        "reclaim_page": Cost(1500, RECLAIM),
+        "reclaim_page": Cost(510, RECLAIM),
+        "reference_page": Cost(500, RECLAIM),
         "reclaim_far": Cost(0, "derived: an instruction takes 1 ns there, wherever its data are"),
         "unmap_page": Cost(800, "assumed"),
-        "evict_page": Cost(1800, RECLAIM),
+        "evict_page": Cost(2570, RECLAIM),
         "walk_table": Cost(200, "assumed"),
         "walk_page": Cost(10, "assumed"),
         "ftruncate": Cost(8000, "assumed"),

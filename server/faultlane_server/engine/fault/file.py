@@ -345,25 +345,24 @@ def _read_window(world, thread, now_ns):
 
 @compiled
 def read_later(world, thread, now_ns):
-    """Pay for a window; it is added to the cache when that is done."""
-    spent_ns = readahead.cost_ns(world, thread)
-    sched.burst(world, thread, now_ns, spent_ns, world.threads[thread].ra_step)
+    """Set a window up; its pages come into the cache after that."""
+    readahead.begin(world, thread, now_ns, world.threads[thread].ra_step)
 
 
 @compiled
 def readahead_sync(world, thread, now_ns):
     """Read the window around a missing page, and find the page in the cache."""
-    readahead.read_window(world, thread, now_ns)
-    release_invalidate_lock(world, thread, now_ns)
-    find_or_create(world, thread, now_ns)
+    if readahead.go_on(world, thread, now_ns, Step.READAHEAD_SYNC):
+        release_invalidate_lock(world, thread, now_ns)
+        find_or_create(world, thread, now_ns)
 
 
 @compiled
 def readahead_async(world, thread, now_ns):
     """Read the window behind a marker, and go on with the page that carried it."""
-    readahead.read_window(world, thread, now_ns)
-    release_invalidate_lock(world, thread, now_ns)
-    hit_is_ready(world, thread, now_ns)
+    if readahead.go_on(world, thread, now_ns, Step.READAHEAD_ASYNC):
+        release_invalidate_lock(world, thread, now_ns)
+        hit_is_ready(world, thread, now_ns)
 
 
 @compiled

@@ -7,7 +7,7 @@ means that nothing is read.
 """
 
 from faultlane_server.codes import Advice
-from faultlane_server.engine import device
+from faultlane_server.engine import device, sched
 from faultlane_server.engine.jit import compiled
 from faultlane_server.engine.memory import memcg, page_cache
 from faultlane_server.engine.world import HOLE, LOCKED, PRESENT, READAHEAD, UPTODATE
@@ -109,52 +109,63 @@ def _plan(world, fault, start, pages, async_pages):
 
 
 @compiled
-def cost_ns(world, thread):
-    """Return what it costs to fill the plan: each page that is not cached, and one submission.
-
-    A hole is zeroed instead of being read.
-    """
-    fault = world.threads[thread]
-    cost = world.config.cost
-    first = world.files[fault.file].first
-    absent = 0
-    holes = 0
-    for page in range(first + fault.ra_start, first + fault.ra_end):
-        state = world.folios[page].state
-        if not state & PRESENT:
-            absent += 1
-            if state & HOLE:
-                holes += 1
-    spent_ns = cost.readahead_ns + absent * cost.readahead_page_ns + holes * cost.zero_page_ns
-    return spent_ns + cost.submit_ns if absent > holes else spent_ns
+def begin(world, thread, now_ns, step):
+    """Set the planned window up; `step` goes on with it."""
+    reader = world.threads[thread]
+    reader.ra_at = reader.ra_start
+    reader.ra_gap = -1
+    reader.ra_is_due = 0
+    sched.burst(world, thread, now_ns, world.config.cost.readahead_ns, step)
 
 
 @compiled
-def read_window(world, thread, now_ns):
-    """Add the planned window to the cache and submit it, one read for each gap that it fills.
+def go_on(world, thread, now_ns, step):
+    """Add the pages of the window to the cache and submit them; returns whether that was all.
 
-    A page that is cached is skipped; the marker is set only on a page that was not. A hole is
-    filled at once. When a page cannot be charged the window ends before it, silently.
+    If not, the thread pays for what it has done, and `step` goes on: it has reclaimed memory for a
+    page, or is about to submit those that it has added. Each gap that it fills is one request. A
+    page that is cached is skipped, and a hole is filled at once; the marker is set only on a page
+    that was not there. When a page cannot be charged the window ends before it, silently.
     """
-    fault = world.threads[thread]
-    file = world.files[fault.file]
-    gap = -1
-    end = file.first + fault.ra_end
-    for page in range(file.first + fault.ra_start, file.first + fault.ra_end):
-        is_there = page_cache.is_present(world.folios[page])
-        if not is_there and not memcg.charge_weakly(world, thread, now_ns):
-            end = page
+    reader = world.threads[thread]
+    file = world.files[reader.file]
+    if reader.ra_is_due:
+        reader.ra_is_due = 0
+        gap = file.first + reader.ra_gap
+        device.read(world, thread, file.device_id, gap, reader.ra_at - reader.ra_gap, now_ns)
+        reader.ra_gap = -1
+    while reader.ra_at < reader.ra_end:
+        state = world.folios[file.first + reader.ra_at].state
+        if reader.ra_gap >= 0 and state & (PRESENT | HOLE):
             break
-        folio = world.folios[page]
-        if folio.state & (PRESENT | HOLE):
-            if gap >= 0:
-                device.read(world, thread, file.device_id, gap, page - gap, now_ns)
-            gap = -1
-        elif gap < 0:
-            gap = page
-        if not is_there:
-            marker = READAHEAD if page == file.first + fault.ra_marker else 0
-            filled = UPTODATE if folio.state & HOLE else LOCKED
-            page_cache.add(world, thread, page, marker | filled)
-    if gap >= 0:
-        device.read(world, thread, file.device_id, gap, end - gap, now_ns)
+        if not state & PRESENT:
+            if not memcg.charge_weakly(world, thread, now_ns):
+                reader.ra_end = reader.ra_at
+                break
+            _add(world, thread, file.first + reader.ra_at)
+        reader.ra_at += 1
+        if reader.reclaim_owed_ns > 0:
+            sched.burst(world, thread, now_ns, 0, step)
+            return False
+    if reader.ra_gap < 0:
+        return True
+    reader.ra_is_due = 1
+    sched.burst(world, thread, now_ns, world.config.cost.submit_ns, step)
+    return False
+
+
+@compiled
+def _add(world, thread, number):
+    """Add the page that the window has come to."""
+    reader = world.threads[thread]
+    cost = world.config.cost
+    state = READAHEAD if reader.ra_at == reader.ra_marker else 0
+    sched.owe(world, thread, cost.readahead_page_ns)
+    if world.folios[number].state & HOLE:
+        state |= UPTODATE
+        sched.owe(world, thread, cost.zero_page_ns)
+    else:
+        state |= LOCKED
+        if reader.ra_gap < 0:
+            reader.ra_gap = reader.ra_at
+    page_cache.add(world, thread, number, state)

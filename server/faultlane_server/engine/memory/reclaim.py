@@ -72,7 +72,8 @@ def _passes(world, thread, short, target, now_ns, forced):
         if short == EVERYBODY:
             freed += _shrink_all(world, thread, priority, target - freed, now_ns, forced)
         else:
-            freed += _shrink(world, thread, short, priority, target - freed, now_ns, forced)
+            wanted = _wanted(world, target, freed)
+            freed += _shrink(world, thread, short, priority, wanted, now_ns, forced)
         if freed >= target:
             break
     return freed
@@ -87,8 +88,15 @@ def _shrink_all(world, thread, priority, target, now_ns, forced):
             break
         memcg = world.memcg_next % world.config.memcgs
         world.memcg_next = memcg + 1
-        freed += _shrink(world, thread, memcg, priority, target - freed, now_ns, forced)
+        wanted = _wanted(world, target, freed)
+        freed += _shrink(world, thread, memcg, priority, wanted, now_ns, forced)
     return freed
+
+
+@compiled
+def _wanted(world, target, freed):
+    """Return how many pages a memcg is to give up in a pass; the classic lists begin anew each."""
+    return target - freed if world.config.lru_kind == LruKind.MGLRU else target
 
 
 @compiled
@@ -224,7 +232,7 @@ def _shrink_active(world, thread, memcg, kind, pages):
     for _ in range(looked_at):
         number = row.last
         _look_at(world, thread, number)
-        found = rmap.referenced(world, number)
+        found = _ask_entries(world, thread, number)
         if kind == Lru.ACTIVE_FILE and found >= rmap.BY_EXEC:
             lru.move(world, number, kind)
             continue
@@ -337,7 +345,7 @@ def _try_to_free(world, thread, number, now_ns):
     if folio.file == NOBODY and anon_page.is_with_a_device(world, number):
         return KEPT
     is_file = lru.is_file(world, folio)
-    fate = _by_references(world, number, is_file)
+    fate = _by_references(world, thread, number, is_file)
     if fate != FREED:
         return fate
     if folio.state & LAZYFREE and folio.file == NOBODY:
@@ -374,10 +382,10 @@ def _free_lazily(world, number):
 
 
 @compiled
-def _by_references(world, number, is_file):
+def _by_references(world, thread, number, is_file):
     """Decide by the accesses since the page was looked at last (folio_check_references)."""
     folio = world.folios[number]
-    found = rmap.referenced(world, number)
+    found = _ask_entries(world, thread, number)
     was_referenced = folio.state & REFERENCED != 0
     folio.state &= 0xFFFFFFFF ^ REFERENCED
     if found == 0:
@@ -390,6 +398,14 @@ def _by_references(world, number, is_file):
     if was_referenced or found % rmap.BY_EXEC > 1 or (is_file and found >= rmap.BY_EXEC):
         return ACTIVATED
     return KEPT
+
+
+@compiled
+def _ask_entries(world, thread, number):
+    """Ask the page tables whether a page was accessed, and pay for each entry that maps it."""
+    entries = np.int64(world.folios[number].mapcount)
+    world.threads[thread].reclaim_owed_ns += entries * world.config.cost.reference_page_ns
+    return rmap.referenced(world, number)
 
 
 @compiled

@@ -217,23 +217,20 @@ def read_ahead(world, thread, now_ns):
 
 @compiled
 def read_locked(world, thread, now_ns):
-    """Pay for the pages that are to be read: the file may have been cut short meanwhile."""
+    """Begin to read pages: the file may have been cut short meanwhile."""
     caller = world.threads[thread]
-    cost = world.config.cost
     caller.ra_end = max(caller.ra_start, min(caller.ra_end, world.files[caller.op_file].pages))
-    spent_ns = cost.readahead_ns + cost.submit_ns
-    spent_ns += (caller.ra_end - caller.ra_start) * cost.readahead_page_ns
-    sched.burst(world, thread, now_ns, spent_ns, Step.ADVICE_READ)
+    readahead.begin(world, thread, now_ns, Step.ADVICE_READ)
 
 
 @compiled
 def read(world, thread, now_ns):
-    """Submit the pages, and go on."""
+    """Read the pages, and go on."""
     caller = world.threads[thread]
-    readahead.read_window(world, thread, now_ns)
-    caller.op_at = max(caller.ra_end, caller.op_at + 1)
-    invalidate_lock.unlock_shared(world, thread, now_ns)
-    read_ahead(world, thread, now_ns)
+    if readahead.go_on(world, thread, now_ns, Step.ADVICE_READ):
+        caller.op_at = max(caller.ra_end, caller.op_at + 1)
+        invalidate_lock.unlock_shared(world, thread, now_ns)
+        read_ahead(world, thread, now_ns)
 
 
 @compiled
