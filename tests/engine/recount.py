@@ -111,8 +111,8 @@ ELSEWHERE = PTE_SWAP | PTE_MIGRATION | PTE_DEVICE_PRIVATE | PTE_DEVICE_EXCLUSIVE
 
 THREAD = (
     "step cut_step state cpu behind mm cause timer in_fault in_operation vma held invalidate_held"
-    " file folio generation ra_step written_folio op_kind op_file op_at op_folio page process"
-    " walks_mm in_hand copy_in_hand in_swap_line fault_mutex huge_in_hand"
+    " file folio generation ra_step ra_gap ra_at written_folio op_kind op_file op_at op_folio page"
+    " process walks_mm in_hand copy_in_hand in_swap_line fault_mutex huge_in_hand"
     " policy weight virtual_ns virtual_deadline_ns is_late is_delayed stays"
 )
 RWSEM = "writer readers first spin_first"
@@ -136,7 +136,7 @@ def assert_recounted(world: np.record) -> None:
     _assert_lock_order(world, threads)
     _assert_referred_to(world, threads)
     _assert_dirty(world)
-    _assert_at_devices(world)
+    _assert_at_devices(world, threads)
     _assert_folio_lines(world, threads)
     _assert_fault_locks(world, threads)
     _assert_queues(world, threads)
@@ -435,12 +435,16 @@ def _requests(world: np.record) -> Iterator[int]:
             folio = int(_folios(world)["io_next"][folio])
 
 
-def _assert_at_devices(world: np.record) -> None:
+def _assert_at_devices(world: np.record, threads: list[Row]) -> None:
     folios = _folios(world)
     expected = np.zeros(len(folios), np.int64)
     for request in _requests(world):
         pages = slice(request, request + int(folios["io_pages"][request]))
         expected[pages] += WRITEBACK if folios["state"][request] & WRITEBACK else LOCKED
+    for row in threads:
+        if row.ra_gap >= 0:
+            first = int(world.files[row.file].first)
+            expected[first + row.ra_gap : first + row.ra_at] += LOCKED
     is_read = (folios["state"] & LOCKED != 0) & (folios["holder"] == NOBODY)
     is_written = folios["state"] & WRITEBACK != 0
     assert np.array_equal(expected == LOCKED, is_read), "a read locks the pages that it fills"

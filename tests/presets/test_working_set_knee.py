@@ -1,5 +1,7 @@
 """The preset `working-set-knee` shows what its description says."""
 
+from statistics import mean
+
 import pytest
 
 from faultlane_server.machines import MACHINES
@@ -12,7 +14,10 @@ ROOM_FOR_ALL = "workload.memcgs[limited].max_bytes=72MiB"
 POLICIES = ["mainline", "rfc", "hold"]
 FILE_PAGES = 64 * 256
 
-pytestmark = pytest.mark.parametrize("seed", [1, 2, 3])
+SEEDS = range(1, 4)
+MORE_SEEDS = range(1, 7)  # for a mean: at 110 percent, runs differ by 3 percent
+
+of_each_seed = pytest.mark.parametrize("seed", SEEDS)
 
 
 def round_ns(policy: str, seed: int, percent: int, settings: tuple[str, ...] = ()) -> float:
@@ -21,6 +26,7 @@ def round_ns(policy: str, seed: int, percent: int, settings: tuple[str, ...] = (
     return latency(summary, f"section.at_{percent}_percent").mean_ns
 
 
+@of_each_seed
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("percent", [50, 90])
 def test_no_round_faults_as_long_as_the_working_set_fits(seed, policy, percent):
@@ -30,22 +36,31 @@ def test_no_round_faults_as_long_as_the_working_set_fits(seed, policy, percent):
     assert row.max_ns <= 2 * ROUND_NS + TICK_NS
 
 
+@of_each_seed
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_tenth_too_much_makes_rounds_a_thousand_times_as_long(seed, policy):
     assert round_ns(policy, seed, 110) > 1500 * ROUND_NS
     assert round_ns(policy, seed, 200) > 4 * round_ns(policy, seed, 110)
 
 
+@of_each_seed
 @pytest.mark.parametrize("policy", ["rfc", "hold"])
-def test_no_policy_is_the_remedy(seed, policy):
-    for percent in (110, 200):
-        mainline_ns = round_ns("mainline", seed, percent)
-        assert round_ns(policy, seed, percent) == pytest.approx(mainline_ns, rel=0.03)
+def test_no_policy_reads_less(seed, policy):
     mainline, other = (simulated(PRESET, name, seed).metrics for name in ("mainline", policy))
     assert other["touches.per_read"] == pytest.approx(mainline["touches.per_read"], rel=0.02)
     assert other["faults.reads_lost"] == mainline["faults.reads_lost"] == 0
 
 
+@pytest.mark.parametrize("policy", ["rfc", "hold"])
+@pytest.mark.parametrize("percent", [110, 200])
+def test_no_policy_is_the_remedy(policy, percent):
+    mainline_ns = mean(round_ns("mainline", seed, percent) for seed in MORE_SEEDS)
+    other_ns = mean(round_ns(policy, seed, percent) for seed in MORE_SEEDS)
+
+    assert other_ns == pytest.approx(mainline_ns, rel=0.02)
+
+
+@of_each_seed
 @pytest.mark.parametrize("policy", POLICIES)
 def test_room_is(seed, policy):
     limited = simulated(PRESET, policy, seed).metrics
