@@ -60,7 +60,7 @@ def generation_of(arch):
     return "6.18" if arch == "loongarch" else "6.12"
 
 
-@pytest.mark.parametrize("policy", POLICIES.keys() - {"mmap_lock_only"})
+@pytest.mark.parametrize("policy", sorted(POLICIES.keys() - {"mmap_lock_only"}))
 def test_row_9_the_first_write_takes_mmap_lock_once_to_make_an_anon_vma(policy, arch):
     played = alone(write(3, vma="heap"), policy=policy, arch=arch, generation=generation_of(arch))
 
@@ -86,7 +86,9 @@ SPINNING = {"blind"}  # under the VMA lock, until mmap_lock can be had at once
 RETRIED_ONCE = {"blind_once"}
 
 
-@pytest.mark.parametrize("policy", POLICIES.keys() - {"mmap_lock_only"} - SPINNING - RETRIED_ONCE)
+@pytest.mark.parametrize(
+    "policy", sorted(POLICIES.keys() - {"mmap_lock_only"} - SPINNING - RETRIED_ONCE)
+)
 def test_row_10_without_mmap_lock_at_once_it_is_retried_under_it(policy, arch):
     played = beside_a_writer(policy, arch=arch, generation=generation_of(arch))
 
