@@ -135,6 +135,28 @@ def test_an_effect_counts_if_it_is_larger_than_the_spread_of_both(
     assert effect.is_larger_than_spread == is_larger
 
 
+def test_of_what_was_measured_once_no_effect_is_larger_than_the_spread() -> None:
+    released, held = pair((100, 150), (100, 150))
+    [once] = verdicts(
+        Case(held.case.row, {"touches_per_s": (150.0,)}), {"touches_per_s": held.simulated}
+    )
+
+    [effect] = effects([released, once])
+
+    assert effect.spread is None
+    assert not effect.is_larger_than_spread
+
+
+def test_the_ceiling_of_an_effect_is_the_share_of_pairs_of_repeats_that_have_its_sign() -> None:
+    """150 and 120 are more than each of 90, 100 and 110, and 105 is more than two of them."""
+    released, _ = pair((100, 150), (100, 150), 10)
+    held = verdict("touches_per_s", (150, 120, 105), 150, variant="hold")
+
+    [effect] = effects([released, held])
+
+    assert effect.ceiling == pytest.approx(8 / 9)
+
+
 def test_there_is_no_effect_of_what_was_not_measured_as_released_in_the_same_case() -> None:
     released, held = pair((100, 150), (100, 150))
     [elsewhere] = verdicts(

@@ -19,11 +19,13 @@ class Effect(NamedTuple):
     quantity: str
     measured: float
     simulated: float
-    spread: float  # relative, of both cases' repeats together
+    spread: float | None  # relative, of both cases' repeats together; None if one was run once
+    ceiling: float  # what share of the pairs of their repeats has the sign of the medians
 
     @property
     def is_larger_than_spread(self) -> bool:
-        return abs(self.measured - 1) > self.spread
+        """Whether it is known to be an effect: how runs differ is not known of a single one."""
+        return self.spread is not None and abs(self.measured - 1) > self.spread
 
     @property
     def has_right_sign(self) -> bool:
@@ -53,12 +55,32 @@ def _compares(under: Verdict | None, released: Verdict | None) -> bool:
 
 
 def _effect(design: str, under: Verdict, released: Verdict) -> Effect:
-    spread = under.spread / under.measured + released.spread / released.measured
+    measured = under.measured / released.measured
     return Effect(
         under.case.row,
         design,
         under.quantity,
-        under.measured / released.measured,
+        measured,
         under.simulated / released.simulated,
-        spread,
+        _spread(under, released),
+        _ceiling(measured, under, released),
     )
+
+
+def _spread(under: Verdict, released: Verdict) -> float | None:
+    if min(len(_repeats(under)), len(_repeats(released))) < 2:
+        return None
+    return under.spread / under.measured + released.spread / released.measured
+
+
+def _ceiling(measured: float, under: Verdict, released: Verdict) -> float:
+    signs = [
+        (one - other) * (measured - 1) > 0
+        for one in _repeats(under)
+        for other in _repeats(released)
+    ]
+    return sum(signs) / len(signs)
+
+
+def _repeats(verdict: Verdict) -> tuple[float, ...]:
+    return verdict.case.repeats[verdict.quantity]

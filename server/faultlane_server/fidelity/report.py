@@ -200,8 +200,9 @@ def _effect_lines(found: Sequence[Effect]) -> list[str]:
             right = sum(effect.has_right_sign for effect in clear)
             if clear:
                 share = right / len(clear)
+                ceiling = sum(effect.ceiling for effect in clear) / len(clear)
                 lines.append(
                     f"  {design:6} {title}: the sign is right for {right} of {len(clear)}"
-                    f" ({share:.0%}; goal {SIGNS_GOAL:.0%})"
+                    f" ({share:.0%}; goal {SIGNS_GOAL:.0%}; ceiling of the repeats {ceiling:.0%})"
                 )
     return lines
