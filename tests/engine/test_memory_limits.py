@@ -10,7 +10,15 @@ from typing import Any
 
 import pytest
 
-from faultlane_server.codes import Access, DeviceKind, LruKind, RetryReason, StopReason, VmFault
+from faultlane_server.codes import (
+    Access,
+    Advice,
+    DeviceKind,
+    LruKind,
+    RetryReason,
+    StopReason,
+    VmFault,
+)
 from faultlane_server.engine import Simulator
 from faultlane_server.engine.world import ThreadState
 from faultlane_server.scenario import (
@@ -31,7 +39,6 @@ from tests.engine.recount import assert_recounted
 from tests.engine.small_stories import (
     MS,
     PAGE,
-    READ_NS,
     READ_WRITE,
     US,
     Memory,
@@ -72,6 +79,9 @@ def watched(scenario: Scenario, look: Callable[[Any], None]) -> Simulator:
     return simulator
 
 
+QUICK = Device("disk", Fixed(10 * US), channels=64)
+
+
 def data_vma(page_count: int = 64) -> Vma:
     return Vma("data", page_count * PAGE, FileMapping("data"), 0, READ_WRITE)
 
@@ -105,7 +115,7 @@ def test_a_memcg_never_has_more_than_its_limit(
         cast,
         data_pages=200,
         vmas=story.get("vmas", ()),
-        memory=Memory(most=80, lru=lru, **memory),
+        memory=Memory(most=80, lru=lru, unkillable=True, **memory),
         horizon_ns=10 * S,
     )
 
@@ -141,6 +151,7 @@ def readahead_without_room(mapped: int) -> Played:
                 heap(64, mapped=(page_range(0, mapped),)),
             ],
             fault_around=False,
+            disk=QUICK,
             memory=Memory(most=64),
         ),
         "reader",
@@ -156,7 +167,8 @@ def test_readahead_that_cannot_be_charged_stops_silently_and_the_target_is_read_
     assert run["device.pages"] == fault["reads"] == 2
     assert reasons(fault) == {RetryReason.F8}
     assert run.attempts()[0] == "V→MAJOR+RETRY"
-    assert fault["wait_reclaim_ns"] >= READ_NS, "until the page that was read ahead can be taken"
+    tries = fault["wait_reclaim_ns"] // run.world.config.cost.reclaim_ns
+    assert tries > 2, "until the page that was read ahead can be taken"
     assert run["memory.events.oom"] == 0
 
 
@@ -240,7 +252,7 @@ def test_more_than_a_batch_over_memory_high_is_paid_for_inside_the_charge(policy
             one("protector", after(3 * MS), Mprotect("data", protection=READ_WRITE[:1])),
             vmas=[data, heap(30, mapped=(page_range(0, 30),))],
             data_pages=512,
-            disk=Device("disk", Fixed(READ_NS), 64, readahead_bytes=256 * PAGE),
+            disk=replace(QUICK, readahead_bytes=256 * PAGE),
             memory=Memory(high=1, most=100),
             policy=policy,
             horizon_ns=20 * S,
@@ -329,7 +341,8 @@ def test_when_nobody_can_be_killed_the_fault_ends_in_oom_and_the_access_is_made_
     assert len(failed) > 5
     assert run["faults.oom"] == len(failed)
     assert len({row["address"] for row in failed}) == 1
-    assert all(row["wait_reclaim_ns"] >= 15 * JIFFY_NS for row in failed), "16 tries"
+    tries_ns = 18 * run.world.config.cost.reclaim_ns
+    assert all(row["wait_reclaim_ns"] == tries_ns for row in failed), "1, a drain, and 16 more"
     assert all(row["major"] == 0 for row in failed)
     assert run["memory.events.oom_kill"] == 0
 
@@ -337,14 +350,43 @@ def test_when_nobody_can_be_killed_the_fault_ends_in_oom_and_the_access_is_made_
 def test_who_waits_for_memory_in_a_fault_holds_its_lock() -> None:
     run = played(
         a_story(
-            one("writer", put(*range(80))),
+            one("writer", put(*range(300))),
             one("protector", after(20 * MS), Mprotect("heap", protection=READ_WRITE[:1])),
-            vmas=[heap(80)],
-            memory=Memory(most=64, unkillable=True),
+            vmas=[heap(300)],
+            memory=Memory(of_the_machine=256, unkillable=True),
         )
     )
 
     assert run.operation_of("protector")["wait_vma_ns"] > JIFFY_NS
+
+
+@pytest.mark.parametrize(("step", "freed_far"), [(1, False), (64, True)])
+def test_a_page_costs_more_to_free_if_it_is_far_from_the_one_before(
+    step: int, freed_far: bool
+) -> None:
+    """Far is what has another node in the page cache: 64 pages have one."""
+    far_ns = 50 * US
+
+    def ran(costs_ns: dict[str, int]) -> Played:
+        reader = touch(*range(0, 150 * step, step))
+        return played(
+            a_story(
+                one("reader", reader),
+                data_pages=150 * step,
+                advice=Advice.RANDOM,
+                memory=Memory(most=64),
+                costs_ns=costs_ns,
+            )
+        )
+
+    near, far = ran({"reclaim_far": 0}), ran({"reclaim_far": far_ns})
+    freed = far["vmstat.pgsteal_direct"]
+    assert freed == near["vmstat.pgsteal_direct"] > 60
+    paid_ns = far["wait.reclaim_ns"] - near["wait.reclaim_ns"]
+    if freed_far:
+        assert paid_ns == (freed - 1) * far_ns, "the first one has none before"
+    else:
+        assert paid_ns < freed * far_ns / 2
 
 
 # A dropped lock whose page cannot be had (6.4 row 3).

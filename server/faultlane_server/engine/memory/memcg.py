@@ -2,7 +2,8 @@
 
 A page is charged before it is used; who has it in hand goes on at once. Over memory.max, and
 when the machine is short, the thread that asks reclaims. What it reclaims is gone at once, and
-the time that takes is owed. When nothing can be reclaimed it sleeps, and asks again.
+the time that takes is owed. When nothing can be reclaimed it asks again when that is over; if the
+machine is short, or pages have to be written first, it sleeps before.
 """
 
 from faultlane_server.codes import NOBODY
@@ -12,10 +13,10 @@ from faultlane_server.engine.memory import charges, mglru, oom, reclaim
 from faultlane_server.engine.memory.charges import BATCH
 from faultlane_server.engine.queue import Kind, push
 from faultlane_server.engine.tally import count
-from faultlane_server.engine.world import NOT_SHORT, Cause, Counter
+from faultlane_server.engine.world import EVERYBODY, NOT_SHORT, Cause, Counter
 
 # What asking for a page comes to.
-WAITS = 0  # the thread sleeps, or ages pages, and asks again
+WAITS = 0  # the thread pays for what it has done, or sleeps, and asks again
 GOT = 1  # it has the page in hand
 FAILED = 2  # there is none
 
@@ -78,13 +79,21 @@ def _make_room(world, thread, short, now_ns, step):
         row.stocks_drained = 0
         if not oom.kill(world, thread, short, now_ns):
             return FAILED
-    _sleep_a_jiffy(world, thread, now_ns, step)
+        _sleep_a_jiffy(world, thread, now_ns, step)
+    elif short == EVERYBODY or row.met_writeback:
+        _sleep_a_jiffy(world, thread, now_ns, step)
+    else:
+        sched.burst(world, thread, now_ns, 0, step)
     return WAITS
 
 
 @compiled
 def _sleep_a_jiffy(world, thread, now_ns, step):
-    """Sleep because nothing could be reclaimed (reclaim_throttle, VMSCAN_THROTTLE_NOPROGRESS)."""
+    """Sleep because nothing could be reclaimed, or while a victim is dying (reclaim_throttle).
+
+    Who reclaims in a memcg sleeps only if that is congested with pages that have to be written,
+    and goes on at once otherwise (shrink_node, consider_reclaim_throttle).
+    """
     until_ns = now_ns + world.config.jiffy_ns
     world.threads[thread].timer = push(world.queue, until_ns, Kind.TIMER, thread)
     sched.block(world, thread, now_ns, Cause.RECLAIM, NOBODY, step)

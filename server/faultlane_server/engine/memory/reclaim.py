@@ -53,15 +53,30 @@ def shrink(world, thread, short, target, now_ns):
 
     More and more of the lists are looked at, until there are enough (do_try_to_free_pages).
     """
-    world.threads[thread].reclaim_owed_ns += world.config.cost.reclaim_ns
-    lru.drain(world, world.threads[thread].cpu)
+    row = world.threads[thread]
+    row.reclaim_owed_ns += world.config.cost.reclaim_ns
+    row.met_writeback = 0
+    lru.drain(world, row.cpu)
     freed = _passes(world, thread, short, target, now_ns, False)
-    if freed == 0:
+    if freed == 0 and _has_spared(world, short):
         freed = _passes(world, thread, short, target, now_ns, True)
     _remember_activations(world, short)
     is_kswapd = thread == world.kswapd
     count(world, Counter.PGSTEAL_KSWAPD if is_kswapd else Counter.PGSTEAL_DIRECT, freed)
     return freed
+
+
+@compiled
+def _has_spared(world, short):
+    """Whether active pages were not looked at, as there was no need (skipped_deactivate)."""
+    for memcg in range(world.config.memcgs):
+        if short != EVERYBODY and short != memcg:
+            continue
+        group = world.memcgs[memcg]
+        for kind in range(Lru.INACTIVE_ANON, Lru.CLASSIC, 2):
+            if group.lists[kind + 1].pages > 0 and not _deactivates(world, group, kind, False):
+                return True
+    return False
 
 
 @compiled
@@ -231,7 +246,7 @@ def _shrink_active(world, thread, memcg, kind, pages):
     looked_at = min(pages, row.pages)
     for _ in range(looked_at):
         number = row.last
-        _look_at(world, thread, number)
+        _look_at(world, thread)
         found = _ask_entries(world, thread, number)
         if kind == Lru.ACTIVE_FILE and found >= rmap.BY_EXEC:
             lru.move(world, number, kind)
@@ -287,6 +302,7 @@ def _evict_oldest(world, thread, memcg, is_file, pages, now_ns):
         folio = world.folios[number]
         if folio.state & WRITEBACK or (is_file and folio.state & DIRTY):
             folio.state |= READAHEAD
+            world.threads[thread].met_writeback = 1
             writeback.write_for_reclaim(world, now_ns)
             lru.move(world, number, mglru.list_of(group.min_seq[at] + 1, is_file))
         elif reclaim_page(world, thread, number, now_ns) == FREED:
@@ -303,27 +319,32 @@ def _evict_oldest(world, thread, memcg, is_file, pages, now_ns):
 
 
 @compiled
-def _look_at(world, thread, number):
-    """Pay for looking at a page: more, if no page near it was the one before."""
-    row = world.threads[thread]
-    row.reclaim_owed_ns += world.config.cost.reclaim_page_ns
-    if abs(number - row.reclaimed) >= NEAR_PAGES:
-        row.reclaim_owed_ns += world.config.cost.reclaim_far_ns
-    row.reclaimed = number
+def _look_at(world, thread):
+    """Pay for looking at a page."""
+    world.threads[thread].reclaim_owed_ns += world.config.cost.reclaim_page_ns
 
 
 @compiled
 def reclaim_page(world, thread, number, now_ns):
     """Look at a page, and free it if nobody uses it; returns what has become of it."""
-    row = world.threads[thread]
     before = np.int64(world.folios[number].lru_before)
     if before != NOBODY:
         prefetch(world.folios[before])
-    _look_at(world, thread, number)
+    _look_at(world, thread)
     fate = _try_to_free(world, thread, number, now_ns)
     if fate == FREED:
-        row.reclaim_owed_ns += world.config.cost.evict_page_ns
+        _pay_for_freeing(world, thread, number)
     return fate
+
+
+@compiled
+def _pay_for_freeing(world, thread, number):
+    """Pay for freeing a page: more, if no page near it was the one before."""
+    row = world.threads[thread]
+    row.reclaim_owed_ns += world.config.cost.evict_page_ns
+    if abs(number - row.reclaimed) >= NEAR_PAGES:
+        row.reclaim_owed_ns += world.config.cost.reclaim_far_ns
+    row.reclaimed = number
 
 
 @compiled
@@ -338,6 +359,7 @@ def _try_to_free(world, thread, number, now_ns):
         return KEPT
     if folio.state & WRITEBACK:
         folio.state |= READAHEAD
+        world.threads[thread].met_writeback = 1
         return ACTIVATED
     if folio.file == NOBODY and anon_page.is_left_over(world, number):
         anon_page.evict(world, number)
@@ -356,6 +378,7 @@ def _try_to_free(world, thread, number, now_ns):
     if folio.state & DIRTY:
         if is_file:
             folio.state |= READAHEAD
+            world.threads[thread].met_writeback = 1
             writeback.write_for_reclaim(world, now_ns)
             return ACTIVATED
         if not swap.write_out(world, thread, number, now_ns):
