@@ -77,6 +77,7 @@ def a_scenario(
     cpus: int = 1,
     ms: int = 1000,
     costs_ns: dict[str, int] | None = None,
+    cpus_per_cache: int = 0,
     **kernel: Any,
 ) -> Scenario:
     """Let some threads do what they do for so many milliseconds; ticks come every millisecond."""
@@ -84,7 +85,7 @@ def a_scenario(
     return check(
         Scenario(
             workload=Workload((Process("app", (HEAP,), groups),)),
-            machine=Machine("x86", cpus, costs_ns=costs_ns or {}),
+            machine=Machine("x86", cpus, costs_ns=costs_ns or {}, cpus_per_cache=cpus_per_cache),
             kernel=Kernel(**settings),
             horizon_ns=ms * MS,
         )
@@ -276,6 +277,61 @@ def test_a_cpu_whose_queue_is_longer_by_two_gives_a_thread_away():
 
     shares = [touches(run, f"t{n}") for n in range(6)]
     assert min(shares) > 0.6 * max(shares)
+
+
+# Caches.
+
+
+@pytest.mark.parametrize(("cpus_per_cache", "finds_it"), [(0, True), (2, True), (1, False)])
+def test_who_wakes_up_takes_an_idle_cpu_that_shares_a_cache_with_its_own(cpus_per_cache, finds_it):
+    """The CPU on which a thread has slept is busy, and the other one has nothing to do."""
+    run = played(
+        napping("napper", BATCH), busy("busy", cpus=(0,)), cpus=2, cpus_per_cache=cpus_per_cache
+    )
+
+    assert (longest_delay_ns(run) < SLACK_NS) == finds_it
+
+
+def handing_over(cpus_per_cache: int, ipi_ns: int) -> Played:
+    """Let a reader on one CPU wait for mmap_lock again and again, which the other one gives it."""
+    writes = group("writer", Mprotect("heap"), Sleep(Fixed(200 * US)), cpus=(0,))
+    faults = group("reader", Touch("heap", Uniform()), Compute(Fixed(US)), cpus=(1,))
+    return played(
+        writes,
+        faults,
+        cpus=2,
+        ms=100,
+        cpus_per_cache=cpus_per_cache,
+        costs_ns={"mprotect": 100 * US, "timer": 0, "tick": 0, "ipi": ipi_ns, "ipi_irq": 777},
+        policy="mmap_lock_only",
+    )
+
+
+def test_a_wake_up_on_a_cpu_with_another_cache_interrupts_it():
+    shared, apart = handing_over(2, 0), handing_over(1, 0)
+
+    assert shared["cpu.interrupts_ns"] == 0
+    assert apart["cpu.interrupts_ns"] > 0
+    assert apart["cpu.interrupts_ns"] % 777 == 0
+
+
+def test_who_wakes_it_pays_for_that():
+    cheap, dear = handing_over(1, 0), handing_over(1, 300 * US)
+
+    assert dear["operations.count"] < 0.7 * cheap["operations.count"]
+    assert handing_over(2, 300 * US)["operations.count"] == handing_over(2, 0)["operations.count"]
+
+
+def test_a_cpu_is_as_cold_as_it_is_long_that_it_left_off_work():
+    """Who wakes up in the middle of another thread's work finds the CPU warm, an idle one cold."""
+    costs_ns = {"cold": 200 * US, "cold_work": 10 * US}
+    faults = group("napper", Sleep(Fixed(4 * MS)), Touch("heap", Uniform()))
+
+    def fault_ns(*others: ThreadGroup) -> float:
+        run = played(faults, *others, costs_ns=costs_ns)
+        return float(run.faults_of("napper")[-1]["cpu_ns"])
+
+    assert fault_ns() > 10 * fault_ns(busy("busy"))
 
 
 # Preemption in the kernel.

@@ -441,6 +441,7 @@ SPOILT: list[tuple[str, Any] | tuple[str, Any, list[str]]] = [
     ("machine.page_size_bytes", 16384),
     ("machine.page_size_bytes", 4095),
     ("machine.cpus", 513),
+    ("machine.cpus_per_cache", 512),
     ("kernel.hz", 60),
     ("kernel.fault_around_bytes", 3 * PAGE),
     ("warmup_ns", 10**9),

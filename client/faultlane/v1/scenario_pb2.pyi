@@ -3206,6 +3206,7 @@ class Machine(_message.Message):
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     SWAP_FIELD_NUMBER: _builtins.int
     HUGE_PAGES_FIELD_NUMBER: _builtins.int
+    CPUS_PER_CACHE_FIELD_NUMBER: _builtins.int
     arch: _builtins.str
     """The architecture, by its name in ListArchitectures. Required."""
     page_size_bytes: _builtins.int
@@ -3221,6 +3222,12 @@ class Machine(_message.Message):
     memory_bytes: _builtins.int
     """How much memory there is for the pages of files and of anonymous memory.
     Bytes, at least 256 pages; 0 means more than enough.
+    """
+    cpus_per_cache: _builtins.int
+    """How many CPUs share a last-level cache: CPUs 0 to this less one, and so on.
+    A thread that wakes up looks for an idle CPU among them, and others are
+    sent an interrupt when one is to run there. At most `cpus`; 0 means that
+    all share one.
     """
     @_builtins.property
     def costs_ns(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
@@ -3254,10 +3261,11 @@ class Machine(_message.Message):
         memory_bytes: _builtins.int = ...,
         swap: Global___Swap | None = ...,
         huge_pages: Global___HugePages | None = ...,
+        cpus_per_cache: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["huge_pages", b"huge_pages", "swap", b"swap"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arch", b"arch", "costs_ns", b"costs_ns", "cpus", b"cpus", "devices", b"devices", "huge_pages", b"huge_pages", "memory_bytes", b"memory_bytes", "page_size_bytes", b"page_size_bytes", "profile", b"profile", "swap", b"swap"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arch", b"arch", "costs_ns", b"costs_ns", "cpus", b"cpus", "cpus_per_cache", b"cpus_per_cache", "devices", b"devices", "huge_pages", b"huge_pages", "memory_bytes", b"memory_bytes", "page_size_bytes", b"page_size_bytes", "profile", b"profile", "swap", b"swap"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -350,6 +350,7 @@ class Compiler:
     def _machine(self) -> None:
         world, machine = self.world, self.scenario.machine
         world.config.cpus = machine.cpus
+        world.config.cpus_per_cache = machine.cpus_per_cache or machine.cpus
         prepare(world.queue, machine.cpus)
         world.idle_first = 0
         for name in ("stuck", "vma_free", "traced", "written_first"):

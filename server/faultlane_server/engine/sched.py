@@ -182,6 +182,7 @@ def leave_cpu(world, thread, now_ns):
     """
     runner = world.threads[thread]
     cpu = world.cpus[runner.cpu]
+    cold.left_off(cpu, runner, now_ns)
     fair.ran(cpu, runner, now_ns + world.config.cost.sleep_ns)
     is_last = world.queued == 0 and world.idle_first == NOBODY
     stays = is_last or not fair.is_eligible(cpu, runner)
@@ -207,7 +208,7 @@ def give_way(world, thread, now_ns):
     runner.cause = Cause.RUN_QUEUE
     runner.waits_for = NOBODY
     count(world, Counter.PREEMPTIONS, 1)
-    cold.cut_off(world.cpus[left], runner, now_ns)
+    cold.left_off(world.cpus[left], runner, now_ns)
     if runner.held:
         blame.leaves_cpu(world, thread, now_ns)
     if runner.blamed_first != NOBODY:
@@ -385,9 +386,24 @@ def wake(world, thread, now_ns, delay_ns):
 
 @compiled
 def wake_from(world, thread, waker, now_ns):
-    """Wake a blocked thread at the expense of the thread that wakes it."""
-    owe(world, waker, world.config.cost.wake_ns)
+    """Wake a blocked thread at the expense of the thread that wakes it.
+
+    CPUs that share no cache send each other an interrupt for it (ttwu_queue_wakelist).
+    """
+    cost = world.config.cost
+    owe(world, waker, cost.wake_ns)
     wake(world, thread, now_ns, 0)
+    cpu = world.threads[thread].cpu
+    if not _shares_cache(world, cpu, world.threads[waker].cpu):
+        owe(world, waker, cost.ipi_ns)
+        interrupt(world, cpu, cost.ipi_irq_ns)
+
+
+@compiled
+def _shares_cache(world, cpu, other):
+    """Whether two CPUs share a last-level cache (cpus_share_cache)."""
+    together = world.config.cpus_per_cache
+    return together == world.config.cpus or cpu // together == other // together
 
 
 @compiled
@@ -470,7 +486,8 @@ def _bring_up_to_date(world, cpu, now_ns):
 def _idle_for(world, runner):
     """Return an idle CPU that a thread may run on, its last one first, or NOBODY.
 
-    One that somebody is just leaving is not idle yet; it is taken if no other one is.
+    It shares a cache with the last one (select_idle_sibling). One that somebody is just leaving is
+    not idle yet; it is taken if no other one is.
     """
     own = world.cpus[runner.cpu]
     if own.is_idle and own.since_ns <= world.now_ns:
@@ -478,7 +495,7 @@ def _idle_for(world, runner):
     found = np.int64(runner.cpu) if own.is_idle else np.int64(NOBODY)
     cpu = np.int64(world.idle_first)
     while cpu != NOBODY:
-        if may_run(world, runner, cpu):
+        if _shares_cache(world, cpu, runner.cpu) and may_run(world, runner, cpu):
             if world.cpus[cpu].since_ns <= world.now_ns:
                 return cpu
             if found == NOBODY:

@@ -644,7 +644,7 @@ Cpu = _record(
     ("stolen_ns", i64),  # by interrupts since the event was scheduled
     ("free_ns", i64),  # when its last thread is off it
     ("chosen_ns", i64),  # when it was chosen who runs: until then a better one may come
-    ("worked_ns", i64, 2),  # when it began to work last: on faults, on operations
+    ("worked_ns", i64, 2),  # when it left off work last: on faults, on operations
     ("tick_ns", i64),  # when its next tick is, if it is not idle until then
     ("need_resched", i64),  # not 0: somebody else may be to run, and why (TIF_NEED_RESCHED)
     ("slice_is_over", i64),  # 1: because its thread has had its slice
@@ -770,7 +770,8 @@ Thread = _in_lines(
     ("cold_ns", i64),  # what all of that costs on top
     ("stall_ns", i64),  # the same for transfers of lock words
     ("reclaim_owed_ns", i64),  # the same for reclaim
-    ("reclaimed", i64),  # the page that it looked at last to reclaim it
+    ("reclaimed", i64),  # the page that it freed last in reclaim
+    ("met_writeback", i64),  # 1: its last reclaim met pages that have to be written first
     # How it is scheduled.
     ("policy", i64),  # SchedPolicy
     ("weight", i64),
@@ -1270,6 +1271,7 @@ Config = _record(
     ("dirty_background", i64),  # from how many on
     ("dirtied_pause", i64),  # after how many dirtied pages a thread balances
     ("cpus", i64),
+    ("cpus_per_cache", i64),  # that share a last-level cache
     ("threads", i64),
     ("processes", i64),
     ("files", i64),

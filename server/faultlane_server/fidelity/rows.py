@@ -156,6 +156,7 @@ class Guest(NamedTuple):
 
     profile: str
     cpus: int
+    cpus_per_cache: int = 1  # derived: who wakes up there waits, though the other CPU is idle
 
 
 BY_INSTRUCTIONS = Guest("icount-guest", 1)
@@ -293,6 +294,7 @@ def scenario_of(row: Row, *, seed: int = 0) -> Scenario:
             machine=Machine(
                 arch="x86",
                 cpus=harness.guest.cpus,
+                cpus_per_cache=harness.guest.cpus_per_cache,
                 profile=harness.guest.profile,
                 devices=harness.devices(),
                 swap=harness.swap(),

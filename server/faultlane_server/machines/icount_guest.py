@@ -58,6 +58,8 @@ ICOUNT_GUEST = MachineProfile(
         "timer": Cost(1905, SLEEP),
         "tick": Cost(3000, "assumed"),
         "wake": Cost(600, READ),
+        "ipi": Cost(0, "derived: there is one CPU"),
+        "ipi_irq": Cost(0, "derived: there is one CPU"),
         "sleep": Cost(1600, QUEUE),
         "dequeue": Cost(1600, QUEUE),
         "switch": Cost(1374, READ),

@@ -46,6 +46,8 @@ NEUTRAL = MachineProfile(
         "timer": _assumed(800),
         "tick": Cost(1500, "assumed"),
         "wake": _assumed(700),
+        "ipi": _assumed(500),
+        "ipi_irq": _assumed(1000),
         "sleep": _assumed(250),
         "dequeue": _assumed(250),
         "switch": _assumed(1200),

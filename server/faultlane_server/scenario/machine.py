@@ -70,6 +70,9 @@ def check_machine(place: Place, machine: Machine) -> tuple[Machine, Hardware]:
     if not place.field("page_size_bytes").want_one_of(arch.page_sizes, page_bytes):
         page_bytes = arch.page_sizes[0]
     knows_cpus = place.field("cpus").want_between(1, CPUS_MAX, machine.cpus)
+    place.field("cpus_per_cache").want_between(
+        0, machine.cpus if knows_cpus else CPUS_MAX, machine.cpus_per_cache
+    )
     filled = replace(
         machine,
         page_size_bytes=page_bytes,

@@ -502,6 +502,7 @@ class Machine:
     memory_bytes: int = 0
     swap: Swap | None = None
     huge_pages: HugePages | None = None
+    cpus_per_cache: int = 0
 
 
 @dataclass(frozen=True, slots=True)
