@@ -216,12 +216,13 @@ def test_row_7_a_page_that_is_reclaimed_between_the_attempts(setting):
     """Three others of the memcg, which is full, make room for what they read meanwhile.
 
     What comes first in its list is `other`, and then the first 31 pages that the reader has
-    read: the batch of its CPU was full then. Larger pages would all be in the batch.
+    read: the batch of its CPU was full then. Larger pages would all be in the batch. The reader
+    comes back when the others have what they read, and can be made room in again.
     """
     scenario = setting.story(
         one("reader", touch(PAGE)),
         ThreadGroup("hogs", 3, (after(1_050_000), touch_each(range(400, 700, 100)))),
-        costs_ns={"retry": 500_000},
+        costs_ns={"retry": 5_000_000},
         charged_pages_max=OTHER_PAGES + setting.windows.ahead + 1,
     )
     run = Run(scenario, traced="reader")

@@ -135,16 +135,20 @@ def test_an_effect_counts_if_it_is_larger_than_the_spread_of_both(
     assert effect.is_larger_than_spread == is_larger
 
 
-def test_of_what_was_measured_once_no_effect_is_larger_than_the_spread() -> None:
-    released, held = pair((100, 150), (100, 150))
-    [once] = verdicts(
-        Case(held.case.row, {"touches_per_s": (150.0,)}), {"touches_per_s": held.simulated}
+@pytest.mark.parametrize(("once", "is_larger"), [(117, False), (119, True)])
+def test_of_a_case_that_was_run_once_the_band_stands_for_the_spread(
+    once: float, is_larger: bool
+) -> None:
+    """Throughput: 3 % for the case itself, and 15/100 for the one that it is compared with."""
+    released, held = pair((100, once), (100, once), 15)
+    [verdict_once] = verdicts(
+        Case(held.case.row, {"touches_per_s": (once,)}), {"touches_per_s": held.simulated}
     )
 
-    [effect] = effects([released, once])
+    [effect] = effects([released, verdict_once])
 
-    assert effect.spread is None
-    assert not effect.is_larger_than_spread
+    assert effect.spread == pytest.approx(0.18)
+    assert effect.is_larger_than_spread == is_larger
 
 
 def test_the_ceiling_of_an_effect_is_the_share_of_pairs_of_repeats_that_have_its_sign() -> None:

@@ -201,11 +201,6 @@ def test_where_memory_is_not_short_writers_make_nobody_read_twice():
     assert read_twice(thrashing("base", writers=2, memcg_limit_kib=128 << 10)) == 0
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="faults that are woken wait for a CPU for longer than there, and 4 MiB are turned over"
-    " in that time: 3 % of them find their page gone",
-)
 def test_without_writers_nobody_reads_twice():
     assert read_twice(thrashing("base", writers=0)) == 0
 

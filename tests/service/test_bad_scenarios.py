@@ -115,6 +115,7 @@ def a_plain_scenario() -> dict[str, Any]:
             "arch": "x86",
             "page_size_bytes": PAGE,
             "cpus": 2,
+            "cpus_per_cache": 2,
             "profile": "neutral",
             "costs_ns": {"wake": 500},
             "devices": [

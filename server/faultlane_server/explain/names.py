@@ -7,6 +7,8 @@ import numpy as np
 from faultlane_server.codes import NOBODY
 from faultlane_server.scenario import Scenario
 
+ANON_HUGEPAGE = "anon_hugepage"  # what the kernel calls the file of MAP_ANONYMOUS | MAP_HUGETLB
+
 
 class Names:
     """The names of a scenario, by the numbers that the engine has for them."""
@@ -23,6 +25,7 @@ class Names:
             for file in workload.files
             for number in range(file.copies)
         ]
+        self._files.append(ANON_HUGEPAGE)
         self._firsts: list[int] = []
         self._groups: list[str] = []
         threads = 0

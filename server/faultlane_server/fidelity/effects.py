@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from faultlane_server.fidelity.rows import Row, design_of, same_but_for_design
-from faultlane_server.fidelity.score import Verdict
+from faultlane_server.fidelity.rows import Row, design_of, guest_of, same_but_for_design
+from faultlane_server.fidelity.score import BANDS, Verdict
 
 AS_RELEASED = "base"
 DESIGNS = ("rfc", "hold")
@@ -19,13 +19,12 @@ class Effect(NamedTuple):
     quantity: str
     measured: float
     simulated: float
-    spread: float | None  # relative, of both cases' repeats together; None if one was run once
+    spread: float  # relative, of both cases together; of one that was run once, the band
     ceiling: float  # what share of the pairs of their repeats has the sign of the medians
 
     @property
     def is_larger_than_spread(self) -> bool:
-        """Whether it is known to be an effect: how runs differ is not known of a single one."""
-        return self.spread is not None and abs(self.measured - 1) > self.spread
+        return abs(self.measured - 1) > self.spread
 
     @property
     def has_right_sign(self) -> bool:
@@ -62,15 +61,20 @@ def _effect(design: str, under: Verdict, released: Verdict) -> Effect:
         under.quantity,
         measured,
         under.simulated / released.simulated,
-        _spread(under, released),
+        _spread(under) + _spread(released),
         _ceiling(measured, under, released),
     )
 
 
-def _spread(under: Verdict, released: Verdict) -> float | None:
-    if min(len(_repeats(under)), len(_repeats(released))) < 2:
-        return None
-    return under.spread / under.measured + released.spread / released.measured
+def _spread(verdict: Verdict) -> float:
+    """Return by what part of it a quantity differs from run to run.
+
+    One run does not tell: then it is by how much a simulation may be off.
+    """
+    if len(_repeats(verdict)) > 1:
+        return verdict.spread / verdict.measured
+    _, most = BANDS[guest_of(verdict.case.row)][verdict.quantity].edges(verdict.measured)
+    return most / verdict.measured - 1
 
 
 def _ceiling(measured: float, under: Verdict, released: Verdict) -> float:

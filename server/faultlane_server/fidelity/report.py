@@ -31,6 +31,11 @@ WHY_WRONG = (
     " empty, 8 ms or more; the simulated scheduler does not, so such a run ends up to 3 % earlier.",
     "Writers are cut off by who wakes up a little less often than there: with one CPU the p99 of"
     " their operations is off by a factor of 2 in half of the cases.",
+    "A thread that reclaims is cut off two to three times as often as on two CPUs there, and then"
+    " waits for its share: beside a memory cgroup that is short, the p99 of touches is up to 3"
+    " times too high, and the p50, which the others have, up to a third too low.",
+    "With fewer pages in a memory cgroup than threads, reclaim finds each page of it here; there"
+    " those that others have isolated are out of its sight. Such runs are off by a factor of 2.",
     "Writers that never sleep keep the CPU for several ticks there; simulated readers get it back"
     " at their wake-ups. Latencies beside such writers are too low by a factor of 2 to 20.",
     "What the host does to a virtual CPU is modelled as lateness of timers and cold caches only.",
