@@ -21,6 +21,7 @@ from faultlane_server.codes import (
 )
 from faultlane_server.engine import Simulator
 from faultlane_server.engine.world import ThreadState
+from faultlane_server.machines.profile import COSTS
 from faultlane_server.scenario import (
     Device,
     FileMapping,
@@ -285,10 +286,10 @@ def test_the_sleep_over_memory_high_can_be_killed() -> None:
 def two_processes(*unkillable: str, big_pages: int = 80) -> Played:
     """Let `small` have 10 pages for itself, and `big` more than there are."""
     story = a_story(
-        one("small", put(*range(10)), after(S // 4)),
+        one("small", put(*range(10)), after(5 * MS)),
         vmas=[heap(big_pages)],
         memory=Memory(most=64),
-        horizon_ns=S // 2,
+        horizon_ns=10 * MS,
     )
     (small,) = story.workload.processes
     big = replace(small, name="big", groups=(one("big", after(MS), put(*range(big_pages))),))
@@ -332,7 +333,10 @@ def test_a_process_that_was_killed_gives_its_memory_back() -> None:
 def test_when_nobody_can_be_killed_the_fault_ends_in_oom_and_the_access_is_made_again() -> None:
     run = played(
         a_story(
-            one("writer", put(*range(80))), vmas=[heap(80)], memory=Memory(most=64, unkillable=True)
+            one("writer", put(*range(80))),
+            vmas=[heap(80)],
+            memory=Memory(most=64, unkillable=True),
+            horizon_ns=MS,
         )
     )
 
@@ -345,6 +349,20 @@ def test_when_nobody_can_be_killed_the_fault_ends_in_oom_and_the_access_is_made_
     assert all(row["wait_reclaim_ns"] == tries_ns for row in failed), "1, a drain, and 16 more"
     assert all(row["major"] == 0 for row in failed)
     assert run["memory.events.oom_kill"] == 0
+
+
+def test_where_nothing_costs_time_who_is_short_of_pages_lets_it_pass() -> None:
+    run = played(
+        a_story(
+            one("writer", put(*range(80))),
+            vmas=[heap(80)],
+            memory=Memory(most=64, unkillable=True),
+            costs_ns=dict.fromkeys(COSTS, 0),
+        )
+    )
+
+    assert run.stop is StopReason.HORIZON
+    assert run["faults.oom"] > 5
 
 
 def test_who_waits_for_memory_in_a_fault_holds_its_lock() -> None:
@@ -402,7 +420,7 @@ def test_an_allocation_that_fails_after_the_drop_is_a_retry_and_then_oom(policy:
             vmas=[data, heap(64, mapped=(page_range(0, 64),))],
             memory=Memory(most=64, unkillable=True),
             policy=policy,
-            horizon_ns=S // 5,
+            horizon_ns=2 * MS,
         ),
         "reader",
     )

@@ -80,7 +80,7 @@ def _make_room(world, thread, short, now_ns, step):
         if not oom.kill(world, thread, short, now_ns):
             return FAILED
         _sleep_a_jiffy(world, thread, now_ns, step)
-    elif short == EVERYBODY or row.met_writeback:
+    elif short == EVERYBODY or row.met_writeback or row.reclaim_owed_ns == 0:
         _sleep_a_jiffy(world, thread, now_ns, step)
     else:
         sched.burst(world, thread, now_ns, 0, step)
@@ -92,7 +92,8 @@ def _sleep_a_jiffy(world, thread, now_ns, step):
     """Sleep because nothing could be reclaimed, or while a victim is dying (reclaim_throttle).
 
     Who reclaims in a memcg sleeps only if that is congested with pages that have to be written,
-    and goes on at once otherwise (shrink_node, consider_reclaim_throttle).
+    and goes on at once otherwise (shrink_node, consider_reclaim_throttle); but not on a machine
+    where looking costs nothing, as it would look for ever.
     """
     until_ns = now_ns + world.config.jiffy_ns
     world.threads[thread].timer = push(world.queue, until_ns, Kind.TIMER, thread)
