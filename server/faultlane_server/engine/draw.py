@@ -33,6 +33,8 @@ class Purpose(IntEnum):
     WRITE = 4
     # whether a read fails: by device, file and page, by ordinal of the read
     ERROR = 5
+    # how long interrupts wait while all CPUs work: by how-many-th time that all do
+    INTERRUPT = 6
 
 
 class Law(IntEnum):

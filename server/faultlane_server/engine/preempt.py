@@ -21,6 +21,8 @@ def make_room(world, cpu, now_ns):
         _give_way(world, row.thread, now_ns)
         return True
     if not row.need_resched:
+        if sched.tick_waits(world, cpu, now_ns):
+            return True
         sched.tick(world, cpu, now_ns)
     if not sched.is_to_leave(world, cpu, now_ns):
         sched.carry_on(world, cpu, now_ns)

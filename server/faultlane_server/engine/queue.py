@@ -10,6 +10,9 @@ An entry's key holds the number of its push, then what it is and whose: so two
 entries never compare equal, and what was scheduled first happens first. A test may
 choose another entry, once: of those that are due at the same time, or a later one that
 goes past them.
+
+What stands in the heap reaches the CPUs by interrupts. These may be held up, until a time
+that can be moved (`opens_ns`): what is due before happens then.
 """
 
 from enum import IntEnum
@@ -84,14 +87,14 @@ def take(queue):
     """
     if queue.chosen != NO_CHOICE:
         return _take_chosen(queue)
-    top = queue.heap[0]
-    if _is_sooner(queue.tree[1], top):
-        top = queue.tree[1]
-        queue.free_cpu = id_of(top.key)
-    else:
-        queue.entries -= 1
-        queue.top_is_free = 1
-    return top.time_ns, top.key
+    of_cpu, top = queue.tree[1], queue.heap[0]
+    time_ns = max(top.time_ns, queue.opens_ns)
+    if _sooner(of_cpu.time_ns, of_cpu.key, time_ns, top.key):
+        queue.free_cpu = id_of(of_cpu.key)
+        return of_cpu.time_ns, of_cpu.key
+    queue.entries -= 1
+    queue.top_is_free = 1
+    return time_ns, top.key
 
 
 @compiled
@@ -99,7 +102,7 @@ def _take_chosen(queue):
     """Take out the entry that a test has chosen: it happens when the soonest one would."""
     key = queue.chosen
     queue.chosen = NO_CHOICE
-    time_ns = min(queue.tree[1].time_ns, queue.heap[0].time_ns)
+    time_ns = soonest_ns(queue)
     if kind_of(key) == Kind.CPU:
         queue.free_cpu = id_of(key)
         assert queue.tree[queue.leaves + id_of(key)].key == key, "what is chosen is scheduled"
@@ -122,7 +125,7 @@ def soonest_ns(queue):
         queue.free_cpu = NOBODY
     if queue.top_is_free:
         _fill_top(queue)
-    return min(queue.tree[1].time_ns, queue.heap[0].time_ns)
+    return min(queue.tree[1].time_ns, max(queue.heap[0].time_ns, queue.opens_ns))
 
 
 @compiled

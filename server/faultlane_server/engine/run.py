@@ -5,7 +5,7 @@ from enum import IntEnum
 import numpy as np
 
 from faultlane_server.codes import NOBODY
-from faultlane_server.engine import blame, device, program, sched
+from faultlane_server.engine import blame, device, interrupts, program, sched
 from faultlane_server.engine.draw import mix
 from faultlane_server.engine.fault import (
     anon,
@@ -58,6 +58,7 @@ def step(worlds, events):
     world = worlds[0]
     queue = world.queue
     horizon_ns = world.config.horizon_ns
+    interrupts_wait = interrupts.can_wait(world)
     for _ in range(events):
         if world.fault_rows.rows >= ROWS_MAX or world.operation_rows.rows >= ROWS_MAX:
             return Stop.ROWS
@@ -66,6 +67,8 @@ def step(worlds, events):
         if world.stuck != NOBODY:
             return Stop.NO_PROGRESS
         next_ns = soonest_ns(queue)
+        if interrupts_wait and interrupts.are_shut_out(world, next_ns):
+            next_ns = soonest_ns(queue)
         if next_ns == NEVER_NS:
             return _nothing_is_left(world)
         if next_ns > horizon_ns:

@@ -17,7 +17,7 @@ construction, and `tally` asserts that they do.
 import numpy as np
 
 from faultlane_server.codes import NOBODY, Preemption, SchedPolicy
-from faultlane_server.engine import blame, cold, fair, run_heap
+from faultlane_server.engine import blame, cold, fair, interrupts, run_heap
 from faultlane_server.engine.jit import compiled, prefetch
 from faultlane_server.engine.queue import NEVER_NS, Kind, push
 from faultlane_server.engine.tally import count, waited
@@ -638,6 +638,29 @@ def _begin_slice(world, cpu, now_ns):
 
 
 @compiled
+def tick_waits(world, cpu, now_ns):
+    """Put off the tick that ends a slice, if interrupts have to wait."""
+    if now_ns >= world.queue.opens_ns:
+        return False
+    row = world.cpus[cpu]
+    row.slice_until_ns = world.queue.opens_ns
+    _schedule(world, cpu, row.until_ns)
+    return True
+
+
+@compiled
+def _let_interrupts_in(world, time_ns):
+    """Let interrupts that wait strike as soon as a CPU is idle, ticks too."""
+    opened_ns = world.queue.opens_ns
+    world.queue.opens_ns = time_ns
+    for cpu in range(world.config.cpus):
+        row = world.cpus[cpu]
+        if row.slice_until_ns == opened_ns and not row.is_idle:
+            row.slice_until_ns = time_ns
+            _hurry(world, cpu)
+
+
+@compiled
 def tick(world, cpu, now_ns):
     """See whether somebody else is to run, now that a slice may be over (entity_tick)."""
     row = world.cpus[cpu]
@@ -862,6 +885,8 @@ def _idle_push(world, cpu):
     row.idle_next = world.idle_first
     if world.idle_first != NOBODY:
         world.cpus[world.idle_first].idle_before = cpu
+    elif interrupts.can_wait(world):
+        _let_interrupts_in(world, row.free_ns)
     world.idle_first = cpu
 
 

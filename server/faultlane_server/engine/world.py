@@ -1204,6 +1204,7 @@ Queue = _record(
     ("top_is_free", i64),  # 1: the place of the last one that was taken out is not filled yet
     ("free_cpu", i64),  # the CPU whose event was taken out and whose place is not filled yet
     ("chosen", i64),  # the key of the entry that a test lets happen next, or NO_CHOICE
+    ("opens_ns", i64),  # nothing of the heap happens before: interrupts wait
     ("leaves", i64),  # of the tree: a power of two; node n is above 2n and 2n + 1
     ("tree", Entry, 2 * CPUS_MAX),
     ("heap", Entry, QUEUE_MAX),
@@ -1327,6 +1328,7 @@ World = _in_lines(
     ("vma_slots", i64),  # slots that were ever used
     ("regions_used", i64),
     ("idle_first", i64),
+    ("times_shut_out", i64),  # how often interrupts had to wait from then on
     ("queued", i64),  # threads in all run queues
     ("real_time_queued", i64),  # of them with real-time priorities
     ("run_order", i64),  # how often a thread was put into one

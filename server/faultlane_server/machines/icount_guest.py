@@ -56,6 +56,7 @@ ICOUNT_GUEST = MachineProfile(
         "irq": Cost(1400, READ),
         "irq_page": Cost(150, "assumed"),
         "timer": Cost(1905, SLEEP),
+        "interrupt_wait": Cost(0, "derived: the clock stands still while an interrupt is late"),
         "tick": Cost(3000, "assumed"),
         "wake": Cost(600, READ),
         "ipi": Cost(0, "derived: there is one CPU"),

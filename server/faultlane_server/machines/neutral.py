@@ -44,6 +44,7 @@ NEUTRAL = MachineProfile(
         "irq": _assumed(1500),
         "irq_page": _assumed(50),
         "timer": _assumed(800),
+        "interrupt_wait": Cost(0, "derived: an interrupt of hardware waits for nobody"),
         "tick": Cost(1500, "assumed"),
         "wake": _assumed(700),
         "ipi": _assumed(500),

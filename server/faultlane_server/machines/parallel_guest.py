@@ -81,6 +81,7 @@ PARALLEL_GUEST = MachineProfile(
         "reclaim_far": Cost(11749, FITTED),
         "ipi": Cost(15000, CROSS),
         "ipi_irq": Cost(15000, CROSS),
+        "interrupt_wait": Cost(27000000, FITTED),
         "idle_exit": Cost(7023, FITTED),
         "cold": Cost(96049, FITTED),
         "cold_work": Cost(25516, FITTED),

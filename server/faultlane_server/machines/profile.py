@@ -34,6 +34,8 @@ COSTS: dict[str, str] = {
     "irq": "the interrupt for a completed request, charged to the CPU it strikes",
     "irq_page": "the same, for each page of the request",
     "timer": "the interrupt of a timer, charged to the CPU it strikes",
+    "interrupt_wait": "what interrupts of timers and devices wait on average while all CPUs work:"
+    " in a guest whose emulator has no CPU of its own to send them",
     "tick": "the tick of a CPU that is not idle, charged to what it strikes",
     "wake": "waking one thread, charged to the waker",
     "ipi": "the same, if it runs on a CPU with another cache, on top: sending that an interrupt",
