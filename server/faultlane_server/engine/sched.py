@@ -17,7 +17,7 @@ construction, and `tally` asserts that they do.
 import numpy as np
 
 from faultlane_server.codes import NOBODY, Preemption, SchedPolicy
-from faultlane_server.engine import blame, cold, fair, interrupts, run_heap
+from faultlane_server.engine import blame, cold, fair, run_heap
 from faultlane_server.engine.jit import compiled, prefetch
 from faultlane_server.engine.queue import NEVER_NS, Kind, push
 from faultlane_server.engine.tally import count, waited
@@ -47,6 +47,9 @@ def burst(world, thread, now_ns, ns, step):
     row = world.cpus[runner.cpu]
     if now_ns + cpu_ns + stall_ns + reclaim_ns >= row.tick_ns:
         cpu_ns += _ticks_ns(world.config, row, now_ns, now_ns + cpu_ns + stall_ns + reclaim_ns)
+    if runner.unmapped:
+        runner.unmapped = 0
+        _let_interrupts_in(world, now_ns + cpu_ns + stall_ns + reclaim_ns)
     runner.owed_ns = 0
     runner.stall_ns = 0
     runner.reclaim_owed_ns = 0
@@ -397,6 +400,7 @@ def wake_from(world, thread, waker, now_ns):
     if not _shares_cache(world, cpu, world.threads[waker].cpu):
         owe(world, waker, cost.ipi_ns)
         interrupt(world, cpu, cost.ipi_irq_ns)
+        _let_interrupts_in(world, now_ns)
 
 
 @compiled
@@ -650,7 +654,9 @@ def tick_waits(world, cpu, now_ns):
 
 @compiled
 def _let_interrupts_in(world, time_ns):
-    """Let interrupts that wait strike as soon as a CPU is idle, ticks too."""
+    """Let interrupts that wait, ticks too, strike at a time, if they do not before."""
+    if time_ns >= world.queue.opens_ns:
+        return
     opened_ns = world.queue.opens_ns
     world.queue.opens_ns = time_ns
     for cpu in range(world.config.cpus):
@@ -885,7 +891,7 @@ def _idle_push(world, cpu):
     row.idle_next = world.idle_first
     if world.idle_first != NOBODY:
         world.cpus[world.idle_first].idle_before = cpu
-    elif interrupts.can_wait(world):
+    else:
         _let_interrupts_in(world, row.free_ns)
     world.idle_first = cpu
 

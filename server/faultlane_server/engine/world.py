@@ -770,6 +770,7 @@ Thread = _in_lines(
     ("cold_ns", i64),  # what all of that costs on top
     ("stall_ns", i64),  # the same for transfers of lock words
     ("reclaim_owed_ns", i64),  # the same for reclaim
+    ("unmapped", i64),  # 1: reclaim has taken pages out of page tables since the last burst
     ("reclaimed", i64),  # the page that it freed last in reclaim
     ("met_writeback", i64),  # 1: its last reclaim met pages that have to be written first
     # How it is scheduled.

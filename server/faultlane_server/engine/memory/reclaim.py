@@ -439,6 +439,7 @@ def _unmap(world, thread, number):
         return
     entries = np.int64(folio.mapcount)
     world.threads[thread].reclaim_owed_ns += entries * world.config.cost.unmap_page_ns
+    world.threads[thread].unmapped = 1
     if folio.file == NOBODY:
         anon_page.swap_out(world, number)
     else:
