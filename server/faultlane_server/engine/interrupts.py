@@ -2,9 +2,10 @@
 
 A guest's timers and devices reach it through a thread of its emulator. If there are as many CPUs
 of the guest as of the host, that thread has none while all of them work: then interrupts, ticks
-too, wait until a CPU of the guest is idle, or until chance gives the thread one. `interrupt_wait`
-is how long chance takes, on average; the less is known about it, the better fits a law without
-memory, the exponential one. Where that is 0, interrupts strike when they are due.
+too, wait until a CPU of the guest is idle or interrupts another one (for a wake-up, or to flush
+its TLB), or until chance gives the thread one. `interrupt_wait` is how long chance takes, on
+average. It is assumed to have no memory, so that time is exponential. Where it is 0, interrupts
+strike when they are due.
 """
 
 from faultlane_server.codes import NOBODY

@@ -26,7 +26,7 @@ from faultlane_server.scenario import (
 )
 from faultlane_server.summary import Summary
 
-MODEL_VERSION = 10  # raised whenever the fingerprint of a scenario moves
+MODEL_VERSION = 11  # raised whenever the fingerprint of a scenario moves
 
 SLICE_NS = 5_000_000  # what a slice should take: taking its rows takes a third of a millisecond
 SLICE_EVENTS_FIRST = 4096

@@ -99,7 +99,8 @@ def request_of(world: np.record, folio: int) -> Request | None:
     for entry in np.flatnonzero((kinds == Kind.READ) | (kinds == Kind.WRITE)):
         if _covers(world, int(firsts[entry]), folio):
             device = int(world.folios[int(firsts[entry])].io_device)
-            return _request(world, device, int(firsts[entry]), int(entries[entry].time_ns), 0)
+            until_ns = max(int(entries[entry].time_ns), int(world.queue.opens_ns))
+            return _request(world, device, int(firsts[entry]), until_ns, 0)
     return _queued_request_of(world, folio)
 
 

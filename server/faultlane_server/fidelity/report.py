@@ -36,9 +36,8 @@ WHY_WRONG = (
     " times too high, and the p50, which the others have, up to a third too low.",
     "With fewer pages in a memory cgroup than threads, reclaim finds each page of it here; there"
     " those that others have isolated are out of its sight. Such runs are off by a factor of 2.",
-    "Writers that never sleep keep the CPU for several ticks there; simulated readers get it back"
-    " at their wake-ups. Latencies beside such writers are too low by a factor of 2 to 20.",
-    "What the host does to a virtual CPU is modelled as lateness of timers and cold caches only.",
+    "What the host does to a virtual CPU is modelled as lateness of timers, cold caches, and"
+    " interrupts that wait while all virtual CPUs work, by a law that looks at nothing else.",
     "Pages come from free lists that never have to be refilled, and the zone lock is not modelled.",
 )
 

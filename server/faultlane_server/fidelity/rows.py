@@ -5,7 +5,8 @@ pages of a file in a closed loop (S1, S2), the same one of them all at once and 
 round (S3), pages of anonymous memory that are in swap (S4) or that they write (S6), or random
 pages of a file that does not fit a memory cgroup, for a time (S5); and writers change the address
 space and sleep. A row's columns are all that is read here; costs come from the machine profile,
-and so does how late timers strike: a null block device completes a request from one.
+and so does how late timers strike: a null block device completes a request from one. It also
+tells how long interrupts wait while all CPUs work.
 
 No other part of the program looks at which set a row belongs to, or at its scenario or variant.
 """
