@@ -109,6 +109,19 @@ def test_push_returns_the_key_that_pop_will_return():
     assert [pop(queue)[1] for _ in keys] == keys[::-1]
 
 
+def test_what_comes_by_an_interrupt_waits_until_those_are_let_in_and_a_cpu_does_not():
+    queue = an_empty_queue()
+    push(queue, 10, Kind.TIMER, 1)
+    push(queue, 20, Kind.CPU, 2)
+    push(queue, 70, Kind.READ, 3)
+    queue.opens_ns = 50
+
+    assert soonest_ns(queue) == 20
+    assert popped(queue) == (20, Kind.CPU, 2)
+    assert popped(queue) == (50, Kind.TIMER, 1)
+    assert popped(queue) == (70, Kind.READ, 3)
+
+
 @pytest.mark.parametrize("cpus", [1, 2, 3, 64, 100, CPUS_MAX])
 def test_every_cpu_has_a_place(cpus):
     queue = an_empty_queue(cpus)

@@ -194,6 +194,7 @@ def test_pages_are_read_twice_if_faults_wait_behind_writers_while_memory_is_shor
 def test_who_does_not_wait_behind_writers_seldom_reads_twice():
     assert read_twice(thrashing("rfc", writers=2)) < 0.05
     assert read_twice(thrashing("hold", writers=2)) == 0
+    # Interrupts that wait strike together: then a page can be gone before its reader has run.
     assert read_twice(thrashing("base", writers=0)) < 0.002
 
 

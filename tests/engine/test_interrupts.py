@@ -1,0 +1,54 @@
+"""Interrupts that wait while all CPUs work, in a guest whose emulator has no CPU of its own."""
+
+from faultlane_server.scenario import Compute, Fixed, Loop, Measure, Sleep, Step, ThreadGroup
+from tests.engine.small_stories import MS, US, Played
+from tests.engine.test_scheduler import a_scenario
+
+WAIT_NS = 20 * MS
+NAP_NS = 5 * MS
+FEW = range(20, 100)  # per second, of what happens each 20 ms on average and in the next 3 ms
+
+
+def endless(name: str, *steps: Step) -> ThreadGroup:
+    return ThreadGroup(name, 1, (Loop(0, steps),), True)
+
+
+def busy(name: str) -> ThreadGroup:
+    return endless(name, Compute(Fixed(100 * US)))
+
+
+def napping(name: str) -> ThreadGroup:
+    return endless(name, Measure("nap", (Sleep(Fixed(NAP_NS)), Compute(Fixed(US)))))
+
+
+def played(*groups: ThreadGroup, wait_ns: int, cpus: int = 1) -> Played:
+    return Played(a_scenario(*groups, cpus=cpus, costs_ns={"interrupt_wait": wait_ns}))
+
+
+def mean_delay_ns(run: Played) -> float:
+    (row,) = (row for row in run.summary.latencies if row.name.endswith("nap"))
+    assert row.count > 5
+    return row.mean_ns - NAP_NS
+
+
+def test_a_timer_waits_while_all_cpus_work():
+    at_once = played(busy("other"), napping("who"), wait_ns=0)
+    late = played(busy("other"), napping("who"), wait_ns=WAIT_NS)
+
+    assert mean_delay_ns(at_once) < 3 * MS
+    assert mean_delay_ns(late) > WAIT_NS / 2
+
+
+def test_a_timer_waits_for_nothing_if_a_cpu_is_idle():
+    groups = (busy("other"), napping("who"))
+
+    runs = [played(*groups, wait_ns=wait_ns, cpus=2) for wait_ns in (0, WAIT_NS)]
+
+    assert mean_delay_ns(runs[1]) == mean_delay_ns(runs[0]) < 50 * US
+
+
+def test_ticks_wait_too_so_slices_are_longer():
+    at_once, late = (played(busy("a"), busy("b"), wait_ns=wait_ns) for wait_ns in (0, WAIT_NS))
+
+    assert at_once["cpu.nonvoluntary_switches"] > 300
+    assert late["cpu.nonvoluntary_switches"] in FEW
