@@ -6,6 +6,7 @@ import pytest
 from faultlane_server.fidelity.compare import quantities_of, simulate
 from faultlane_server.fidelity.measured import shipped_cases
 from faultlane_server.fidelity.rows import scenario_of
+from tests.ground_truth.a_row import a_row
 
 BUCKET = 0.01  # a percentile of a summary is off by less
 
@@ -36,3 +37,25 @@ def test_designs_are_told_apart_that_differ_by_less_than_a_bucket():
     }
 
     assert 0.998 < p50_ns["hold"] / p50_ns["base"] < 1
+
+
+def test_where_no_touch_ends_each_took_longer_than_the_run():
+    row = a_row(
+        scenario="S5",
+        threads=4,
+        faults_per_thread=20,
+        memcg_limit_kib=16384,
+        file_pages=16384,
+        device_latency_ns=5 * 10**9,
+    )
+
+    outcome = simulate(scenario_of(row))
+
+    length_ns = float(outcome.summary.end_ns)
+    assert quantities_of(outcome) == {
+        "touches_per_s": 0,
+        "touch_p50_ns": length_ns,
+        "touch_p99_ns": length_ns,
+        "pgmajfault": outcome.summary.metrics["vmstat.pgmajfault"],
+    }
+    assert length_ns > 10**9

@@ -77,13 +77,20 @@ def _percentile(sorted_ns: np.ndarray, percent: int) -> float:
 def quantities_of(outcome: Outcome) -> dict[str, float]:
     """Return the quantities of a run, by the names that they have as columns of rows.
 
-    If no touch came to its end there is but one: how many did.
+    If no touch came to its end, each took longer than the run: its length stands for them, and
+    nothing can be told per touch.
     """
     summary = outcome.summary
     metrics = summary.metrics
     touches = metrics["touches.count"]
     if touches == 0:
-        return {"touches_per_s": 0.0}
+        length_ns = float(summary.end_ns)
+        return {
+            "touches_per_s": 0.0,
+            "touch_p50_ns": length_ns,
+            "touch_p99_ns": length_ns,
+            "pgmajfault": metrics["vmstat.pgmajfault"],
+        }
     quantities = {
         "touches_per_s": touches * 1e9 / summary.end_ns,
         "touch_p50_ns": _percentile(outcome.touches_ns, 50),

@@ -31,11 +31,12 @@ WHY_WRONG = (
     " empty, 8 ms or more; the simulated scheduler does not, so such a run ends up to 3 % earlier.",
     "Writers are cut off by who wakes up a little less often than there: with one CPU the p99 of"
     " their operations is off by a factor of 2 in half of the cases.",
-    "A thread that reclaims is cut off two to three times as often as on two CPUs there, and then"
-    " waits for its share: beside a memory cgroup that is short, the p99 of touches is up to 3"
-    " times too high, and the p50, which the others have, up to a third too low.",
-    "With fewer pages in a memory cgroup than threads, reclaim finds each page of it here; there"
-    " those that others have isolated are out of its sight. Such runs are off by a factor of 2.",
+    "A thread that reclaims whole windows of readahead is cut off two to three times as often as"
+    " on two CPUs there: beside a memory cgroup that is short, the p99 of touches is up to half too"
+    " low, and that of writers, who get the CPU sooner, up to 10 times.",
+    "With hardly more pages in a memory cgroup than threads, reclaim finds each page of it here;"
+    " there those that others have isolated are out of its sight. Such runs scan up to three times"
+    " as many pages here, and get to a standstill with 256 threads that have 1 MiB.",
     "What the host does to a virtual CPU is modelled as lateness of timers, cold caches, and"
     " interrupts that wait while all virtual CPUs work, by a law that looks at nothing else.",
     "Pages come from free lists that never have to be refilled, and the zone lock is not modelled.",
