@@ -1,29 +1,18 @@
 """Interrupts that wait while all CPUs work, in a guest whose emulator has no CPU of its own."""
 
-from faultlane_server.scenario import Compute, Fixed, Loop, Measure, Sleep, Step, ThreadGroup
+from faultlane_server.scenario import ThreadGroup
+from tests.engine import test_scheduler
 from tests.engine.small_stories import MS, US, Played
-from tests.engine.test_scheduler import a_scenario
+from tests.engine.test_scheduler import busy, napping
 
 WAIT_NS = 20 * MS
-NAP_NS = 5 * MS
+NAP_NS = 5 * MS  # as long as `napping` sleeps
 # Switches in a second: a tick each 23 ms on average, some of which leave the CPU to who had less.
 FEW = range(10, 60)
 
 
-def endless(name: str, *steps: Step) -> ThreadGroup:
-    return ThreadGroup(name, 1, (Loop(0, steps),), True)
-
-
-def busy(name: str) -> ThreadGroup:
-    return endless(name, Compute(Fixed(100 * US)))
-
-
-def napping(name: str) -> ThreadGroup:
-    return endless(name, Measure("nap", (Sleep(Fixed(NAP_NS)), Compute(Fixed(US)))))
-
-
 def played(*groups: ThreadGroup, wait_ns: int, cpus: int = 1) -> Played:
-    return Played(a_scenario(*groups, cpus=cpus, costs_ns={"interrupt_wait": wait_ns}))
+    return test_scheduler.played(*groups, cpus=cpus, costs_ns={"interrupt_wait": wait_ns})
 
 
 def mean_delay_ns(run: Played) -> float:

@@ -45,11 +45,14 @@ def burst(world, thread, now_ns, ns, step):
     if runner.cold_left_ns > 0:
         cpu_ns += cold.extra_ns(world.config.cost, runner, cpu_ns)
     row = world.cpus[runner.cpu]
-    if now_ns + cpu_ns + stall_ns + reclaim_ns >= row.tick_ns:
-        cpu_ns += _ticks_ns(world.config, row, now_ns, now_ns + cpu_ns + stall_ns + reclaim_ns)
+    end_ns = now_ns + cpu_ns + stall_ns + reclaim_ns
+    if end_ns >= row.tick_ns:
+        ticks_ns = _ticks_ns(world.config, row, now_ns, end_ns)
+        cpu_ns += ticks_ns
+        end_ns += ticks_ns
     if runner.unmapped:
         runner.unmapped = 0
-        _let_interrupts_in(world, now_ns + cpu_ns + stall_ns + reclaim_ns)
+        _let_interrupts_in(world, end_ns)
     runner.owed_ns = 0
     runner.stall_ns = 0
     runner.reclaim_owed_ns = 0
@@ -63,7 +66,7 @@ def burst(world, thread, now_ns, ns, step):
     runner.pending_reclaim_ns = reclaim_ns
     if runner.blamed_first != NOBODY:
         blame.follow(world, thread, now_ns)
-    _schedule(world, runner.cpu, now_ns + cpu_ns + stall_ns + reclaim_ns)
+    _schedule(world, runner.cpu, end_ns)
 
 
 @compiled
