@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from faultlane.v1 import simulation_service_pb2 as pb
 from faultlane.v1.simulation_pb2 import RunOptions
-from faultlane_server.runs import Figures, Limits
+from faultlane_server.runs import Figures, Limits, RunEnd
 from faultlane_server.service.calls import Call
 from faultlane_server.service.local import LocalServer
 from faultlane_server.service.tls import TlsFiles
@@ -257,10 +257,11 @@ def test_who_went_away_is_told_as_cancelled(
 
 
 class Over:
-    """Tells a test when a call has ended."""
+    """Tells a test when a call or a run has ended."""
 
     def __init__(self) -> None:
         self._ended: Queue[Call] = Queue()
+        self._ended_runs: Queue[RunEnd] = Queue()
 
     def begun(self, call: Call) -> None:
         pass
@@ -273,6 +274,12 @@ class Over:
             call = self._ended.get(timeout=PATIENCE_S)
             if call.rpc.endswith(method):
                 return call
+
+    def run_ended(self, end: RunEnd) -> None:
+        self._ended_runs.put(end)
+
+    def waited_for_run(self) -> RunEnd:
+        return self._ended_runs.get(timeout=PATIENCE_S)
 
 
 def test_an_incident_is_logged_with_its_call(
@@ -314,8 +321,13 @@ def traced(servers: Servers, spans: InMemorySpanExporter, **of_server: Any) -> t
     provider, over = TracerProvider(), Over()
     provider.add_span_processor(SimpleSpanProcessor(spans))
     traces = Traces(provider)
+
+    def run_ended(end: RunEnd) -> None:
+        traces.run_ended(end)
+        over.run_ended(end)
+
     peer = servers.start(
-        limits=Limits(1), observers=[traces, over], on_run_end=traces.run_ended, **of_server
+        limits=Limits(1), observers=[traces, over], on_run_end=run_ended, **of_server
     )
     return peer, over
 
@@ -328,13 +340,14 @@ SPAN = "b7ad6b7169203331"
 def test_a_run_is_a_part_of_the_trace_of_who_asked_for_it(
     servers: Servers, spans: InMemorySpanExporter, rpc: str
 ) -> None:
-    peer, _ = traced(servers, spans)
+    peer, over = traced(servers, spans)
     request = getattr(pb, f"{rpc}Request")(scenario=a_scenario(), request_id="mine")
     metadata = (("traceparent", f"00-{TRACE}-{SPAN}-01"),)
     answer = getattr(peer.simulations, rpc)(request, metadata=metadata, timeout=PATIENCE_S)
     if rpc == "RunSimulation":
         answer = next(iter(list(answer)))
-    run(peer, seed=2)  # the spans of the first run are there by then
+    over.waited_for(rpc)
+    over.waited_for_run()
 
     finished: list[Any] = [*spans.get_finished_spans()]
     found = {span.name: span for span in finished if trace_of(span) == TRACE}
